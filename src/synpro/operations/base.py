@@ -6,7 +6,9 @@ prompt that was trained is the prompt that is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from synpro.engines.base import Engine, Sampling
@@ -15,6 +17,32 @@ from synpro.records import Chat, Completion, Passage, Rewrite
 
 class Unparsable(ValueError):
     """An answer that does not have the form the operation asked for; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A worked example: what a good answer to a passage looks like."""
+
+    source: str
+    """The passage."""
+    answer: str
+    """The answer in the operation's own form, headings and all."""
+
+    def __post_init__(self) -> None:
+        for name in ("source", "answer"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name}: is empty; a worked example needs a passage and its answer")
+
+
+@dataclass(frozen=True)
+class OperationConfig:
+    """Which operation, and the worked examples it shows the generator."""
+
+    name: str
+    """`rephrase` or `reformat`; see operations/table.py."""
+    examples: tuple[Example, ...] = ()
+    """Shown in the chat before the passage. Empty: the operation's own example, which small models need (one of 135M
+    parameters goes from 3% to about half of its reformats in form with one). Each answer must parse."""
 
 
 class Operation(Protocol):
@@ -34,6 +62,32 @@ class Operation(Protocol):
     def claims(self, text: str) -> list[str]:
         """The statements in a parsed text that its source must support: entries for reformat, sentences for rephrase."""
         ...
+
+
+# What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>, and our
+# own <passage>. None is a token any more once a space stands inside it, and a reader still sees what was written.
+_ANGLE = re.compile(r"<(?=[^\s<=\d])")
+_BRACKET = re.compile(r"\[(?=/?[A-Z][A-Z_]+\])")
+
+
+def quote(text: str, headings: Sequence[str] = ()) -> str:
+    """Passage text as data inside `<passage>` marks: it can neither close them nor open a turn, and a line of it that starts
+    like one of the operation's headings is marked as quoted, so that copying it does not count as answering.
+
+    Text without such marks comes back unchanged.
+    """
+    text = _BRACKET.sub("[ ", _ANGLE.sub("< ", text.strip()))
+    for heading in headings:
+        text = re.sub(rf"(?im)^(?=[ \t]*{re.escape(heading)})", "> ", text)
+    return f"<passage>\n{text}\n</passage>"
+
+
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]”’]*\s+(?=[\"'(\[“‘]*[A-Z0-9À-Þ])|\n+")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, by punctuation and line breaks; good enough to ask which of them a source supports."""
+    return [s for s in (part.strip() for part in _SENTENCE.split(text)) if s]
 
 
 def read(operation: Operation, passage: Passage, completion: Completion) -> Rewrite:

@@ -24,12 +24,16 @@ class Journal:
         self.name = name or dir.name
         dir.mkdir(parents=True, exist_ok=True)
         self.rejects = Ledger(dir / "rejects.jsonl")
-        fd = os.environ.get("SYNPRO_PROGRESS_FD")
+        # Under torchrun every rank runs the stage; the first one alone writes and reports.
+        self.silent = int(os.environ.get("RANK", "0")) > 0
+        fd = None if self.silent else os.environ.get("SYNPRO_PROGRESS_FD")
         self._pipe = os.fdopen(int(fd), "w", buffering=1, closefd=False) if fd else None
         self._last = 0.0
 
     def metrics(self, **values: Any) -> None:
         """Append a row to `metrics.jsonl`. Values are numbers, strings or None; by convention `step` comes first."""
+        if self.silent:
+            return
         with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(values, ensure_ascii=False) + "\n")
 
@@ -38,6 +42,8 @@ class Journal:
 
         Called by a stage before it carries on, so that an interrupted run leaves the rows of an undisturbed one.
         """
+        if self.silent:
+            return
         path = self.dir / "metrics.jsonl"
         rows = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() and keep else []:

@@ -1,0 +1,47 @@
+# Two commands: `make demo` runs the whole loop on real text, `make test` checks everything. Both set up what they need.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Tested with this PyTorch. PIP_TORCH_ARGS goes to the pip that installs it, e.g. the address of PyTorch's CPU index.
+TORCH ?= torch==2.13.0
+PIP_TORCH_ARGS ?=
+RUNS ?= runs
+
+.PHONY: setup demo test lint bench clean
+setup: $(VENV)/.ready
+
+# On a machine with an NVIDIA driver the environment sees the system's packages: a PyTorch that is there stays as it is.
+$(VENV)/.ready: pyproject.toml constraints.txt requirements-no-deps.txt
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install -q $(PIP_TORCH_ARGS) '$(TORCH)'
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-deps -r requirements-no-deps.txt
+	@touch $@
+
+.PHONY: venv
+venv:
+	@rm -rf $(VENV)
+	@flags=; command -v nvidia-smi >/dev/null 2>&1 && flags=--system-site-packages; \
+	$(PYTHON) -m venv $$flags $(VENV) 2>/dev/null || { \
+	  rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $$flags $(VENV); \
+	  else \
+	    echo "This Python cannot make virtual environments. On Debian: sudo apt-get install python3-venv; then run make again." >&2; exit 1; \
+	  fi; }
+
+demo: setup
+	$(BIN)/synpro run configs/tiny.toml --runs $(RUNS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

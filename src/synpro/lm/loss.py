@@ -1,0 +1,198 @@
+"""Cross-entropy of whole texts under a causal language model.
+
+A text's loss depends on the text and the model alone: not on its neighbours in a batch, the order, the batch size, the side
+of the padding or the number of threads. Padding is never scored and the mean never runs over it.
+
+What is scored: the end-of-text token stands before the text as context (so does the training data have it), then every token
+of the text is scored once. A text longer than the model's context is scored in windows that overlap by half a context: the
+first window scores a whole context, each later one scores the next half context with at least half a context before it.
+
+Suffixes: `_B_T` batch by time, `_N_D` scored positions by width, `_N_V` scored positions by vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+LOGIT_ELEMENTS = 1 << 23
+"""Logits held at a time, in float64: 64 MiB, whatever the vocabulary."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of one text that fits the model's context."""
+
+    row: int
+    ids: tuple[int, ...]
+    """Input ids and, last, the final target: one more than the positions fed to the model."""
+    skip: int
+    """Leading positions that are context only: their targets were scored by the window before."""
+
+
+def plain_tokenizer(source: Any) -> Tokenizer:
+    """A `tokenizers.Tokenizer` that reads the spelling of a special token inside a text as text, never as the token.
+
+    `source` is a folder with `tokenizer.json`, that file, a `tokenizers.Tokenizer` or a fast Hugging Face tokenizer; it is
+    copied, not changed. Raises FileNotFoundError without a tokenizer file, TypeError for a tokenizer without a fast backend.
+    """
+    from tokenizers import Tokenizer
+
+    if isinstance(source, (str, Path)):
+        file = Path(source)
+        file = file / "tokenizer.json" if file.is_dir() else file
+        if not file.is_file():
+            raise FileNotFoundError(f"no tokenizer at {file}; a model folder needs its tokenizer.json beside the weights")
+        plain = Tokenizer.from_file(str(file))
+    else:
+        backend = source if isinstance(source, Tokenizer) else getattr(source, "backend_tokenizer", None)
+        if backend is None:
+            raise TypeError(f"{type(source).__name__} has no fast tokenizer behind it; pass a tokenizers.Tokenizer")
+        plain = Tokenizer.from_str(backend.to_str())
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
+
+
+def load_model(folder: Path, *, device: str | None = None, dtype: str = "float32") -> PreTrainedModel:
+    """A Hugging Face causal language model from a folder, in evaluation mode. No remote code is run.
+
+    Raises FileNotFoundError when the folder holds no `config.json`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if not (Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"no Hugging Face model in {folder} (config.json is missing)")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    # Weights mapped from a file start wherever its header ends; matrix kernels may round differently by alignment.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+        parameter.requires_grad_(False)
+    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def context_of(model: PreTrainedModel) -> int:
+    """The longest input the model takes, in tokens."""
+    return int(model.config.max_position_embeddings)
+
+
+def text_losses(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    batch_tokens: int = 8192,
+    context: int | None = None,
+    eos_id: int | None = None,
+    padding_side: Literal["right", "left"] = "right",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[float, int]]:
+    """Summed negative log-likelihood (nats, float64) and number of scored tokens of each text, by row.
+
+    `tokenizer` is anything `plain_tokenizer` takes. `batch_tokens` bounds a padded batch (one window always fits),
+    `context` defaults to the model's, `eos_id` to the model's end-of-text id. `progress(done, total)` counts windows.
+    Raises ValueError for a text without tokens and for ids the model has no embedding for.
+    """
+    plain = plain_tokenizer(tokenizer)
+    limit = min(context or context_of(model), context_of(model))
+    if limit < 2:
+        raise ValueError(f"context: {limit} tokens leave nothing to score a token from; give at least 2")
+    start = _eos_of(model) if eos_id is None else eos_id
+    windows: list[_Window] = []
+    sums, counts = [0.0] * len(texts), [0] * len(texts)
+    for row, encoding in enumerate(plain.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []):
+        ids = encoding.ids
+        if not ids:
+            raise ValueError(f"text {row} has no tokens, so it has no loss: {texts[row]!r}; leave empty texts out")
+        if max(ids) >= model.config.vocab_size:
+            raise ValueError(f"text {row} has token id {max(ids)}, the model knows {model.config.vocab_size}; wrong tokenizer")
+        counts[row] = len(ids)
+        windows += _windows(row, (start, *ids), limit)
+    # Longest first: a batch that does not fit in memory fails at once, and padding stays small.
+    windows.sort(key=lambda w: (-len(w.ids), w.row, w.ids))
+    done = 0
+    for batch in _batches(windows, batch_tokens):
+        for window, loss in zip(batch, _batch_losses(model, batch, start, padding_side), strict=True):
+            sums[window.row] += loss
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(windows))
+    return list(zip(sums, counts, strict=True))
+
+
+def _eos_of(model: PreTrainedModel) -> int:
+    eos = model.config.eos_token_id
+    eos = eos[0] if isinstance(eos, list) else eos
+    if eos is None:
+        raise ValueError("the model's config names no eos_token_id; pass eos_id")
+    return int(eos)
+
+
+def _windows(row: int, ids: tuple[int, ...], limit: int) -> Iterator[_Window]:
+    """Cut `ids` (context token first) so that each target is scored in exactly one window of at most `limit` inputs."""
+    stride = limit // 2
+    scored = 0  # targets ids[1 : scored + 1] are done
+    start = 0
+    while scored < len(ids) - 1:
+        end = min(start + limit, len(ids) - 1)
+        yield _Window(row, ids[start : end + 1], scored - start)
+        scored = end
+        start += stride
+
+
+def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
+    """Runs of windows (longest first) whose padded size stays within `batch_tokens`."""
+    batch: list[_Window] = []
+    for window in windows:
+        if batch and (len(batch) + 1) * (len(batch[0].ids) - 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def _batch_losses(model: PreTrainedModel, batch: Sequence[_Window], pad: int, side: str) -> list[float]:
+    """Summed nats of each window. Only scored positions reach the head, a bounded number at a time."""
+    import torch
+
+    width = max(len(w.ids) for w in batch) - 1
+    input_B_T = torch.full((len(batch), width), pad, dtype=torch.long)
+    target_B_T = torch.zeros((len(batch), width), dtype=torch.long)
+    mask_B_T = torch.zeros((len(batch), width), dtype=torch.long)
+    scored_B_T = torch.zeros((len(batch), width), dtype=torch.bool)
+    for b, window in enumerate(batch):
+        n = len(window.ids) - 1
+        first = 0 if side == "right" else width - n
+        input_B_T[b, first : first + n] = torch.tensor(window.ids[:-1])
+        target_B_T[b, first : first + n] = torch.tensor(window.ids[1:])
+        mask_B_T[b, first : first + n] = 1
+        scored_B_T[b, first + window.skip : first + n] = True
+    position_B_T = (mask_B_T.cumsum(1) - 1).clamp(min=0)
+    device = model.device
+    with torch.inference_mode():
+        hidden_B_T_D = model.base_model(
+            input_ids=input_B_T.to(device),
+            attention_mask=mask_B_T.to(device),
+            position_ids=position_B_T.to(device),
+            use_cache=False,
+        ).last_hidden_state
+        hidden_N_D = hidden_B_T_D[scored_B_T.to(device)]
+        target_N = target_B_T[scored_B_T].to(device)
+        head = model.get_output_embeddings()
+        rows = max(1, LOGIT_ELEMENTS // model.config.vocab_size)
+        losses: list[torch.Tensor] = []
+        for i in range(0, len(target_N), rows):
+            logits_N_V = head(hidden_N_D[i : i + rows]).double()
+            picked_N = logits_N_V.gather(1, target_N[i : i + rows, None])[:, 0]
+            losses.append(logits_N_V.logsumexp(1) - picked_N)
+        loss_N = torch.cat(losses).cpu()
+    return [float(part.sum()) for part in loss_N.split(scored_B_T.sum(1).tolist())]

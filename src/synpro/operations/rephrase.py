@@ -1,0 +1,86 @@
+"""rephrase: say the passage again in other words, nothing lost, nothing added.
+
+The paper asks with long instructions and no example; here one worked example stands in the chat, because a model of 135M
+parameters keeps the form only when it has seen it (measured; see OperationConfig.examples). The words are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from synpro.operations.base import Example, Unparsable, quote, sentences
+from synpro.records import Chat, Passage
+
+HEADING = "Rephrased:"
+
+INSTRUCTION = (
+    "Say the passage again in your own words. Keep every fact, name and number, and add nothing. "
+    f'Answer with "{HEADING}" and then the new text only.'
+)
+
+EXAMPLES = (
+    Example(
+        source=(
+            "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres before it empties into "
+            "the Black Sea. It passes through ten countries, more than any other river in the world. Four national capitals, "
+            "Vienna, Bratislava, Budapest and Belgrade, stand on its banks. For several centuries it marked a frontier of the "
+            "Roman Empire."
+        ),
+        answer=(
+            f"{HEADING}\nFrom its source in Germany's Black Forest, the Danube runs roughly 2,850 kilometres to the southeast and "
+            "ends in the Black Sea. No other river on Earth crosses as many countries: it touches ten. Vienna, Bratislava, "
+            "Budapest and Belgrade are the four capitals built along it. The Romans used the river as a border of their empire "
+            "for hundreds of years."
+        ),
+    ),
+)
+
+
+class Rephrase:
+    """The passage in other words, under the heading `Rephrased:`."""
+
+    name = "rephrase"
+
+    def __init__(self, examples: Sequence[Example] = ()) -> None:
+        self.examples = tuple(examples) or EXAMPLES
+        shown: list[dict[str, str]] = []
+        for example in self.examples:
+            shown += [
+                {"role": "user", "content": self._ask(example.source)},
+                {"role": "assistant", "content": example.answer},
+            ]
+        self._shown = tuple(shown)
+
+    def _ask(self, text: str) -> str:
+        return f"{INSTRUCTION}\n{quote(text, (HEADING,))}"
+
+    def prompt(self, passage: Passage) -> Chat:
+        """Worked examples, then the passage: a shared prefix of the same tokens for every passage."""
+        return (*self._shown, {"role": "user", "content": self._ask(passage.text)})
+
+    def parse(self, answer: str) -> str:
+        """The text under the heading, which starts the answer and stands exactly once.
+
+        Raises Unparsable. An answer cut at the length limit still parses: whether a clipped text is used is for the caller
+        to say, who knows why generation ended (`Rewrite.finish`).
+        """
+        return body(answer, HEADING)
+
+    def claims(self, text: str) -> list[str]:
+        """The sentences."""
+        return sentences(text)
+
+
+def body(answer: str, heading: str) -> str:
+    """What follows a heading that starts the answer and stands exactly once. Raises Unparsable."""
+    found = answer.count(heading)
+    if found == 0:
+        raise Unparsable(f"the heading {heading!r} is missing")
+    if found > 1:
+        raise Unparsable(f"the heading {heading!r} stands {found} times; it must stand once")
+    before, text = answer.split(heading)
+    if before.strip():
+        raise Unparsable(f"there is text before the heading {heading!r}: {before.strip()[:60]!r}")
+    if not text.strip():
+        raise Unparsable(f"nothing follows the heading {heading!r}")
+    return text.strip()

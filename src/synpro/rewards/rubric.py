@@ -1,0 +1,140 @@
+"""The rubric: which rewards an operation is paid by, and with what weight. Importing this opens no model.
+
+Values stay raw here; TRL (`grpo/trl.py`) normalises each reward inside its group before the weighted sum, because an influence
+difference is about 0.01 nats and a 0/1 reward about 1: added raw, influence would be drowned (GDPO).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from synpro.judges.base import JudgesConfig
+from synpro.judges.table import Judges
+from synpro.operations.base import Operation
+from synpro.records import Passage, Probe, Rewrite
+from synpro.rewards.base import Reward
+from synpro.rewards.faithfulness import Faithfulness, FaithfulnessConfig
+from synpro.rewards.format import Format
+from synpro.rewards.influence import Influence, InfluenceConfig
+from synpro.rewards.length import Length, LengthConfig
+from synpro.rewards.quality import Quality
+from synpro.rewards.similarity import Similarity, SimilarityConfig
+from synpro.rewards.structure import Structure
+
+
+def _paper_weights() -> dict[str, dict[str, float]]:
+    return {
+        "rephrase": {"influence": 3.0, "quality": 1.0, "similarity": 1.0, "structure": 1.0, "length": 1.0, "format": 1.0},
+        "reformat": {"influence": 3.0, "quality": 1.0, "faithfulness": 1.0, "format": 1.0},
+    }
+
+
+@dataclass(frozen=True)
+class RubricConfig:
+    """What rewrites are paid for. The defaults are the paper's weights and thresholds."""
+
+    weights: dict[str, dict[str, float]] = field(default_factory=_paper_weights)
+    """Weight of each reward, by operation. A reward that is not named is not computed."""
+    influence: InfluenceConfig = InfluenceConfig()
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
+    similarity: SimilarityConfig = SimilarityConfig()
+    length: LengthConfig = LengthConfig()
+
+    def __post_init__(self) -> None:
+        for operation, weights in self.weights.items():
+            for name, weight in weights.items():
+                if name not in REWARDS:
+                    raise ValueError(f"weights.{operation}: there is no reward {name!r}; use one of {', '.join(REWARDS)}")
+                if not 0 <= weight < float("inf"):
+                    raise ValueError(f"weights.{operation}.{name}: {weight} is not a weight; use 0 or more")
+            if not any(weights.values()):
+                raise ValueError(f"weights.{operation}: every weight is 0; give at least one reward a weight")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a reward may be built from."""
+
+    cfg: RubricConfig
+    operation: Operation
+    judges: Judges
+    probe: Probe | None
+
+
+REWARDS: dict[str, Callable[[Bench], Reward]] = {
+    "influence": lambda b: Influence.of_probe(b.probe, b.judges.encoder, b.cfg.influence),
+    "quality": lambda b: Quality(b.judges.quality),
+    "faithfulness": lambda b: Faithfulness(b.operation, b.judges.encoder, b.cfg.faithfulness),
+    "similarity": lambda b: Similarity(b.judges.encoder, b.cfg.similarity),
+    "structure": lambda b: Structure(b.judges.layout),
+    "length": lambda b: Length(b.cfg.length),
+    "format": lambda b: Format(),
+}
+"""Adding a reward: one file and one line here."""
+
+
+class Rubric:
+    """The rewards of one operation with their weights."""
+
+    def __init__(self, rewards: Sequence[Reward], weights: Mapping[str, float], judges: Judges | None = None) -> None:
+        self.rewards = tuple(rewards)
+        self.weights = {reward.name: weights[reward.name] for reward in rewards}
+        self._judges = judges
+
+    @classmethod
+    def build(cls, operation: Operation, cfg: RubricConfig, judges: JudgesConfig, probe: Probe | None) -> Rubric:
+        """The rubric of an operation. Without a probe (rewriting a file outside a run) the influence reward is left out.
+
+        Raises ValueError when the config names no weights for the operation.
+        """
+        weights = cfg.weights.get(operation.name)
+        if weights is None:
+            raise ValueError(
+                f"rubric.weights: no weights for operation {operation.name!r}, only for {', '.join(cfg.weights)};"
+                f" add a table [rubric.weights.{operation.name}]"
+            )
+        bench = Bench(cfg, operation, Judges(judges), probe)
+        names = [n for n, w in weights.items() if w > 0 and (n != "influence" or probe is not None)]
+        return cls([REWARDS[name](bench) for name in names], weights, bench.judges)
+
+    @property
+    def names(self) -> list[str]:
+        """The rewards in use, in the order of the config."""
+        return [reward.name for reward in self.rewards]
+
+    def prepare(self, passages: Sequence[Passage]) -> None:
+        """Score the sources, once. Call it with every passage that will be shown."""
+        for reward in self.rewards:
+            reward.prepare(passages)
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
+        """Raw values by reward name, one dict per rewrite. Raises when a judge fails; None = does not apply."""
+        columns = {reward.name: reward.score(rewrites) for reward in self.rewards}
+        return [{name: values[i] for name, values in columns.items()} for i in range(len(rewrites))]
+
+    def close(self) -> None:
+        """Give the judges' memory back. Safe to call twice."""
+        if self._judges is not None:
+            self._judges.close()
+
+
+def totals(scores: Sequence[Mapping[str, float | None]], weights: Mapping[str, float]) -> list[float]:
+    """Weighted sums of the rewards, each standardised over the given rewrites (mean 0, deviation 1).
+
+    Inside one group this is what GRPO's advantage is made of; over a pool it compares rewrites of different passages.
+    A None takes the mean; a reward that is equal for all counts 0.
+    """
+    sums = [0.0] * len(scores)
+    for name, weight in weights.items():
+        known = [float(v) for s in scores if (v := s.get(name)) is not None]
+        if len(known) < 2:
+            continue
+        mean = sum(known) / len(known)
+        deviation = (sum((v - mean) ** 2 for v in known) / (len(known) - 1)) ** 0.5
+        if deviation < 1e-9:
+            continue
+        for i, score in enumerate(scores):
+            value = score.get(name)
+            sums[i] += 0.0 if value is None else weight * (value - mean) / (deviation + 1e-4)
+    return sums

@@ -1,0 +1,110 @@
+"""A step in a process of its own: its memory goes back to the machine, and a crash of it is only its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its children took."""
+
+    exit_code: int
+    """Negative: ended by that signal."""
+    seconds: float
+    cpu_seconds: float
+    peak_rss_bytes: int
+    """Largest resident memory of a single process."""
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends, so that a killed run leaves nothing writing behind it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def command(module: str, arguments: list[str], processes: int) -> list[str]:
+    """The command line of a step: plain Python for one process, torchrun for more."""
+    if processes == 1:
+        return [sys.executable, "-m", module, *arguments]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*launcher, "-m", module, *arguments]
+
+
+def environment(threads: int, progress_fd: int | None) -> dict[str, str]:
+    """The variables a step sees: a fixed thread count and hash seed (both can change results), quiet libraries."""
+    env = dict(os.environ)
+    count = str(threads or os.cpu_count() or 1)
+    env.update(OMP_NUM_THREADS=count, MKL_NUM_THREADS=count, PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
+    env.update(HF_HUB_DISABLE_TELEMETRY="1", TRANSFORMERS_NO_ADVISORY_WARNINGS="1", PYTHONUNBUFFERED="1")
+    if progress_fd is not None:
+        env["SYNPRO_PROGRESS_FD"] = str(progress_fd)
+    return env
+
+
+def launch(argv: list[str], log: Path, threads: int, on_event: Callable[[Mapping[str, Any]], None]) -> Usage:
+    """Run a command, its output appended to `log`, its progress events handed to `on_event`. Ends it when interrupted."""
+    reading, writing = os.pipe()
+    started = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(threads, writing),
+            pass_fds=(writing,),
+            preexec_fn=die_with_parent,
+        )
+    os.close(writing)
+    reader = threading.Thread(target=_read_events, args=(reading, on_event), daemon=True)
+    reader.start()
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    except BaseException:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reader.join(timeout=5)
+    unit = 1 if sys.platform == "darwin" else 1024
+    seconds = time.monotonic() - started
+    return Usage(process.returncode, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
+
+
+def _read_events(fd: int, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+    with os.fdopen(fd, "r", encoding="utf-8", errors="replace") as pipe:
+        for line in pipe:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:  # two workers wrote into each other's line; the next one is whole
+                continue
+            if isinstance(event, dict):
+                on_event(event)
+
+
+def tail(log: Path, lines: int = 25) -> str:
+    """The last lines of a log, for an error message."""
+    if not log.exists():
+        return ""
+    with log.open(encoding="utf-8", errors="replace") as handle:
+        return "".join(deque(handle, maxlen=lines))

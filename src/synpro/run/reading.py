@@ -1,0 +1,116 @@
+"""Reading a run directory back: what a finished step wrote must be whole, what a running step writes may be cut short."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Damaged(ValueError):
+    """A file of a finished step that is missing, cannot be read, or lacks something; the message says where and what to do."""
+
+
+def finished(step: Path) -> bool:
+    """Whether a step's result stands: that file is written last."""
+    return (step / "result.json").exists()
+
+
+def steps(run: Path) -> list[str]:
+    """The steps that were begun, `round-01/probe`, in the order of rounds and, within one, of the loop.
+
+    Raises FileNotFoundError when `run` is not a run directory.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(f"{run}: no such run directory; `synpro run CONFIG` makes one")
+    found = [p for p in run.glob("round-*/*") if p.is_dir() and ((p / "request.json").exists() or finished(p))]
+    if not found:
+        raise FileNotFoundError(f"{run} holds no steps (round-00/prepare, ...); name the folder of a run, such as runs/tiny")
+    return sorted((f"{p.parent.name}/{p.name}" for p in found), key=_order)
+
+
+def operation_of(step: str) -> tuple[str, str | None]:
+    """Kind and operation: `round-01/train-rephrase` -> (`train`, `rephrase`), `round-01/probe` -> (`probe`, None)."""
+    name = step.rsplit("/", maxsplit=1)[-1]
+    for kind in ("train", "synthesize"):
+        if name.startswith(f"{kind}-"):
+            return kind, name[len(kind) + 1 :]
+    return name, None
+
+
+def round_of(step: str) -> int:
+    """`round-02/probe` -> 2. Raises Damaged for a folder that is not called so."""
+    digits = step.partition("/")[0].removeprefix("round-")
+    if not digits.isdigit():
+        raise Damaged(f"{step}: a round's folder is called round-NN; move this folder out of the run directory")
+    return int(digits)
+
+
+def _order(step: str) -> tuple[int, int, str, int]:
+    kind, operation = operation_of(step)
+    rank = {"prepare": 0, "probe": 1, "train": 2, "synthesize": 2, "pretrain": 3, "evaluate": 4}.get(kind, 5)
+    # `rephrase` before `reformat`, as configs list them; any other operation after these, by name
+    place = {"rephrase": " 0", "reformat": " 1"}.get(operation or "", operation or "")
+    return round_of(step), rank, place, 0 if kind == "train" else 1
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises Damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing although its step is done; {_redo(path)}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise Damaged(f"{path} is not valid JSON ({problem}); {_redo(path)}") from problem
+
+
+def read_lines(path: Path, *, whole: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file; none when it does not exist.
+
+    `whole=False`: a last line that is cut short is left out, because its process may still be writing. Raises Damaged for any
+    other line that is not a JSON object.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="strict") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except ValueError as problem:
+                if not whole and not line.endswith("\n"):
+                    return
+                raise Damaged(f"{path}, line {number}: not a JSON object ({problem}); {_redo(path)}") from problem
+            yield row
+
+
+def read_table(path: Path, columns: Sequence[str], where: Any = None, head: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a Parquet file: only `columns`, only rows that fulfil `where` (a pyarrow expression), at most the first `head`.
+
+    Columns and filter are pushed into the file, so a shard of millions of rows is never held whole. Raises Damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if not path.exists():
+        raise Damaged(f"{path} is missing although its step is done; {_redo(path)}")
+    try:
+        table = ds.dataset(path, format="parquet")
+        lacking = [c for c in columns if c not in table.schema.names]
+        if lacking:
+            raise Damaged(f"{path} has no column {', '.join(map(repr, lacking))}; it has {', '.join(table.schema.names)}")
+        scanner = table.scanner(columns=list(columns), filter=where)
+        return list((scanner.head(head) if head is not None else scanner.to_table()).to_pylist())
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise Damaged(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+
+
+def _redo(path: Path) -> str:
+    for parent in path.parents:
+        if parent.parent.name.startswith("round-"):
+            return f"remove {parent} and run the same command again to do that step again"
+    return "restore it from a copy"

