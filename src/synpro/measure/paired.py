@@ -48,7 +48,8 @@ def paired_difference(
     `before`, `after`: shape (documents,), sums per document (nats); `units`: what each document weighs (tokens; bytes times
     ln 2 for bits per byte), 1 each when left out. The interval is over texts only: it holds both models fixed, so it says
     nothing about another seed or another training run. It is slightly narrow below about 30 documents.
-    Raises ValueError for lengths that differ, fewer than two documents, values that are not finite or units that are not positive.
+    Raises ValueError for lengths that differ, fewer than two documents, values that are not finite, or
+    units that are not positive.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     weight = np.ones_like(first) if units is None else np.asarray(units, dtype=np.float64)

@@ -36,10 +36,10 @@ class RubricConfig:
 
     weights: dict[str, dict[str, float]] = field(default_factory=_paper_weights)
     """Weight of each reward, by operation. A reward that is not named is not computed."""
-    influence: InfluenceConfig = InfluenceConfig()
-    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
-    similarity: SimilarityConfig = SimilarityConfig()
-    length: LengthConfig = LengthConfig()
+    influence: InfluenceConfig = field(default_factory=InfluenceConfig)
+    faithfulness: FaithfulnessConfig = field(default_factory=FaithfulnessConfig)
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    length: LengthConfig = field(default_factory=LengthConfig)
 
     def __post_init__(self) -> None:
         for operation, weights in self.weights.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import heapq
 import json
-import os
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from synpro.run.reading import Damaged, finished, operation_of, read_json, read_
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
 
-REWRITE_COLUMNS = (
-    "id passage document start end operation round generator base prompt_hash seed sampling answer text kept reason detail "
-    "scores tokens finish"
-).split()
+# fmt: off
+REWRITE_COLUMNS = [
+    "id", "passage", "document", "start", "end", "operation", "round", "generator", "base", "prompt_hash", "seed",
+    "sampling", "answer", "text", "kept", "reason", "detail", "scores", "tokens", "finish",
+]
+# fmt: on
 """Columns of a shard's `rewrites.parquet`."""
 
 
@@ -181,7 +182,7 @@ def explain(lineage: Lineage, width: int = 110) -> list[str]:
         if lineage.kind == "rewrite" and lineage.synthetic:
             lines += ["", f"part of synthetic document {', '.join(lineage.synthetic)}"]
         if lineage.text is not None:
-            lines += ["", f"synthetic document {lineage.id}, as trained on"] + _quote(lineage.text, width)
+            lines += ["", f"synthetic document {lineage.id}, as trained on", *_quote(lineage.text, width)]
     return lines + ([""] + [f"note: {n}" for n in lineage.notes] if lineage.notes else [])
 
 
@@ -305,9 +306,14 @@ def _unknown(run: Path, text_id: str, shards: list[str], notes: tuple[str, ...])
     ids = {row["id"] for file in files for row in read_table(file, ["id"])}
     ids |= {row["id"] for row in read_lines(prepare / "rejects.jsonl", whole=True) if "id" in row}
     if len(ids) > 5000:  # difflib is quadratic; in a large run only ids that start alike are compared
-        ids = set(heapq.nlargest(500, sorted(ids), key=lambda i: len(os.path.commonprefix([i, text_id]))))
+        ids = set(heapq.nlargest(500, sorted(ids), key=lambda i: _shared_start(i, text_id)))
     near = difflib.get_close_matches(text_id, sorted(ids), n=4, cutoff=0.4)
     hint = (
         f"the nearest ids are {', '.join(near)}" if near else "ids stand in the `id` column of any documents.parquet of the run"
     )
     return f"{text_id!r}: run {run.name} has no text with this id; {hint}" + "".join(f"\nnote: {n}" for n in notes)
+
+
+def _shared_start(a: str, b: str) -> int:
+    """How many first characters two ids share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

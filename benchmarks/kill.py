@@ -1,0 +1,107 @@
+"""SIGKILL a run at random moments, start it again each time, and compare its end with that of an undisturbed run.
+
+    python benchmarks/kill.py --config tests/loop.toml --kills 20 --out /tmp/kill
+
+Compares every file that a step's result covers (weights, shards, ledgers, tables) and every `result.json`, byte for byte, and
+prints the moments, the step that was hit, and the verdict. Exit code 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+
+def run(config: Path, runs: Path, sets: list[str], seconds: float | None = None) -> int | None:
+    """Start or carry on a run; kill it after `seconds`. Returns its exit code, None when it was killed."""
+    argv = [sys.executable, "-m", "synpro.cli", "run", str(config), "--runs", str(runs)]
+    argv += [a for s in sets for a in ("--set", s)]
+    with (runs / "output.txt").open("ab") as output:
+        process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return None
+
+
+def running(root: Path) -> str:
+    """The step that a kill has hit: begun, not done."""
+    begun = [p.parent for p in root.glob("round-*/*/request.json") if not (p.parent / "result.json").exists()]
+    return ", ".join(sorted(p.relative_to(root).as_posix() for p in begun)) or "between steps"
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """Every result.json and every file it covers, by name."""
+    found = {}
+    for result in sorted(root.glob("round-*/*/result.json")):
+        for name in ["result.json", *json.loads(result.read_text())["files"]]:
+            path = result.parent / name
+            found[path.relative_to(root).as_posix()] = path.read_bytes()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("tests/loop.toml"))
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", dest="sets", action="append", default=[])
+    arguments = parser.parse_args()
+    name = tomllib.loads(arguments.config.read_text())["name"]
+    calm, stormy = arguments.out / "calm", arguments.out / "stormy"
+    for folder in (calm, stormy):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(stormy / name, ignore_errors=True)
+
+    began = time.monotonic()
+    if run(arguments.config, calm, arguments.sets) != 0:
+        sys.exit(f"the undisturbed run failed; see {calm / 'output.txt'}")
+    whole = time.monotonic() - began
+    print(f"undisturbed: {whole:.0f} s", flush=True)
+
+    # A killed step may start over, so the moments are drawn from a stretch that lets the run get somewhere in between. A run
+    # that finishes before the last kill is compared, and another one is begun.
+    chance = random.Random(arguments.seed)
+    one, kills, wrong = results(calm / name), 0, 0
+    while kills < arguments.kills:
+        wait: float | None = chance.uniform(0.5, 2.4 * whole / arguments.kills + 10)
+        code = run(arguments.config, stormy, arguments.sets, wait)
+        if code is None:
+            kills += 1
+            print(f"kill {kills}: after {wait:.1f} s, in {running(stormy / name)}", flush=True)
+            code = run(arguments.config, stormy, arguments.sets) if kills == arguments.kills else None
+        if code is None:
+            continue
+        if code != 0:
+            sys.exit(f"the run failed instead of carrying on (exit {code}); see {stormy / 'output.txt'}")
+        wrong += compare(one, results(stormy / name), kills)
+        if kills < arguments.kills:
+            shutil.rmtree(stormy / name)
+    sys.exit(1 if wrong else 0)
+
+
+def compare(one: dict[str, bytes], other: dict[str, bytes], kills: int) -> int:
+    """Print and count the files that differ."""
+    different = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
+    print(
+        f"after {kills} kills: {len(one)} files, {sum(map(len, one.values())) / 1e6:.1f} MB; different: {len(different)}",
+        flush=True,
+    )
+    for file in different:
+        print(f"  {file}" + ("" if file in one and file in other else " (only in one of the two)"))
+    return len(different)
+
+
+if __name__ == "__main__":
+    main()

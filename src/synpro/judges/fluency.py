@@ -1,0 +1,177 @@
+"""Quality of a text on its own, 1 to 5: a causal language model's view combined with rules.
+
+Stands in for the overall score of DataMan-1.5B-EN, which rates 14 criteria of a text for pretraining. This one sees how
+English reads (likelihood), repetition, symbols, capitals, lists of words and open ends; it does not see depth or usefulness.
+
+Likelihood counts only up to that of ordinary prose: text that is more predictable earns nothing for it, and text as
+predictable as a loop loses. Every part multiplies, so one failing part cannot be bought back by another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from synpro.judges.overlap import looped, words
+
+ODD = 4.6
+"""Nats per token at which a text reads half like prose (prose of encyclopedias: 2.5 to 3.5; shuffled words: above 6)."""
+ODD_WIDTH = 0.45
+FLAT = 0.9
+"""Nats per token below which a text is as predictable as a loop."""
+FUNCTION_WORDS = frozenset(
+    {
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "but",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "with",
+        "from",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "has",
+        "have",
+        "had",
+        "it",
+        "its",
+        "he",
+        "she",
+        "his",
+        "her",
+        "they",
+        "their",
+        "this",
+        "that",
+        "these",
+        "those",
+        "which",
+        "who",
+        "not",
+        "also",
+        "can",
+        "may",
+        "would",
+        "will",
+        "into",
+        "than",
+        "then",
+        "there",
+        "when",
+        "while",
+        "after",
+        "before",
+    }
+)
+
+
+class Fluency:
+    """Rates texts by a causal language model and rules. A text's rating never depends on its neighbours."""
+
+    def __init__(self, folder: Path | str, *, dtype: str = "bfloat16", batch_tokens: int = 4096, device: str | None = None):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # On a CPU a text runs alone: as fast there, and its rating never depends on its neighbours to the last bit.
+        self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        self.model.to(self.device)
+        self.window = min(2048, int(self.model.config.max_position_embeddings) - 1)
+        self._ratings: dict[bytes, float] = {}
+
+    def rate(self, texts: Sequence[str]) -> list[float]:
+        """One rating per text, 1.0 (worst) to 5.0. Raises ValueError when the model answers with NaN."""
+        keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest() for t in texts]
+        missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._ratings}
+        losses = self.losses(list(missing.values()))
+        for (key, text), loss in zip(missing.items(), losses, strict=True):
+            self._ratings[key] = 1.0 + 4.0 * likely(loss) * well_formed(text)
+        return [self._ratings[k] for k in keys]
+
+    def losses(self, texts: Sequence[str]) -> list[float]:
+        """Mean nats per token of each text; infinite for a text without tokens."""
+        rows = [(i, chunk) for i, text in enumerate(texts) for chunk in self._chunks(text)]
+        rows.sort(key=lambda row: len(row[1]))
+        sums, counts = [0.0] * len(texts), [0] * len(texts)
+        start = 0
+        while start < len(rows):
+            end = start + 1
+            while end < len(rows) and (end + 1 - start) * (len(rows[end][1]) + 1) <= self.batch_tokens:
+                end += 1
+            for (i, chunk), loss in zip(rows[start:end], self._nats([c for _, c in rows[start:end]]), strict=True):
+                sums[i] += loss
+                counts[i] += len(chunk)
+            start = end
+        if any(math.isnan(s) for s in sums):
+            raise ValueError(
+                "the fluency judge's model answered NaN; its weights are damaged or its dtype overflows: try float32"
+            )
+        return [s / c if c else math.inf for s, c in zip(sums, counts, strict=True)]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.__dict__.pop("model", None)
+
+    def _chunks(self, text: str) -> list[list[int]]:
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        return [ids[i : i + self.window] for i in range(0, len(ids), self.window)]
+
+    @torch.inference_mode()
+    def _nats(self, rows: list[list[int]]) -> list[float]:
+        first = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
+        size = max(map(len, rows)) + 1
+        ids = torch.tensor([[first, *r] + [first] * (size - len(r) - 1) for r in rows], device=self.device)
+        logits_BTV = self.model(input_ids=ids[:, :-1]).logits  # padding stands at the right: causal attention never sees it
+        loss_BT = torch.nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids[:, 1:], reduction="none")
+        return [float(loss_T[: len(r)].double().sum()) for loss_T, r in zip(loss_BT, rows, strict=True)]
+
+
+def likely(loss: float) -> float:
+    """0 to 1 from nats per token: near 1 for prose, falling where text is odd and where it is as predictable as a loop."""
+    if math.isinf(loss):
+        return 0.0
+    prose = 1 / (1 + math.exp((loss - ODD) / ODD_WIDTH))
+    return prose * min(1.0, (loss / FLAT) ** 2)
+
+
+def well_formed(text: str) -> float:
+    """0 to 1 by rules: repetition, symbols, capitals, word lists, an open end, too few words."""
+    tokens = words(text)
+    if len(tokens) < 3:
+        return 0.0
+    solid = [c for c in text if not c.isspace()]
+    symbols = sum(not (c.isalnum() or c in ".,;:!?'\"()-–—‘’“”%$€£") for c in solid) / len(solid)
+    shouted = sum(w.isupper() and len(w) > 3 for w in re.findall(r"\w+", text)) / len(tokens)
+    function = sum(w in FUNCTION_WORDS for w in tokens) / len(tokens)
+    parts = [
+        _ramp(looped(text), good=0.08, bad=0.45),
+        _ramp(symbols, good=0.05, bad=0.30),
+        _ramp(shouted, good=0.20, bad=0.60),
+        _ramp(function, good=0.18, bad=0.05) if len(tokens) >= 12 else 1.0,
+        1.0 if text.rstrip()[-1] in ".!?:;)\"'’”…|}]`" else 0.85,
+        _ramp(len(tokens), good=12, bad=2),
+    ]
+    return math.prod(parts)
+
+
+def _ramp(value: float, *, good: float, bad: float) -> float:
+    """1 at `good` and beyond, 0 at `bad` and beyond, straight between."""
+    return min(1.0, max(0.0, (value - bad) / (good - bad)))

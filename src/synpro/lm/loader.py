@@ -1,0 +1,60 @@
+"""OLMo-core's data loader over our batches: one endless epoch, resumed by its step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from olmo_core.data import DataLoaderBase
+
+from synpro.lm.batches import Batches, Rows
+
+
+class StepLoader(DataLoaderBase):
+    """Feeds `batches(0) .. batches(steps - 1)`; every process builds the global batch and takes its own rows.
+
+    The loader's whole state is the number of batches given, so a resumed run sees exactly what was still to come.
+    """
+
+    def __init__(self, batches: Batches, *, steps: int, work_dir: Path, world: int = 1, rank: int = 0) -> None:
+        super().__init__(work_dir=str(work_dir), global_batch_size=batches.tokens, dp_world_size=world, dp_rank=rank)
+        self._batches = batches
+        self._steps = steps
+
+    @property
+    def total_batches(self) -> int:
+        return self._steps
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_processed": self.batches_processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches_processed = int(state_dict["batches_processed"])
+
+    def reshuffle(self, epoch: int | None = None, **kwargs: Any) -> None:
+        """Passes over the corpus are shuffled inside `batches`; the trainer's single epoch has nothing to shuffle."""
+        self._epoch = epoch or 1
+
+    def _iter_batches(self) -> Iterable[dict[str, Any]]:
+        for step in range(self.batches_processed, self._steps):
+            yield self._mine(self._batches(step))
+
+    def _mine(self, rows: Rows) -> dict[str, Any]:
+        share = len(rows.input_B_T) // self.dp_world_size
+        part = slice(self.dp_rank * share, (self.dp_rank + 1) * share)
+        batch: dict[str, Any] = {"input_ids": torch.from_numpy(np.ascontiguousarray(rows.input_B_T[part]))}
+        if rows.label_B_T is not None:
+            batch["labels"] = torch.from_numpy(np.ascontiguousarray(rows.label_B_T[part]))
+        if rows.keep_B is not None and not rows.keep_B.all():
+            batch["instance_mask"] = torch.from_numpy(rows.keep_B[part])
+        return batch
+
+    def get_mock_batch(self) -> dict[str, Any]:
+        """The first batch of the run: OLMo-core's dry run has real shapes and ids."""
+        return self._mine(self._batches(self.batches_processed))
+
+    def global_num_tokens_in_batch(self, batch: dict[str, Any]) -> int:
+        return self.global_batch_size

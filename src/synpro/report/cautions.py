@@ -1,0 +1,118 @@
+"""What a reader must know before believing the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synpro.report.gather import Contents, GeneratorTraining
+
+if TYPE_CHECKING:
+    from synpro.measure.paired import Difference
+
+CLIPPED = 0.2
+"""Share of answers cut at the token limit above which training learns little."""
+NO_SPREAD = 0.5
+"""Share of groups in which all answers earned the same, and nothing is learned, that is worth a word."""
+LOW_YIELD = 0.5
+"""Share of passages kept below which the reasons deserve a look."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A warning: where, what, and what follows from it."""
+
+    where: str
+    what: str
+    remedy: str = ""
+
+
+def influence_change(generator: GeneratorTraining) -> Difference | None:
+    """Validation influence after training minus before, paired by rewrite; None when it cannot be paired."""
+    from synpro.measure.paired import paired_difference
+
+    if generator.before is None or generator.after is None:
+        return None
+    if len(generator.before.influence) != len(generator.after.influence):
+        return None
+    pairs = zip(generator.before.influence, generator.after.influence, strict=True)
+    both = [(b, a) for b, a in pairs if b is not None and a is not None]
+    return paired_difference([b for b, _ in both], [a for _, a in both]) if len(both) > 1 else None
+
+
+def cautions(contents: Contents) -> tuple[Caution, ...]:
+    """Every warning this run earns, the general ones first."""
+    found = [
+        Caution(
+            "whole run",
+            "There is no tuned-repetition arm, so the baseline (round 0) is not tuned.",
+            "Read the change in loss as this run's own progress, not as a gain over repetition.",
+        )
+    ]
+    found += [Caution(m.partition(" ")[0], m) for m in contents.missing]
+    for t in contents.trainings:
+        if t.done and not t.plateau:
+            found.append(
+                Caution(
+                    f"round-{t.round:02d}/pretrain",
+                    f"Ended on its budget, not on a plateau ({t.reason}).",
+                    "The model may still have been learning: part of the next round's progress would have come without new text.",
+                )
+            )
+    for g in contents.generators:
+        found += _generator(g)
+    for s in contents.syntheses:
+        if s.passages and s.kept / s.passages < LOW_YIELD:
+            reason, count = next(iter(s.reasons.items()))
+            found.append(
+                Caution(
+                    s.step,
+                    f"Only {s.kept:,} of {s.passages:,} passages gave a text; most often dropped as {reason!r} ({count:,}).",
+                    "The synthetic text covers part of the corpus only.",
+                )
+            )
+    if contents.trainings and not any(t.heldout for t in contents.trainings):
+        found.append(
+            Caution("pretrain", "No held-out loss was logged during training; the curve shows the reference loss alone.")
+        )
+    return tuple(found)
+
+
+def _generator(g: GeneratorTraining) -> list[Caution]:
+    where, found = f"round-{g.round:02d}/train-{g.operation}", []
+    clipped, flat = g.mean("clipped"), g.mean("zero_std")
+    if clipped is not None and clipped > CLIPPED:
+        found.append(
+            Caution(
+                where, f"{clipped:.0%} of the answers were cut at the token limit.", "Raise the limit or shorten the passages."
+            )
+        )
+    if flat is not None and flat > NO_SPREAD:
+        found.append(
+            Caution(
+                where,
+                f"In {flat:.0%} of the groups every answer earned the same: no gradient came from them.",
+                "Sample more answers per passage, or look at which rewards are saturated.",
+            )
+        )
+    if g.before is None or g.after is None:
+        return found
+    change = influence_change(g)
+    if change is not None and not change.low > 0:
+        sure = "fell" if change.high < 0 else "did not clearly rise"
+        found.append(
+            Caution(
+                where,
+                f"RL did not beat its start: influence on the validation passages {sure} "
+                f"({change.mean:+.4f} nats per token, 95% interval {change.low:+.4f} to {change.high:+.4f}).",
+                "The texts may be no better than those of the generator it started from.",
+            )
+        )
+    worse = [
+        f"{k} ({g.before.means[k]:.3f} to {g.after.means[k]:.3f})"
+        for k in g.before.means
+        if k in g.after.means and k != "influence" and g.after.means[k] < g.before.means[k]
+    ]
+    if worse:
+        found.append(Caution(where, f"Lower on validation after training than before: {', '.join(worse)}."))
+    return found

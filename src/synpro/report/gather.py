@@ -1,0 +1,346 @@
+"""What a run directory holds, as one frozen structure: a pure function of the files, no model and no clock.
+
+A run that is not done yet is fine: what is there is taken, what is not is named in `missing`, nothing is invented. A file of a
+*finished* step that is missing or cannot be read raises `Damaged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synpro.run.ledger import Reject
+from synpro.run.reading import Damaged, finished, operation_of, read_json, read_lines, read_table, round_of, steps
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's cost."""
+
+    name: str
+    """`round-01/probe`."""
+    round: int
+    done: bool
+    seconds: float | None
+    cpu_seconds: float | None
+    peak_bytes: int | None
+    attempts: int | None
+    tokens: int | None
+    """Tokens trained on, generated or scored in this step; None where a step counts none."""
+    counted: str
+    """What `tokens` counts."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A stretch of pretraining."""
+
+    round: int
+    done: bool
+    train: tuple[tuple[float, float], ...]
+    """(tokens since the run began, loss on the mixture)."""
+    reference: tuple[tuple[float, float], ...]
+    heldout: tuple[tuple[float, float], ...]
+    tokens: int | None
+    """Tokens since the run began, at its end."""
+    plateau: bool | None
+    reason: str | None
+    """Why it ended, in the stage's words."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A round's end checkpoint, measured."""
+
+    round: int
+    heldout_loss: float
+    bits_per_byte: float
+    tasks: dict[str, float]
+    tokens_seen: int | None
+    documents: dict[str, tuple[float, int, int]]
+    """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Fixed passages rewritten with a fixed seed by the generator before, or after, its training."""
+
+    means: dict[str, float]
+    """Mean raw value of each reward, by name."""
+    parsed: float | None
+    """Share of answers that had the asked form."""
+    influence: tuple[float | None, ...]
+    """One value per rewrite, influence(rewrite) - influence(source), nats per token."""
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """GRPO on one operation in one round."""
+
+    operation: str
+    round: int
+    done: bool
+    rows: tuple[Row, ...]
+    """`metrics.jsonl` of the step."""
+    before: Validation | None
+    after: Validation | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}, round {self.round}"
+
+    def series(self, key: str) -> tuple[tuple[float, float], ...]:
+        """(GRPO step, value) of a metric, steps without it left out."""
+        return tuple((r["step"], r[key]) for r in self.rows if r.get(key) is not None and r.get("step") is not None)
+
+    def mean(self, key: str) -> float | None:
+        values = [v for _, v in self.series(key)]
+        return sum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """One operation's synthetic text of one round."""
+
+    operation: str
+    round: int
+    step: str
+    passages: int
+    kept: int
+    reasons: dict[str, int]
+    """Dropped passages by reason, most frequent first."""
+    examples: tuple[Reject, ...]
+    """The first dropped passage of each reason."""
+    documents: int
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}, round {self.round}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything the page shows but texts (see samples.py)."""
+
+    run: Path
+    steps: tuple[Step, ...]
+    corpus: Row | None
+    """The record of `prepare`."""
+    rejects: dict[str, int]
+    """Documents that `prepare` did not take, by reason."""
+    reject_examples: tuple[Reject, ...]
+    trainings: tuple[Training, ...]
+    evaluated: tuple[Evaluated, ...]
+    probes: tuple[Row, ...]
+    """`probe.json` of each round, with `round`."""
+    generators: tuple[GeneratorTraining, ...]
+    syntheses: tuple[Synthesis, ...]
+    settings: str | None
+    """The resolved config, TOML."""
+    rounds: int | None
+    """Rounds the settings ask for."""
+    environment: dict[str, str]
+    missing: tuple[str, ...]
+    """What this run has not written yet, in a person's words."""
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+
+def gather(run: Path) -> Contents:
+    """Read a run directory. Raises FileNotFoundError when it is none, Damaged when a finished step's file is corrupt."""
+    names = steps(run)
+    missing = [f"{name} was begun and is not done" for name in names if not finished(run / name)]
+    settings, rounds = _settings(run, missing)
+    environment = _flat(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
+    if not environment:
+        missing.append("environment.json")
+    records = {n: _record(run / n) for n in names if finished(run / n)}
+    rejects, reject_examples = _rejects(run / "round-00/prepare", done="round-00/prepare" in records)
+    trainings = tuple(_training(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain")
+    evaluated = tuple(_evaluated(run / n, round_of(n)) for n in records if operation_of(n)[0] == "evaluate")
+    wanted = [f"round-{r:02d}/{kind}" for r in range((rounds or 0) + 1) for kind in ("pretrain", "evaluate")]
+    missing += [f"{name} has not begun" for name in wanted if name not in names]
+    return Contents(
+        run=run.resolve(),
+        steps=tuple(_step(run / n, n, records.get(n), trainings, evaluated) for n in names),
+        corpus=records.get("round-00/prepare"),
+        rejects=rejects,
+        reject_examples=reject_examples,
+        trainings=trainings,
+        evaluated=evaluated,
+        probes=tuple(
+            {"round": round_of(n), **read_json(run / n / "probe.json")} for n in records if operation_of(n)[0] == "probe"
+        ),
+        generators=tuple(_generator(run / n, n, n in records) for n in names if operation_of(n)[0] == "train"),
+        syntheses=tuple(_synthesis(run / n, n, records[n]) for n in records if operation_of(n)[0] == "synthesize"),
+        settings=settings,
+        rounds=rounds,
+        environment=environment,
+        missing=tuple(missing),
+    )
+
+
+def _record(step: Path) -> Row:
+    result = read_json(step / "result.json")
+    if not isinstance(result, dict) or not isinstance(result.get("record"), dict):
+        raise Damaged(f"{step / 'result.json'} holds no record; remove {step} and run the same command again")
+    return dict(result["record"])
+
+
+def _settings(run: Path, missing: list[str]) -> tuple[str | None, int | None]:
+    import tomllib
+
+    path = run / "config.toml"
+    if not path.exists():
+        missing.append("config.toml")
+        return None, None
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text).get("rounds")
+    except ValueError as problem:
+        raise Damaged(f"{path} is not valid TOML ({problem}); restore it from a copy") from problem
+
+
+def _flat(value: Any, key: str = "") -> dict[str, str]:
+    """Nested data as `a.b` -> text."""
+    if isinstance(value, dict):
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else str(name)).items()}
+    return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
+
+
+def _rejects(step: Path, done: bool) -> tuple[dict[str, int], tuple[Reject, ...]]:
+    counts: dict[str, int] = {}
+    first: dict[str, Reject] = {}
+    for row in read_lines(step / "rejects.jsonl", whole=done) if done else ():
+        reject = _reject(step, row)
+        counts[reject.reason] = counts.get(reject.reason, 0) + 1
+        first.setdefault(reject.reason, reject)
+    ordered = dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    return ordered, tuple(first[reason] for reason in ordered)
+
+
+def _reject(step: Path, row: Row) -> Reject:
+    try:
+        return Reject(**row)
+    except TypeError as problem:
+        raise Damaged(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem
+
+
+def _step(
+    folder: Path, name: str, record: Row | None, trainings: tuple[Training, ...], evaluated: tuple[Evaluated, ...]
+) -> Step:
+    timing = read_json(folder / "timing.json") if (folder / "timing.json").exists() else {}
+    kind, number = operation_of(name)[0], round_of(name)
+    tokens, counted = None, ""
+    if kind == "prepare" and record:
+        tokens, counted = sum(record["tokens"].values()), "tokenized, all splits"
+    elif kind == "pretrain":
+        ends = {t.round: t.tokens for t in trainings}
+        end, start = ends.get(number), ends.get(number - 1) if number else 0
+        tokens, counted = (end - start, "trained on") if end is not None and start is not None else (None, "")
+    elif kind == "synthesize" and record:
+        tokens, counted = record["tokens"], "generated, dropped answers included"
+    elif kind == "evaluate":
+        here = [e for e in evaluated if e.round == number]
+        tokens, counted = (sum(d[1] for d in here[0].documents.values()), "held-out, scored") if here else (None, "")
+    return Step(
+        name=name,
+        round=number,
+        done=record is not None,
+        seconds=timing.get("seconds"),
+        cpu_seconds=timing.get("cpu_seconds"),
+        peak_bytes=timing.get("peak_rss_bytes"),
+        attempts=timing.get("attempts"),
+        tokens=tokens,
+        counted=counted,
+    )
+
+
+def _training(folder: Path, number: int, record: Row | None) -> Training:
+    rows = list(read_lines(folder / "metrics.jsonl", whole=record is not None))
+
+    def points(key: str) -> tuple[tuple[float, float], ...]:
+        return tuple((r["tokens"], r[key]) for r in rows if r.get(key) is not None and r.get("tokens") is not None)
+
+    return Training(
+        round=number,
+        done=record is not None,
+        train=points("train_loss"),
+        reference=points("reference_loss"),
+        heldout=points("heldout_loss"),
+        tokens=record["tokens_seen"] if record else None,
+        plateau=record["plateau"] if record else None,
+        reason=record["reason"] if record else None,
+    )
+
+
+def _evaluated(folder: Path, number: int) -> Evaluated:
+    body = read_json(folder / "evaluation.json")
+    rows = read_table(folder / "heldout.parquet", ["document", "nll", "tokens", "bytes"])
+    documents = {r["document"]: (r["nll"], r["tokens"], r["bytes"]) for r in rows}
+    if len(documents) != len(rows):
+        raise Damaged(f"{folder / 'heldout.parquet'} holds a document twice; remove {folder} and run the same command again")
+    return Evaluated(
+        round=number,
+        heldout_loss=body["heldout_loss"],
+        bits_per_byte=body["bits_per_byte"],
+        tasks=dict(body.get("tasks", {})),
+        tokens_seen=body.get("tokens_seen"),
+        documents=documents,
+    )
+
+
+def _generator(folder: Path, name: str, done: bool) -> GeneratorTraining:
+    rows = tuple(read_lines(folder / "metrics.jsonl", whole=done))
+    body = read_json(folder / "validation.json") if done else {}
+    return GeneratorTraining(
+        operation=str(operation_of(name)[1]),
+        round=round_of(name),
+        done=done,
+        rows=rows,
+        before=_validation(body.get("before")),
+        after=_validation(body.get("after")),
+    )
+
+
+def _validation(body: Row | None) -> Validation | None:
+    if not body:
+        return None
+    means = {k.removeprefix("reward/"): v for k, v in body.items() if k.startswith("reward/") and v is not None}
+    return Validation(means=means, parsed=body.get("parsed"), influence=tuple(body.get("influence", ())))
+
+
+def _synthesis(folder: Path, name: str, record: Row) -> Synthesis:
+    counts: dict[str, int] = {}
+    kept = 0
+    for row in read_table(folder / "rewrites.parquet", ["kept", "reason"]):
+        if row["kept"]:
+            kept += 1
+        else:
+            reason = row["reason"] or "no reason given"
+            counts[reason] = counts.get(reason, 0) + 1
+    total = kept + sum(counts.values())
+    if (total, kept) != (record["passages"], record["kept"]):
+        raise Damaged(
+            f"{folder / 'rewrites.parquet'} has {total} rows, {kept} of them kept, but the step's result says "
+            f"{record['passages']} and {record['kept']}; remove {folder} and run the same command again"
+        )
+    _, examples = _rejects(folder, done=True)
+    return Synthesis(
+        operation=record["operation"],
+        round=record["round"],
+        step=name,
+        passages=total,
+        kept=kept,
+        reasons=dict(sorted(counts.items(), key=lambda c: (-c[1], c[0]))),
+        examples=examples,
+        documents=record["documents"],
+        tokens=record["tokens"],
+    )

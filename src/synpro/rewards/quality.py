@@ -1,0 +1,30 @@
+"""Quality: rating(output) - rating(source), both 1 to 5 (paper: DataMan overall score)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from synpro.judges.base import Quality as Judge
+from synpro.records import Passage, Rewrite
+
+
+class Quality:
+    """Pays for text that reads better than its source."""
+
+    name = "quality"
+    worst = -4.0
+    """The widest step down the scale."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self._sources: dict[str, float] = {}
+
+    def prepare(self, passages: Sequence[Passage]) -> None:
+        missing = [t for t in dict.fromkeys(p.text for p in passages) if t not in self._sources]
+        self._sources.update(zip(missing, self.judge.rate(missing), strict=True))
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        self.prepare([r.passage for r in rewrites])
+        parsed = [r.text for r in rewrites if r.text is not None]
+        ratings = iter(self.judge.rate(parsed))
+        return [self.worst if r.text is None else next(ratings) - self._sources[r.passage.text] for r in rewrites]

@@ -1,0 +1,55 @@
+"""Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65).
+
+Difference from the paper: a copy earns 0. A rephrasing says the passage in other words, and the most similar text of all is
+the passage itself; without this rule copying is the safest way to the whole reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synpro.judges.base import Encoder
+from synpro.judges.overlap import overlap
+from synpro.records import Passage, Rewrite
+
+
+@dataclass(frozen=True)
+class SimilarityConfig:
+    """When an output says what its source says, in other words."""
+
+    threshold: float = 0.65
+    """BERTScore F1 above which an output counts as similar (paper value; F1 depends on the encoder)."""
+    max_copied: float = 0.85
+    """Share of the output's words in runs of 6 that also stand in the source; above it the output is a copy."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold: {self.threshold} is not between 0 and 1; use about 0.65")
+        if not 0 < self.max_copied <= 1:
+            raise ValueError(f"max_copied: {self.max_copied} is not a share; use about 0.85, or 1 to let copies pass")
+
+
+class Similarity:
+    """Pays for keeping the meaning."""
+
+    name = "similarity"
+    worst = 0.0
+
+    def __init__(self, encoder: Encoder, cfg: SimilarityConfig | None = None) -> None:
+        self.encoder = encoder
+        self.cfg = cfg or SimilarityConfig()
+
+    def prepare(self, passages: Sequence[Passage]) -> None:
+        """Nothing to score ahead: the encoder keeps the sources it has seen."""
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        alignments = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
+        return [
+            float(
+                r.text is not None
+                and a.f1 > self.cfg.threshold
+                and overlap(r.text, r.passage.text).share <= self.cfg.max_copied
+            )
+            for r, a in zip(rewrites, alignments, strict=True)
+        ]
