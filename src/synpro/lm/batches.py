@@ -147,7 +147,9 @@ class AnswerBatches:
     longer than the sequence its end.
     """
 
-    def __init__(self, examples: Sequence[Answered], *, sequence_length: int, batch: int, eos: int, pad: int, seed: int) -> None:
+    def __init__(
+        self, examples: Sequence[Answered], *, sequence_length: int, batch: int, eos: int, pad: int, seed: int
+    ) -> None:
         if not examples:
             raise ValueError("there are no prompt/answer examples to train on")
         self._examples = examples

@@ -48,7 +48,7 @@ class StepLoader(DataLoaderBase):
         batch: dict[str, Any] = {"input_ids": torch.from_numpy(np.ascontiguousarray(rows.input_B_T[part]))}
         if rows.label_B_T is not None:
             batch["labels"] = torch.from_numpy(np.ascontiguousarray(rows.label_B_T[part]))
-        if rows.keep_B is not None and not rows.keep_B.all():
+        if rows.keep_B is not None:
             batch["instance_mask"] = torch.from_numpy(rows.keep_B[part])
         return batch
 

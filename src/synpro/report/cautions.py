@@ -56,7 +56,7 @@ def cautions(contents: Contents) -> tuple[Caution, ...]:
                 Caution(
                     f"round-{t.round:02d}/pretrain",
                     f"Ended on its budget, not on a plateau ({t.reason}).",
-                    "The model may still have been learning: part of the next round's progress would have come without new text.",
+                    "The model may still have been learning: some of the next round's progress would have come anyway.",
                 )
             )
     for g in contents.generators:

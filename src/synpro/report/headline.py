@@ -30,8 +30,10 @@ class Headline:
     change: Change | None
     first: Evaluated | None
     last: Evaluated | None
+    title: str
+    """What happened, without the number's interval."""
     sentence: str
-    """The number in a person's words."""
+    """The number with its interval, in a person's words."""
     caution: str
     """What the number does not say."""
 
@@ -69,22 +71,24 @@ def headline(contents: Contents, known: tuple[Change, ...] | None = None) -> Hea
         sentence = "No change to report yet: at least rounds 0 and 1 must be evaluated, on two or more held-out documents."
         if first is not None:
             sentence += f" Held-out loss after round {first.round}: {first.heldout_loss:.4f} nats per token."
-        return Headline(None, first, None, sentence, "")
+        return Headline(None, first, None, sentence, sentence, "")
     change, last = found[-1], contents.evaluated[-1]
     d = change.loss
     verb = "fell" if d.mean < 0 else "rose"
+    title = f"Held-out loss {verb} from {first.heldout_loss:.4f} to {last.heldout_loss:.4f} nats per token, round 0 to {last.round}."
     sentence = (
         f"Held-out loss {verb} by {abs(d.mean):.4f} nats per token from round 0 to round {change.round} "
         f"({first.heldout_loss:.4f} to {last.heldout_loss:.4f}; 95% interval of the change {d.low:+.4f} to {d.high:+.4f}, "
         f"{d.documents} held-out documents)."
     )
     if not d.clear:
-        sentence += " The interval holds zero: no clear change."
+        unclear = " The interval holds zero: no clear change."
+        title, sentence = title + unclear, sentence + unclear
     more = (last.tokens_seen or 0) - (first.tokens_seen or 0)
     trained = f"Round {change.round}'s model was also trained on {more:,} more tokens than round 0's. " if more > 0 else ""
     caution = (
-        f"{trained}How much of the change the synthetic text caused cannot be told from this run alone, and this is no multiplier "
-        "of effective tokens: a multiplier needs a run that repeats the same organic text with its own tuned settings "
-        "(`synpro compare`), so none is printed. The interval is over held-out documents, not over seeds."
+        f"{trained}How much of the change the synthetic text caused cannot be told from this run alone, and this is no "
+        "multiplier of effective tokens: a multiplier needs an arm that repeats the same organic text with settings tuned for "
+        "it, so none is printed. The interval is over held-out documents, not over seeds."
     )
-    return Headline(change, first, last, sentence, caution)
+    return Headline(change, first, last, title, sentence, caution)

@@ -42,11 +42,14 @@ class Sample:
 def samples(contents: Contents, per_operation: int = 3) -> tuple[Sample, ...]:
     """For each operation, the passages whose last rewrite has the highest, the middle and the lowest influence, whether kept or
     not (by id, evenly spread, when influence was not scored): chosen by rule, not by taste."""
+    import pyarrow.compute as pc
+
     result: list[Sample] = []
     for operation in dict.fromkeys(s.operation for s in contents.syntheses):
         shards = [s for s in contents.syntheses if s.operation == operation]
         path = contents.run / shards[-1].step / "rewrites.parquet"
-        rows = read_table(path, ["id", "passage", "scores"], head=_LOOKED_AT)
+        # answers that did not parse earn the worst of every reward; they are shown among the dropped instead
+        rows = read_table(path, ["id", "passage", "scores"], pc.field("text").is_valid(), head=_LOOKED_AT)
         scored = []
         for row in rows:
             value = parsed(row["scores"], path, row["id"], "scores").get("influence")
@@ -56,7 +59,6 @@ def samples(contents: Contents, per_operation: int = 3) -> tuple[Sample, ...]:
         labels = ["highest influence", "median influence", "lowest influence"]
         if not chosen:
             chosen, labels = _spread(sorted(str(r["passage"]) for r in rows), per_operation), ["spread over the corpus"] * 3
-        # a rewrite that did not parse has no influence; one of those is worth seeing too
         why = dict(zip(chosen, (labels * per_operation)[: len(chosen)], strict=True))
         result += _sample(contents, operation, [(s.round, s.step) for s in shards], why, len(rows))
     return tuple(result)

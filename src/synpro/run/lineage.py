@@ -6,6 +6,7 @@ import difflib
 import heapq
 import json
 import textwrap
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def why(run: Path, text_id: str) -> Lineage:
     raise UnknownText(_unknown(run, text_id, shards, notes))
 
 
-def explain(lineage: Lineage, width: int = 110) -> list[str]:
+def format_lines(lineage: Lineage, width: int = 110) -> list[str]:
     """A lineage as plain lines for a terminal, texts wrapped at `width` characters."""
     lines = [f"{lineage.id}: {lineage.kind} of run {lineage.run}"]
     for reject in lineage.rejects:
@@ -206,6 +207,7 @@ def _origin_lines(o: Origin, width: int) -> list[str]:
     sampling = ", ".join(f"{k} {v}" for k, v in o.sampling.items())
     scores = ", ".join(f"{k} {'not applicable' if v is None else f'{v:.4g}'}" for k, v in o.scores.items())
     return [
+        "",
         f"rewrite {o.id}: {o.operation}, round {o.round}, written by {o.step}",
         f"  prompt     {o.prompt_hash}",
         f"  generator  {o.generator} ({trained})",
@@ -218,8 +220,10 @@ def _origin_lines(o: Origin, width: int) -> list[str]:
 
 
 def _quote(text: str, width: int) -> list[str]:
+    """A text as an indented block. Control characters are made visible: a text must not be able to steer the terminal."""
+    shown = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
     lines = []
-    for line in text.splitlines():
+    for line in shown.splitlines():
         lines += textwrap.wrap(line, width - 4, break_on_hyphens=False) or [""]
     return [f"  | {line}".rstrip() for line in lines]
 

