@@ -76,7 +76,10 @@ def build(run: Path, *, rounds: int = 2, seed: int = 3, gain: float = 0.05) -> P
         nats, tokens = sum(r["nll"] for r in rows), sum(r["tokens"] for r in rows)
         measured = {"heldout_loss": nats / tokens, "bits_per_byte": nats / tokens / 4 / 0.693147}
         tasks = {"piqa/acc": 0.50 + number / 100, "sciq/acc": 0.27 + number / 50}
-        write_json(folder / "evaluate/evaluation.json", {**measured, "tasks": tasks, "tokens_seen": BOUNDS[number + 1]})
+        write_json(
+            folder / "evaluate/evaluation.json",
+            {**measured, "tasks": tasks, "items": {"piqa": 100, "sciq": 100}, "tokens_seen": BOUNDS[number + 1]},
+        )
         finish(folder / "evaluate", {"record": "Evaluation", **measured, "tasks": tasks, "digest": "e"}, 14.2, 800 << 20)
     return run
 
@@ -143,7 +146,10 @@ def _train(out: Path, rng: random.Random, operation: str, number: int) -> None:
     sides: dict[str, Any] = {}
     for key, values, base in (("before", before, 0.5), ("after", after, 0.62)):
         means = {f"reward/{n}": base for n in REWARDS[operation]} | {"reward/influence": sum(values) / len(values)}
-        sides[key] = {**means, "parsed": base + 0.2, "influence": values, "samples": []}
+        shown = [{"passage": f"wiki00#{i:04d}", "text": "x", "scores": {"influence": v}} for i, v in enumerate(values)]
+        total = 0.0 if key == "before" else (0.8 if better else -0.1)
+        parsed = values[: 22 if key == "before" else 24]  # two answers did not parse before training
+        sides[key] = {**means, "reward": total, "parsed": base + 0.2, "influence": parsed, "samples": shown}
     write_json(out / "validation.json", sides)
     where = {"path": f"round-{number:02d}/train-{operation}/adapter"}
     record = {"record": "Generator", "operation": operation, "base": "wheel:smol", "adapter": where, "weights": None}

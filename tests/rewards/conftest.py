@@ -12,7 +12,7 @@ from synpro.records import Probe
 from tests.rewards.honest import SOURCES
 
 REFERENCE = (
-    "The chapel on the rocks was built of wood and destroyed in a storm. The builder was lost. A new tower of stone is lit at night.",
+    "The chapel on the rocks was built of wood and destroyed in a storm. The builder was lost. A stone tower is lit at night.",
     "Bees carry nectar to the hive. It is dried until little water is left, and then it keeps for a long time under wax.",
     "Letters were cast in metal and books were printed in many towns. Few of the copies survive in whole.",
     "Snow falls and melts. The ice begins to flow downhill, and it leaves a valley behind. The weight of the layers is great.",

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class MixtureConfig:
     """What an epoch is made of."""
 
     organic_share: float | None = None
-    """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before there
-    is synthetic text."""
+    """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before
+    there is synthetic text."""
 
     def __post_init__(self) -> None:
         if self.organic_share is not None and not 0.0 < self.organic_share < 1.0:
@@ -50,10 +52,12 @@ class EpochPlan:
 def plan_epoch(organic: Sequence[int], synthetic: Sequence[int], cfg: MixtureConfig, seed: int) -> EpochPlan:
     """Document counts for one epoch from the documents' lengths in tokens.
 
-    The repeated side gets all its documents floor(r) times and a random part of them once more, until another document would take
-    its tokens further from the wanted number: the share is met to within half a document. `seed` draws the part; give each epoch
-    its own. Raises ValueError when a share is wanted and there is no organic text.
+    The repeated side gets all its documents floor(r) times and a random part of them once more, until another document would
+    take its tokens further from the wanted number: the share is met to within half a document. `seed` draws the part; give each
+    epoch its own. Raises ValueError when a share is wanted and there is no organic text.
     """
+    import numpy as np
+
     once = (np.ones(len(organic), dtype=np.int64), np.ones(len(synthetic), dtype=np.int64))
     lengths = (np.asarray(organic, dtype=np.int64), np.asarray(synthetic, dtype=np.int64))
     total = (int(lengths[0].sum()), int(lengths[1].sum()))
@@ -72,6 +76,8 @@ def plan_epoch(organic: Sequence[int], synthetic: Sequence[int], cfg: MixtureCon
 
 def build_epoch(documents: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """One epoch as a token array, `(T,)`: the documents, each with its EOS, in an order drawn from `seed`."""
+    import numpy as np
+
     if not documents:
         raise ValueError("an epoch needs at least one document")
     order = np.random.default_rng(seed).permutation(len(documents))
@@ -86,6 +92,8 @@ def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarra
 
 def _repeat(lengths: np.ndarray, wanted: float, seed: int) -> np.ndarray:
     """Times of each document, at least 1, so that their tokens come nearest to `wanted`."""
+    import numpy as np
+
     total = int(lengths.sum())
     whole = int(wanted // total)
     times = np.full(len(lengths), whole, dtype=np.int64)

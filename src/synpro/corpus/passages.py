@@ -35,7 +35,7 @@ class PassageConfig:
 
 
 # Price of ending a passage at an atom's end, in units of a passage's squared relative distance from the wanted size.
-_AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0.02, 0.06, 0.5, 2.0
+_AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0.05, 0.15, 0.5, 2.0
 
 _ABBREVIATIONS = frozenset(
     """mr mrs ms dr prof st sr jr vs etc e.g i.e cf no vol fig pp p ed eds inc ltd co corp dept u.s u.k ph.d lit ca c al gen col

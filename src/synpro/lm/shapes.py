@@ -6,7 +6,9 @@ SwiGLU and an untied head; the same blocks export to `Olmo2ForCausalLM` without 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,3 +91,19 @@ def transformer_config(config: ModelConfig, vocab_size: int, *, attention: str |
         layer_norm_eps=config.norm_eps,
         attn_backend=None if attention is None else AttentionBackendName(attention),
     )
+
+
+def exported_shape(folder: Path) -> tuple[ModelConfig, int]:
+    """Shape and trained sequence length of a model in Hugging Face form, as `checkpoint.export` wrote it."""
+    body = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rope = body.get("rope_parameters") or body
+    shape = ModelConfig(
+        n_layers=body["num_hidden_layers"],
+        d_model=body["hidden_size"],
+        n_heads=body["num_attention_heads"],
+        hidden_size=body["intermediate_size"],
+        rope_theta=int(rope["rope_theta"]),
+        norm_eps=body["rms_norm_eps"],
+        vocab_multiple=body["vocab_size"],
+    )
+    return shape, int(body["max_position_embeddings"])

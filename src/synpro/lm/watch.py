@@ -78,6 +78,8 @@ class Watch(Callback):
     """Optimizer steps of earlier rounds: added to what is logged."""
     tokens_before: int = 0
     label: str = "training"
+    loss_name: str = "train_loss"
+    """Column of the training loss."""
     microbatch: int = 16
 
     points: list[tuple[int, float]] = field(default_factory=list)
@@ -110,7 +112,7 @@ class Watch(Callback):
     @property
     def module(self) -> TransformerTrainModule:
         module = self.trainer.train_module
-        assert isinstance(module, TransformerTrainModule) and module.optim is not None
+        assert isinstance(module, TransformerTrainModule)
         return module
 
     def pre_train(self) -> None:
@@ -148,7 +150,9 @@ class Watch(Callback):
             dist.all_reduce(mean)
             mean = mean / get_world_size()
         self._loss, self._count = None, 0
-        self._row(train_loss=float(mean), lr=float(self.module.optim.param_groups[0]["lr"]))
+        optimizer = self.module.optim
+        assert optimizer is not None
+        self._row(**{self.loss_name: float(mean), "lr": float(optimizer.param_groups[0]["lr"])})
 
     def _measure(self) -> None:
         self.last = {name: packed_loss(self.module, tokens, batch=self.microbatch) for name, tokens in self.evaluation.items()}

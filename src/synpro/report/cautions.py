@@ -28,16 +28,19 @@ class Caution:
 
 
 def influence_change(generator: GeneratorTraining) -> Difference | None:
-    """Validation influence after training minus before, paired by rewrite; None when it cannot be paired."""
+    """Validation influence after training minus before, one rewrite per passage, paired by passage; answers that did not parse
+    count with the reward's worst value. None with fewer than two passages."""
     from synpro.measure.paired import paired_difference
 
     if generator.before is None or generator.after is None:
         return None
-    if len(generator.before.influence) != len(generator.after.influence):
-        return None
-    pairs = zip(generator.before.influence, generator.after.influence, strict=True)
-    both = [(b, a) for b, a in pairs if b is not None and a is not None]
-    return paired_difference([b for b, _ in both], [a for _, a in both]) if len(both) > 1 else None
+    before, after = [], []
+    for passage, scores in generator.before.scores.items():
+        first, second = scores.get("influence"), generator.after.scores.get(passage, {}).get("influence")
+        if first is not None and second is not None:
+            before.append(first)
+            after.append(second)
+    return paired_difference(before, after) if len(before) > 1 else None
 
 
 def cautions(contents: Contents) -> tuple[Caution, ...]:
@@ -97,21 +100,30 @@ def _generator(g: GeneratorTraining) -> list[Caution]:
         )
     if g.before is None or g.after is None:
         return found
+    after, before = g.after.means.get("total"), g.before.means.get("total")
+    if after is not None and before is not None and after <= before:
+        found.append(
+            Caution(
+                where,
+                f"RL did not beat its start: weighted reward on the validation passages {after - before:+.3f} deviations.",
+                "The texts are no better than those of the generator it started from; train longer or look at the rewards.",
+            )
+        )
     change = influence_change(g)
     if change is not None and not change.low > 0:
         sure = "fell" if change.high < 0 else "did not clearly rise"
         found.append(
             Caution(
                 where,
-                f"RL did not beat its start: influence on the validation passages {sure} "
-                f"({change.mean:+.4f} nats per token, 95% interval {change.low:+.4f} to {change.high:+.4f}).",
-                "The texts may be no better than those of the generator it started from.",
+                f"Influence on the validation passages {sure} ({change.mean:+.4f} nats per token, 95% interval "
+                f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} passages).",
+                "RL may have improved form, not what the model learns from the texts.",
             )
         )
     worse = [
         f"{k} ({g.before.means[k]:.3f} to {g.after.means[k]:.3f})"
         for k in g.before.means
-        if k in g.after.means and k != "influence" and g.after.means[k] < g.before.means[k]
+        if k in g.after.means and k not in ("influence", "total") and g.after.means[k] < g.before.means[k]
     ]
     if worse:
         found.append(Caution(where, f"Lower on validation after training than before: {', '.join(worse)}."))

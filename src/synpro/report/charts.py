@@ -22,6 +22,8 @@ UNITS = {
     "influence": "nats per token",
     "quality": "score difference",
     "faithfulness": "share of entries",
+    "reward": "weighted, in deviations of the start",
+    "total": "weighted, in deviations of the start",
     "completion_tokens": "tokens",
     "kl": "nats per token",
 }
@@ -40,7 +42,7 @@ def reward_names(generators: Sequence[GeneratorTraining]) -> list[str]:
     """Rewards that a run paid, in the order of the method's table, others after them by name."""
     order = ["influence", "quality", "faithfulness", "similarity", "structure", "length", "format"]
     found = {k.removeprefix("reward/") for g in generators for r in g.rows for k in r if k.startswith("reward/")}
-    found |= {n for g in generators if g.before for n in g.before.means}
+    found |= {n for g in generators if g.before for n in g.before.means} - {"total"}
     return [n for n in order if n in found] + sorted(found - set(order))
 
 
@@ -53,7 +55,7 @@ def loss(contents: Contents) -> Figure | None:
         return None
     figure = go.Figure()
     lines: list[tuple[str, Callable[[Training], tuple[tuple[float, float], ...]], str, float, float]] = [
-        ("training mixture", lambda t: t.train, GREY, 1, 0.55),
+        ("training mixture", lambda t: thinned(t.train), GREY, 1, 0.55),
         ("reference", lambda t: t.reference, BLUE, 2.5, 1),
         ("held-out", lambda t: t.heldout, RED, 2.5, 1),
     ]
@@ -93,13 +95,31 @@ def loss(contents: Contents) -> Figure | None:
             xanchor="left",
             yanchor="top",
         )
+    figure.update_yaxes(range=_settled(runs))
     return _styled(figure, "training tokens since the run began", "loss, nats per token", height=430)
+
+
+def _settled(runs: Sequence[Training]) -> list[float] | None:
+    """A range of loss that leaves out the steep first tenth of the first round, beside which all else would look flat."""
+    begin = runs[0].tokens or max(x for points in (runs[0].train, runs[0].reference, runs[0].heldout) for x, _ in points)
+    values = [y for t in runs for points in (t.train, t.reference, t.heldout) for x, y in points if x >= begin / 10]
+    if not values or min(values) == max(values):
+        return None
+    margin = (max(values) - min(values)) * 0.06
+    return [min(values) - margin, max(values) + 2 * margin]
+
+
+def thinned(points: tuple[tuple[float, float], ...], most: int = 1500) -> tuple[tuple[float, float], ...]:
+    """Means over neighbours, so that at most `most` points are drawn: a page of a long run stays small."""
+    size = -(-len(points) // most) if points else 1
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return tuple((g[-1][0], sum(v for _, v in g) / len(g)) for g in groups)
 
 
 def rewards(contents: Contents) -> Figure | None:
     """Each reward's mean raw value over GRPO steps, rounds one after another."""
     names = reward_names(contents.generators)
-    return _over_steps(contents.generators, [f"reward/{n}" for n in names], names)
+    return _over_steps(contents.generators, ["reward", *(f"reward/{n}" for n in names)], ["total", *names])
 
 
 def health(contents: Contents) -> Figure | None:
@@ -113,7 +133,7 @@ def health(contents: Contents) -> Figure | None:
 def validation(contents: Contents) -> Figure | None:
     """Each reward on fixed passages, before (ring) and after (dot) each training."""
     runs = [g for g in contents.generators if g.before and g.after]
-    names = [n for n in reward_names(contents.generators) if any(g.before and n in g.before.means for g in runs)]
+    names = [n for n in ("total", *reward_names(contents.generators)) if any(g.before and n in g.before.means for g in runs)]
     if not runs or not names:
         return None
     figure, places = _panels(names, [UNITS.get(n, "share of answers") for n in names])
@@ -135,6 +155,7 @@ def validation(contents: Contents) -> Figure | None:
                 row=row,
                 col=col,
             )
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
     return _styled(figure, height=_height(len(names)), top=66)
 
 
@@ -167,7 +188,7 @@ def influence(contents: Contents) -> Figure | None:
                 showlegend=False,
             )
     figure.add_hline(y=0, line={"width": 1, "color": GREY})
-    return _styled(figure, "", "influence over source, nats per token", height=400)
+    return _styled(figure, "", "influence over source, nats per token", height=380, top=16)
 
 
 def kept(contents: Contents) -> Figure | None:
@@ -208,7 +229,7 @@ def cost(contents: Contents) -> Figure | None:
     if not timed:
         return None
     minutes = max(s.seconds or 0 for s in timed) > 600
-    titles = (f"time, {'minutes' if minutes else 'seconds'}", "tokens (log scale)", "peak memory, GiB")
+    titles = (f"time, {'minutes' if minutes else 'seconds'}", "tokens", "peak memory, GiB")
     figure = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.035, subplot_titles=titles)
     columns: list[tuple[list[float | None], str, str]] = [
         ([(s.seconds or 0) / (60 if minutes else 1) for s in timed], BLUE, ",.1f"),
@@ -229,8 +250,7 @@ def cost(contents: Contents) -> Figure | None:
             row=1,
             col=i,
         )
-    figure.update_xaxes(type="log", row=1, col=2, dtick=1)
-    return _styled(figure, height=110 + 25 * len(timed))
+    return _styled(figure, height=100 + 25 * len(timed), top=36)
 
 
 def _over_steps(generators: Sequence[GeneratorTraining], keys: Sequence[str], titles: Sequence[str]) -> Figure | None:
@@ -272,10 +292,10 @@ def _short(g: GeneratorTraining) -> str:
 
 
 def _panels(titles: Sequence[str], units: Sequence[str], x: str = "") -> tuple[Figure, list[tuple[int, int]]]:
-    """Small multiples, at most four to a row; each has a y axis of its own, because units differ."""
+    """Small multiples, four to a row (or all five); each has a y axis of its own, because units differ."""
     from plotly.subplots import make_subplots
 
-    columns = min(4, len(titles))
+    columns = min(4, len(titles)) if len(titles) != 5 else 5
     rows = -(-len(titles) // columns)
     figure = make_subplots(
         rows=rows,
@@ -294,7 +314,7 @@ def _panels(titles: Sequence[str], units: Sequence[str], x: str = "") -> tuple[F
 
 
 def _height(panels: int) -> int:
-    return 90 + 240 * -(-panels // 4)
+    return 90 + 240 * (1 if panels == 5 else -(-panels // 4))
 
 
 def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, height: int, top: int = 44) -> Figure:
@@ -316,7 +336,13 @@ def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, heigh
         },
         hoverlabel={"align": "left"},
     )
-    axis: dict[str, Any] = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
+    axis: dict[str, Any] = {
+        "showgrid": True,
+        "title": {"font": {"size": 12.5}, "standoff": 8},
+        "gridcolor": "rgba(128,128,128,0.22)",
+        "zeroline": False,
+        "automargin": True,
+    }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     if x is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.run.ledger import Reject
-from synpro.run.reading import Damaged, finished, operation_of, read_json, read_lines, read_table, round_of, steps
+from synpro.run.reading import Damaged, count_table, finished, operation_of, read_json, read_lines, read_table, round_of, steps
 
 Row = Mapping[str, Any]
 
@@ -60,6 +60,8 @@ class Evaluated:
     heldout_loss: float
     bits_per_byte: float
     tasks: dict[str, float]
+    items: dict[str, int]
+    """Items scored per task, where the step says."""
     tokens_seen: int | None
     documents: dict[str, tuple[float, int, int]]
     """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
@@ -70,11 +72,13 @@ class Validation:
     """Fixed passages rewritten with a fixed seed by the generator before, or after, its training."""
 
     means: dict[str, float]
-    """Mean raw value of each reward, by name."""
+    """Mean raw value of each reward, by name; `total` is the weighted sum, in deviations of the sample before training."""
     parsed: float | None
     """Share of answers that had the asked form."""
     influence: tuple[float | None, ...]
-    """One value per rewrite, influence(rewrite) - influence(source), nats per token."""
+    """One value per rewrite that parsed, influence(rewrite) - influence(source), nats per token."""
+    scores: dict[str, dict[str, float | None]]
+    """Passage -> the scores of one rewrite of it, parsed or not: the same passages before and after."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class Contents:
 
 
 def gather(run: Path) -> Contents:
-    """Read a run directory. Raises FileNotFoundError when it is none, Damaged when a finished step's file is corrupt."""
+    """Read a run directory. Raises NotARun when it is none, Damaged when a finished step's file is corrupt."""
     names = steps(run)
     missing = [f"{name} was begun and is not done" for name in names if not finished(run / name)]
     settings, rounds = _settings(run, missing)
@@ -292,6 +296,7 @@ def _evaluated(folder: Path, number: int) -> Evaluated:
         heldout_loss=body["heldout_loss"],
         bits_per_byte=body["bits_per_byte"],
         tasks=dict(body.get("tasks", {})),
+        items=dict(body.get("items", {})),
         tokens_seen=body.get("tokens_seen"),
         documents=documents,
     )
@@ -314,18 +319,21 @@ def _validation(body: Row | None) -> Validation | None:
     if not body:
         return None
     means = {k.removeprefix("reward/"): v for k, v in body.items() if k.startswith("reward/") and v is not None}
-    return Validation(means=means, parsed=body.get("parsed"), influence=tuple(body.get("influence", ())))
+    if body.get("reward") is not None:
+        means["total"] = body["reward"]
+    scores = {s["passage"]: s["scores"] for s in body.get("samples", ())}
+    return Validation(means, body.get("parsed"), tuple(body.get("influence", ())), scores)
 
 
 def _synthesis(folder: Path, name: str, record: Row) -> Synthesis:
     counts: dict[str, int] = {}
     kept = 0
-    for row in read_table(folder / "rewrites.parquet", ["kept", "reason"]):
-        if row["kept"]:
-            kept += 1
+    for (is_kept, reason), rows in count_table(folder / "rewrites.parquet", ["kept", "reason"]).items():
+        if is_kept:
+            kept += rows
         else:
-            reason = row["reason"] or "no reason given"
-            counts[reason] = counts.get(reason, 0) + 1
+            label = reason or "no reason given"
+            counts[label] = counts.get(label, 0) + rows
     total = kept + sum(counts.values())
     if (total, kept) != (record["passages"], record["kept"]):
         raise Damaged(

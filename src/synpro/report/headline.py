@@ -75,7 +75,8 @@ def headline(contents: Contents, known: tuple[Change, ...] | None = None) -> Hea
     change, last = found[-1], contents.evaluated[-1]
     d = change.loss
     verb = "fell" if d.mean < 0 else "rose"
-    title = f"Held-out loss {verb} from {first.heldout_loss:.4f} to {last.heldout_loss:.4f} nats per token, round 0 to {last.round}."
+    ends = f"from {first.heldout_loss:.4f} to {last.heldout_loss:.4f} nats per token"
+    title = f"Held-out loss {verb} {ends}, round 0 to round {last.round}."
     sentence = (
         f"Held-out loss {verb} by {abs(d.mean):.4f} nats per token from round 0 to round {change.round} "
         f"({first.heldout_loss:.4f} to {last.heldout_loss:.4f}; 95% interval of the change {d.low:+.4f} to {d.high:+.4f}, "

@@ -26,7 +26,7 @@ _PLOT = {"displayModeBar": False, "responsive": True}
 def write_report(run: Path) -> Path:
     """Write RUN/report.html, by rename, and return its path.
 
-    Raises FileNotFoundError when `run` is not a run directory, Damaged when a finished step's file cannot be read.
+    Raises NotARun when `run` is not a run directory, Damaged when a finished step's file cannot be read.
     """
     target = run / "report.html"
     temporary = target.with_name("report.html.tmp")

@@ -1,7 +1,7 @@
 """Faithfulness: the share of an output's claims that its passage supports (paper: an unreleased fine-tune of Qwen3-1.7B).
 
-A claim is supported when its tokens find their match in the passage (encoder precision) and every number and name in it
-stands in the passage: the encoder alone takes one year for another.
+A claim is supported when its tokens find their match in the passage (encoder precision), every number and name in it stands in
+the passage (the encoder alone takes one year for another), and it is a statement: a list of the passage's words says nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpro.judges.base import Encoder
-from synpro.judges.overlap import words
+from synpro.judges.rules import well_formed, words
 from synpro.operations.base import Operation
 from synpro.records import Passage, Rewrite
 
@@ -27,9 +27,13 @@ class FaithfulnessConfig:
     min_precision: float = 0.6
     """Encoder precision of the claim against the passage, at least."""
 
+    min_form: float = 0.25
+    """How well formed the claim is by rule, over the same of its passage, at least."""
+
     def __post_init__(self) -> None:
-        if not 0 <= self.min_precision <= 1:
-            raise ValueError(f"min_precision: {self.min_precision} is not a similarity; use 0 to 1")
+        for name in ("min_precision", "min_form"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is out of range; use 0 to 1")
 
 
 class Faithfulness:
@@ -60,7 +64,9 @@ class Faithfulness:
         """Whether each passage supports its claim."""
         alignments = self.encoder.align(claims, passages)
         return [
-            a.precision >= self.cfg.min_precision and details_stand(claim, passage)
+            a.precision >= self.cfg.min_precision
+            and details_stand(claim, passage)
+            and well_formed(claim) >= self.cfg.min_form * well_formed(passage)
             for claim, passage, a in zip(claims, passages, alignments, strict=True)
         ]
 

@@ -2,7 +2,7 @@
 
 Differences from the paper, both against gaming, because the weight of this reward is the largest:
 - An output that does not carry its passage has nothing to compare with it and earns the worst value: too few words, a copy
-  (word for word), a loop, or tokens of the passage that find no match in it (encoder recall).
+  (word for word), a loop or list of words, or tokens of the passage that find no match in it (encoder recall).
 - The worst value is minus the spread (maximum - minimum) of the influence of the sources: what is lost when the least
   informative text of the corpus stands for the most informative. Differences beyond it, up or down, are cut to it, so that an
   odd text cannot earn more than the corpus itself offers and no honest one falls below what does not parse.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synpro.judges.base import Encoder
-from synpro.judges.overlap import looped, overlap, words
+from synpro.judges.rules import overlap, well_formed, words
 from synpro.records import Passage, Probe, Rewrite
 
 
@@ -30,15 +30,15 @@ class InfluenceConfig:
     """Share of the output's words in runs of 6 that also stand in the source, at most."""
     max_run: float = 0.7
     """Longest run of words shared with the source, over the words of the source, at most."""
-    max_looped: float = 0.25
-    """Share of the output's runs of 4 words that stood in it before, at most."""
+    min_form: float = 0.5
+    """How well formed the output is by rule (no loop, no list of words), over the same of the source, at least."""
     min_recall: float = 0.6
     """Encoder recall of the source by the output, at least."""
     min_spread: float = 0.02
     """Smallest worst value in nats per token (used when the sources hardly differ)."""
 
     def __post_init__(self) -> None:
-        for name in ("min_words", "max_copied", "max_run", "max_looped", "min_recall"):
+        for name in ("min_words", "max_copied", "max_run", "min_form", "min_recall"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share; use 0 to 1")
         if self.min_spread <= 0:
@@ -105,7 +105,7 @@ class Influence:
             len(words(text)) >= self.cfg.min_words * len(words(source))
             and shared.share <= self.cfg.max_copied
             and shared.longest <= self.cfg.max_run
-            and looped(text) <= self.cfg.max_looped
+            and well_formed(text) >= self.cfg.min_form * well_formed(source)
         )
 
     def _score(self, texts: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpro.judges.base import Encoder
-from synpro.judges.overlap import overlap
+from synpro.judges.rules import overlap
 from synpro.records import Passage, Rewrite
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synpro.run.ledger import Reject
-from synpro.run.reading import Damaged, finished, operation_of, read_json, read_lines, read_table, steps
+from synpro.run.reading import Damaged, NotARun, finished, operation_of, read_json, read_lines, read_table, steps
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
 
@@ -107,7 +107,7 @@ class Lineage:
 def why(run: Path, text_id: str) -> Lineage:
     """The lineage of a synthetic document, a rewrite, a passage, an organic document or a rejected row, by its id.
 
-    Reads finished steps only. Raises UnknownText (with the nearest ids), FileNotFoundError when `run` is not a run directory,
+    Reads finished steps only. Raises UnknownText (with the nearest ids), NotARun when `run` is not a run directory,
     and Damaged when a finished step's file cannot be read.
     """
     import pyarrow.compute as pc
@@ -115,7 +115,7 @@ def why(run: Path, text_id: str) -> Lineage:
     begun = steps(run)
     prepare = run / "round-00" / "prepare"
     if not finished(prepare):
-        raise FileNotFoundError(f"{prepare} is not done yet; nothing of this run can be traced before it is")
+        raise NotARun(f"{prepare} is not done yet; nothing of this run can be traced before it is")
     shards = [s for s in begun if operation_of(s)[0] == "synthesize" and finished(run / s)]
     pending = [s for s in begun if operation_of(s)[0] == "synthesize" and not finished(run / s)]
     notes = tuple(f"{s} is not done: its texts cannot be traced yet" for s in pending)

@@ -12,6 +12,10 @@ class Damaged(ValueError):
     """A file of a finished step that is missing, cannot be read, or lacks something; the message says where and what to do."""
 
 
+class NotARun(FileNotFoundError):
+    """A folder that is not a run directory, or not one far enough along for what was asked."""
+
+
 def finished(step: Path) -> bool:
     """Whether a step's result stands: that file is written last."""
     return (step / "result.json").exists()
@@ -20,13 +24,13 @@ def finished(step: Path) -> bool:
 def steps(run: Path) -> list[str]:
     """The steps that were begun, `round-01/probe`, in the order of rounds and, within one, of the loop.
 
-    Raises FileNotFoundError when `run` is not a run directory.
+    Raises NotARun.
     """
     if not run.is_dir():
-        raise FileNotFoundError(f"{run}: no such run directory; `synpro run CONFIG` makes one")
+        raise NotARun(f"{run}: no such run directory; `synpro run CONFIG` makes one")
     found = [p for p in run.glob("round-*/*") if p.is_dir() and ((p / "request.json").exists() or finished(p))]
     if not found:
-        raise FileNotFoundError(f"{run} holds no steps (round-00/prepare, ...); name the folder of a run, such as runs/tiny")
+        raise NotARun(f"{run} holds no steps (round-00/prepare, ...); name the folder of a run, such as runs/tiny")
     return sorted((f"{p.parent.name}/{p.name}" for p in found), key=_order)
 
 
@@ -107,6 +111,19 @@ def read_table(path: Path, columns: Sequence[str], where: Any = None, head: int 
         return list((scanner.head(head) if head is not None else scanner.to_table()).to_pylist())
     except (pa.ArrowInvalid, OSError) as problem:
         raise Damaged(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+
+
+def count_table(path: Path, columns: Sequence[str]) -> dict[tuple[Any, ...], int]:
+    """How many rows of a Parquet file hold each combination of values, counted without making rows. Raises Damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    read_table(path, columns, head=1)  # says what is wrong with the file, if anything is
+    try:
+        counted = pq.read_table(path, columns=list(columns)).group_by(list(columns)).aggregate([([], "count_all")])
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise Damaged(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+    return {tuple(row[c] for c in columns): row["count_all"] for row in counted.to_pylist()}
 
 
 def _redo(path: Path) -> str:

@@ -1,0 +1,256 @@
+"""prepare: organic text -> documents in train / reference / held-out, passages of the train split, tokens.
+
+method.md, "The loop": what everything else reads. Differs from the paper in that the reference and held-out splits are
+cut from the same corpus by a hash of the document id, so that no generator and no tokenizer ever sees them and adding documents
+moves none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synpro.corpus.files import CorpusError, File
+from synpro.corpus.passages import PassageConfig, cut
+from synpro.corpus.readers import Reader, Row, SourceConfig, find, read
+from synpro.corpus.tokens import (
+    TokenizerConfig,
+    fetch_tokenizer,
+    save_tokenizer,
+    special_ids,
+    token_dtype,
+    train_tokenizer,
+    write_tokens,
+)
+from synpro.records import Corpus, Document, digest_files
+from synpro.run.journal import Journal
+from synpro.run.ledger import Reject
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """The organic corpus."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    """Where text comes from; at least one."""
+    reference_share: float = 0.01
+    """Share of documents, by hash of their id, that the probe and the plateau read."""
+    heldout_share: float = 0.01
+    """Share of documents that only evaluation reads."""
+    train_words: int | None = None
+    """Most words in the train split; None takes all. Documents go in by hash order while they fit, the others are left
+    `unused`. Paper: 0.8B tokens for the 400M model, 2.2B for the 1.1B model."""
+    max_documents: int | None = None
+    """Reading stops after so many good documents; None reads everything."""
+    max_row_bytes: int = 20_000_000
+    """A larger row (text in UTF-8, or its line in a file) is rejected."""
+    passages: PassageConfig = field(default_factory=PassageConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("reference_share", "heldout_share"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ValueError(f"{name}: between 0 and 1, both excluded; 0.01 is usual")
+        if self.reference_share + self.heldout_share >= 1.0:
+            raise ValueError("heldout_share: with reference_share leaves nothing to train on; their sum must be below 1")
+        for name in ("train_words", "max_documents", "max_row_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: at least 1" + (", or none for no limit" if name != "max_row_bytes" else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is remembered of each document while the corpus is read."""
+
+    place: float
+    """Of its id's hash between 0 and 1: decides the split, and the order in which train documents go in."""
+    words: int
+
+
+def prepare(cfg: PrepareConfig, *, out: Path, journal: Journal, seed: int) -> Corpus:
+    """Read, reject, split, cut and tokenize. An interrupted step starts over. `seed` changes nothing: splits go by hash.
+
+    Raises CorpusError (a source that cannot be read, a corpus too small to split, a tokenizer that does not fit, a full disk)
+    and AssetError (a reference that cannot be had).
+    """
+    from synpro.corpus import store
+
+    if not cfg.sources:
+        raise CorpusError("prepare.sources: no corpus is named; add [[prepare.sources]] with a path")
+    _clear(out)
+    journal.rewind({})
+    journal.rejects.start()
+    with store.disk_errors(out):
+        spool = out / "spool.parquet"
+        kept: dict[str, _Kept] = {}
+        store.write_rows(spool, store.DOCUMENTS, _documents(cfg, kept, journal))
+        splits = _split(cfg, kept, journal)
+        rows = ({**row, "split": splits[row["id"]]} for row in store.read_rows(spool))
+        store.write_rows(out / "documents.parquet", store.DOCUMENTS, rows)
+        spool.unlink()
+        cuts = (_passage_row(p) for d in _texts(out, "train") for p in cut(d, cfg.passages))
+        passages = store.write_rows(out / "passages.parquet", store.PASSAGES, cuts)
+        vocab, eos, pad, tokens = _tokens(cfg.tokenizer, out, splits, journal)
+    counts = {name: sum(s == name for s in splits.values()) for name in store.SPLITS}
+    written = [out / name for name in ("documents.parquet", "passages.parquet", "tokenizer", "tokens", "rejects.jsonl")]
+    journal.metrics(
+        step=0,
+        passages=passages,
+        **{f"documents/{k}": v for k, v in counts.items()},
+        **{f"tokens/{k}": v for k, v in tokens.items()},
+    )
+    journal.say(
+        f"{counts['train']:,} train documents in {passages:,} passages and {tokens['train']:,} tokens; "
+        f"{counts['reference']:,} reference and {counts['heldout']:,} held-out documents"
+    )
+    return Corpus(out, vocab, eos, pad, token_dtype(vocab), counts, tokens, passages, digest_files(out, *written))
+
+
+def _clear(out: Path) -> None:
+    """Take away what an interrupted attempt left."""
+    for name in ("tokenizer", "tokens"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for pattern in ("*.parquet", "*.partial"):
+        for leftover in out.glob(pattern):
+            leftover.unlink()
+
+
+def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> Iterator[dict[str, Any]]:
+    """Rows of `documents.parquet` in reading order, their split still open; what cannot be used goes to the ledger.
+
+    An exact copy of an earlier text is rejected, and so is another text under an id that is taken: two versions of a document
+    could otherwise end on both sides of the split.
+    """
+    files: list[tuple[File, Reader, SourceConfig]] = []
+    for number, source in enumerate(cfg.sources):
+        found = find(source, slot=f"prepare.sources.{number}", say=journal.say, progress=journal.progress)
+        files += [(file, reader, source) for file, reader in found]
+    total = sum(file.size for file, _, _ in files)
+    first: dict[bytes, str] = {}  # hash of a text -> the document that holds it
+    before = taken = 0
+    for file, reader, source in files:
+        for item in read(file, reader, source, cfg.max_row_bytes):
+            journal.progress(min(before + file.done, total), total, "reading")
+            if isinstance(item, Reject):
+                journal.rejects.append(item)
+                if item.reason == "damaged":
+                    journal.say(f"{item.source}: {item.detail}")
+                continue
+            digest = hashlib.sha256(item.text.encode()).digest()
+            id = item.id if item.id is not None else digest.hex()[:16]
+            if digest in first:
+                detail = f"the same text as document {first[digest]}"
+                journal.rejects.append(Reject(id, "duplicate", detail, item.source, item.text))
+            elif id in kept:
+                taken += 1
+                journal.rejects.append(Reject(id, "duplicate-id", "another text has this id already", item.source, item.text))
+            else:
+                first[digest] = id
+                kept[id] = _Kept(_place(id), len(item.text.split()))
+                yield _document_row(id, item, kept[id].words)
+            if len(kept) == cfg.max_documents:
+                journal.say(f"stopped reading after {len(kept):,} documents (max_documents)")
+                return
+        before += file.size
+    if taken:
+        journal.say(
+            f"{taken:,} rows had an id that another text has; ids must be unique over all sources, or leave `id_column` out"
+        )
+    if taken > len(kept):
+        raise CorpusError(f"prepare.sources: {taken:,} of {taken + len(kept):,} rows repeat an id; leave `id_column` out")
+
+
+def _document_row(id: str, row: Row, words: int) -> dict[str, Any]:
+    return {"id": id, "split": "", "text": row.text, "source": row.source, "words": words}
+
+
+def _passage_row(passage: Any) -> dict[str, Any]:
+    return {name: getattr(passage, name) for name in ("id", "document", "index", "start", "end", "text")}
+
+
+def _place(id: str) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    return int.from_bytes(hashlib.sha256(f"split:{id}".encode()).digest()[:8], "big") / 2**64
+
+
+def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> dict[str, str]:
+    """Split of each document. Raises CorpusError when one of the three would be empty."""
+    if not kept:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in journal.rejects.reasons().items())
+        raise CorpusError(
+            f"prepare.sources: no usable text (rejected: {reasons or 'nothing, the files are empty'}); see rejects.jsonl"
+        )
+    reading = cfg.heldout_share + cfg.reference_share
+    splits = {
+        id: "heldout" if k.place < cfg.heldout_share else "reference" if k.place < reading else "train"
+        for id, k in kept.items()
+    }
+    counts = {name: sum(s == name for s in splits.values()) for name in ("train", "reference", "heldout")}
+    if not all(counts.values()):
+        raise CorpusError(
+            f"prepare: the corpus is too small to split: {len(kept)} documents gave {counts['train']} train, "
+            f"{counts['reference']} reference and {counts['heldout']} held-out, and each needs at least one; add documents, "
+            "or raise prepare.reference_share and prepare.heldout_share"
+        )
+    if cfg.train_words is not None:
+        order = sorted((id for id, s in splits.items() if s == "train"), key=lambda id: (kept[id].place, id))
+        words = 0
+        for id in order:
+            if words + kept[id].words <= cfg.train_words:
+                words += kept[id].words
+            else:
+                splits[id] = "unused"
+        if not words:
+            least = min(kept[id].words for id in order)
+            raise CorpusError(
+                f"prepare.train_words: no document fits into {cfg.train_words:,} words; the shortest has {least:,}"
+            )
+        unused = sum(s == "unused" for s in splits.values())
+        if unused:
+            journal.say(
+                f"train_words = {cfg.train_words:,}: {words:,} words are used, {unused:,} train documents are left unused"
+            )
+    return splits
+
+
+def _texts(out: Path, split: str) -> Iterator[Document]:
+    from synpro.corpus import store
+
+    for row in store.read_rows(out / "documents.parquet"):
+        if row["split"] == split:
+            yield Document(row["id"], row["text"], row["source"])
+
+
+def _tokens(cfg: TokenizerConfig, out: Path, splits: dict[str, str], journal: Journal) -> tuple[int, int, int, dict[str, int]]:
+    """Write `tokenizer/` and `tokens/`; returns (vocabulary size, eos id, pad id, tokens per split)."""
+    if cfg.source == "train":
+        tokenizer = train_tokenizer((d.text for d in _texts(out, "train")), cfg)
+        trained = tokenizer.get_vocab_size()
+        if trained < cfg.vocab_size:
+            journal.say(
+                f"the train split supports {trained:,} tokens; the model keeps room for vocab_size = {cfg.vocab_size:,}"
+            )
+    else:
+        tokenizer = fetch_tokenizer(cfg, slot="prepare.tokenizer.source", say=journal.say, progress=journal.progress)
+    save_tokenizer(tokenizer, out / "tokenizer", cfg)
+    eos, pad = special_ids(tokenizer, cfg)
+    counts: dict[str, int] = {}
+    done = 0
+    total = sum(s != "unused" for s in splits.values())
+
+    def watched(split: str) -> Iterator[str]:
+        nonlocal done
+        for document in _texts(out, split):
+            done += 1
+            journal.progress(done, total, "tokens")
+            yield document.text
+
+    for split in ("train", "reference", "heldout"):
+        path = out / "tokens" / f"{split}.bin"
+        counts[split] = write_tokens(path, watched(split), tokenizer, eos, token_dtype(cfg.vocab_size))
+    return cfg.vocab_size, eos, pad, counts

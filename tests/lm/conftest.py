@@ -1,0 +1,101 @@
+"""A tokenizer and a pair of tiny models, really trained, shared by the tests of `lm`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.lm.shapes import ModelConfig
+
+TINY = ModelConfig(n_layers=2, d_model=64, n_heads=2, hidden_size=128, vocab_multiple=64)
+LENGTH = 64
+TEXT = (
+    "the river runs past old stone mills and slow green fields where herons stand in shallow water "
+    "while farmers count their sheep before winter storms close every mountain road again"
+)
+WORDS = TEXT.split()
+
+
+def sentences(seed: int, count: int, low: int = 3, high: int = 40) -> list[str]:
+    """Texts of `low` to `high` words in a weakly predictable order."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(count):
+        at = rng.randrange(len(WORDS))
+        words = []
+        for _ in range(rng.randint(low, high)):
+            words.append(WORDS[at])
+            at = (at + 1 if rng.random() < 0.8 else rng.randrange(len(WORDS))) % len(WORDS)
+        texts.append(" ".join(words) + ".")
+    return texts
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from synpro.corpus.tokens import TokenizerConfig, save_tokenizer, train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    cfg = TokenizerConfig(source="train", vocab_size=320)
+    save_tokenizer(train_tokenizer(sentences(0, 200), cfg), folder, cfg)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def special_ids(tokenizer_folder: Path) -> tuple[int, int]:
+    """Of end-of-text and padding."""
+    from synpro.corpus.tokens import load_tokenizer
+
+    tokenizer = load_tokenizer(tokenizer_folder)
+    eos, pad = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|pad|>")
+    assert eos is not None and pad is not None
+    return eos, pad
+
+
+@pytest.fixture(scope="session")
+def stream_tokens(tokenizer_folder: Path, special_ids: tuple[int, int]) -> np.ndarray:
+    from synpro.corpus.tokens import encode_documents, load_tokenizer
+
+    return np.concatenate(encode_documents(load_tokenizer(tokenizer_folder), sentences(1, 300), special_ids[0], "uint16"))
+
+
+def tiny_module(*, steps: int = 20, batch: int = 8, lr: float = 3e-3, warmup: int = 0, seed: int = 5):
+    from synpro.lm import trainer
+
+    trainer.enter(seed)
+    return trainer.build_module(
+        TINY,
+        OptimizerConfig(lr=lr),
+        HardwareConfig(microbatch=4),
+        vocab_size=320,
+        sequence_length=LENGTH,
+        batch=batch,
+        scheduler=trainer.schedule(warmup=warmup, steps=steps, anneal=0.0),
+        seed=seed,
+    )
+
+
+@pytest.fixture(scope="session")
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray
+) -> tuple[Path, Path]:
+    """Two exported models, some training steps apart."""
+    from synpro.lm import checkpoint, trainer
+    from synpro.lm.batches import TokenStream
+    from synpro.lm.watch import Watch
+
+    out = tmp_path_factory.mktemp("pair")
+    module = tiny_module()
+    folders = []
+    for name in ("before", "after"):
+        stream = TokenStream(
+            lambda n: np.roll(stream_tokens, 100 * n), folder=out / "data", sequence_length=LENGTH, batch=8, dtype="uint16"
+        )
+        trainer.train(module, stream, Watch(), steps=20, folder=out / "olmo")
+        eos, pad = special_ids
+        checkpoint.export(module, out / name, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+        folders.append(out / name)
+    return folders[0], folders[1]

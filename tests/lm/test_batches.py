@@ -1,0 +1,99 @@
+"""Batches are functions of the step, lose no token, and drop what repeats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synpro.lm.batches import IGNORE, AnswerBatches, Answered, TokenStream, measured, repetitive
+
+
+def stream(folder: Path, sizes: tuple[int, ...] = (10, 7, 13), batch: int = 2, length: int = 3) -> TokenStream:
+    """Pass n holds n * 100, n * 100 + 1, ..."""
+    return TokenStream(
+        lambda n: np.arange(n * 100, n * 100 + sizes[(n - 1) % len(sizes)]),
+        folder=folder,
+        sequence_length=length,
+        batch=batch,
+        dtype="uint16",
+    )
+
+
+def test_passes_follow_each_other_without_a_gap(tmp_path: Path) -> None:
+    s = stream(tmp_path)
+    got = np.concatenate([s(step).input_B_T.ravel() for step in range(5)])
+    assert got.tolist() == [*range(100, 110), *range(200, 207), *range(300, 313)]
+    assert s.epochs == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["pass-00003.bin"], "old passes are removed"
+
+
+def test_a_step_has_the_same_rows_however_it_is_reached(tmp_path: Path) -> None:
+    walked = stream(tmp_path / "a")
+    rows = [walked(step).input_B_T for step in range(12)]
+    jumped = stream(tmp_path / "b")
+    assert (jumped(11).input_B_T == rows[11]).all()
+    assert (jumped(4).input_B_T == rows[4]).all(), "a dry run may look back"
+
+
+def test_a_batch_larger_than_a_pass_takes_several(tmp_path: Path) -> None:
+    s = stream(tmp_path, sizes=(5,), batch=4, length=4)
+    assert s(0).input_B_T.ravel().tolist() == [*range(100, 105), *range(200, 205), *range(300, 305), 400]
+
+
+def test_an_empty_mixture_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no tokens"):
+        stream(tmp_path, sizes=(0,))(0)
+
+
+def test_the_instance_filter_drops_32_repetitions_of_up_to_13_tokens() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 5000, 2048)
+    assert not repetitive(noise)
+    for period in (1, 2, 5, 13):
+        pattern = np.arange(6000, 6000 + period)
+        for times, dropped in ((31, False), (32, True), (40, True)):
+            ids = noise.copy()
+            ids[100 : 100 + period * times] = np.tile(pattern, times)
+            assert repetitive(ids) == dropped, (period, times)
+    assert not repetitive(np.tile(np.arange(14), 100)), "a period of 14 is left alone"
+    assert not repetitive(np.zeros(31, int))
+
+
+def test_loss_is_on_answers_only() -> None:
+    batches = AnswerBatches(
+        [Answered((11, 12, 13), (21, 22)), Answered(tuple(range(30, 40)), (41,)), Answered((5,), tuple(range(60, 80)))],
+        sequence_length=8,
+        batch=3,
+        eos=0,
+        pad=1,
+        seed=0,
+    )
+    rows = batches(0)
+    assert rows.label_B_T is not None
+    found = {}
+    for ids, labels in zip(rows.input_B_T.tolist(), rows.label_B_T.tolist(), strict=True):
+        found[tuple(t for t in labels if t != IGNORE)] = ids
+    assert set(found) == {(21, 22, 0), (41, 0), tuple(range(60, 68))}
+    assert found[21, 22, 0] == [0, 11, 12, 13, 21, 22, 1, 1]
+    assert found[41, 0] == [0, 34, 35, 36, 37, 38, 39, 41], "a long prompt loses its beginning"
+    # Each label is the token that follows in the row.
+    for ids, labels in zip(rows.input_B_T.tolist(), rows.label_B_T.tolist(), strict=True):
+        for t in range(len(ids) - 1):
+            assert labels[t] in (IGNORE, ids[t + 1], 0)
+
+
+def test_answers_are_shuffled_anew_every_pass() -> None:
+    examples = [Answered((n,), (n,)) for n in range(2, 34)]
+    batches = AnswerBatches(examples, sequence_length=8, batch=32, eos=0, pad=1, seed=4)
+    first, second = batches(0).input_B_T[:, 1], batches(1).input_B_T[:, 1]
+    assert sorted(first) == sorted(second) == list(range(2, 34))
+    assert first.tolist() != second.tolist()
+    assert batches(0).input_B_T[:, 1].tolist() == first.tolist()
+
+
+def test_a_measured_split_begins_with_eos_and_is_not_empty() -> None:
+    assert measured(np.array([5, 6, 7], np.uint16), 0, 2).tolist() == [0, 5, 6]
+    with pytest.raises(ValueError, match="no tokens"):
+        measured(np.empty(0, np.uint16), 0, 5)

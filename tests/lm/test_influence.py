@@ -1,0 +1,108 @@
+"""A text's loss and influence depend on the text and the models alone."""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from synpro.lm.influence import Influence
+from synpro.lm.loss import _windows, load_model, plain_tokenizer, text_losses
+from tests.lm.conftest import LENGTH, sentences
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """200 texts of 1 to 300 words: the longest need several windows."""
+    return [*sentences(7, 170, 1, 60), *sentences(8, 30, 100, 300)]
+
+
+def test_influence_is_the_same_alone_in_any_batch_order_padding_and_threads(pair: tuple[Path, Path], texts: list[str]) -> None:
+    reference = Influence(*pair).score(texts)
+    assert len(reference) == 200 and any(value != 0 for value in reference)
+
+    alone = Influence(*pair, batch_tokens=1)
+    assert max(abs(alone.score([t])[0] - r) for t, r in zip(texts, reference, strict=True)) <= 1e-6
+    order = list(range(200))
+    random.Random(3).shuffle(order)
+    for side in ("right", "left"):
+        for batch_tokens in (256, 5000):
+            other = Influence(*pair, batch_tokens=batch_tokens, padding_side=side).score([texts[i] for i in order])
+            assert max(abs(value - reference[i]) for i, value in zip(order, other, strict=True)) <= 1e-6, (side, batch_tokens)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            other = Influence(*pair).score(texts)
+            assert max(abs(a - b) for a, b in zip(other, reference, strict=True)) <= 1e-6
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_identical_checkpoints_give_exactly_zero(pair: tuple[Path, Path], texts: list[str], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(pair[0], tmp_path / "copy"))
+    assert set(Influence(pair[0], copy).score(texts)) == {0.0}
+
+
+def test_loss_is_that_of_a_plain_forward_pass(pair: tuple[Path, Path]) -> None:
+    model = load_model(pair[0])
+    tokenizer = plain_tokenizer(pair[0])
+    text = sentences(9, 1, 20, 21)[0]
+    ids = [model.config.eos_token_id, *tokenizer.encode(text).ids]
+    logits = model(torch.tensor([ids[:-1]])).logits[0].double()
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
+    [(nats, tokens)] = text_losses(model, pair[0], [text])
+    assert tokens == len(ids) - 1
+    assert math.isclose(nats, expected, rel_tol=1e-6)
+
+
+def test_every_token_of_a_long_text_is_scored_once() -> None:
+    for length in (1, 2, 5, 8, 9, 12, 13, 40, 41):
+        ids = tuple(range(length + 1))
+        windows = list(_windows(0, ids, 8))
+        scored = [target for w in windows for target in w.ids[1 + w.skip :]]
+        assert scored == list(ids[1:])
+        assert all(len(w.ids) - 1 <= 8 for w in windows)
+        assert all(w.skip >= 4 for w in windows[1:]), "a later window has half a context before its first target"
+
+
+def test_special_token_strings_stay_text(pair: tuple[Path, Path]) -> None:
+    tokenizer = plain_tokenizer(pair[0])
+    eos = tokenizer.token_to_id("<|endoftext|>")
+    assert eos not in tokenizer.encode("a <|endoftext|> b").ids
+    assert tokenizer.decode(tokenizer.encode("a <|endoftext|> b").ids) == "a <|endoftext|> b"
+
+
+def test_a_text_without_tokens_is_an_error(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="text 1 has no tokens"):
+        Influence(*pair).score(["fields", ""])
+
+
+def test_no_texts_give_no_scores(pair: tuple[Path, Path]) -> None:
+    assert Influence(*pair).score([]) == []
+
+
+def test_equal_texts_have_equal_scores(pair: tuple[Path, Path]) -> None:
+    a, b, c = Influence(*pair).score(["old stone mills", "herons", "old stone mills"])
+    assert a == c != b
+
+
+def test_different_tokenizers_are_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    other = Path(shutil.copytree(pair[1], tmp_path / "other"))
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace('"river"', '"revir"').replace("<|pad|>", "<|bad|>"))
+    with pytest.raises(ValueError, match="different tokenizers"):
+        Influence(pair[0], other)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        Influence(pair[0], tmp_path)
+
+
+def test_context_is_that_of_training(pair: tuple[Path, Path]) -> None:
+    assert load_model(pair[0]).config.max_position_embeddings == LENGTH

@@ -1,0 +1,214 @@
+"""Training on OLMo-core: carried on exactly, the same on two processes, exported without a difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synpro.lm.plateau import PlateauConfig
+from synpro.run.journal import Journal
+from tests.lm.conftest import LENGTH, tiny_module
+
+
+def run(
+    out: Path,
+    tokens: np.ndarray,
+    *,
+    steps: int,
+    stop_at: int | None = None,
+    checkpoint_every: int | None = None,
+    start: Path | None = None,
+) -> dict[str, float]:
+    """A training with everything on; `stop_at` breaks it off as a kill would, after that step."""
+    from synpro.lm import checkpoint, trainer
+    from synpro.lm.batches import TokenStream
+    from synpro.lm.watch import Watch
+
+    class Broken(Exception):
+        pass
+
+    class Killed(Watch):
+        def post_step(self) -> None:
+            super().post_step()
+            if self.step == stop_at:
+                raise Broken
+
+    module = tiny_module(steps=steps, warmup=4)
+    if start is not None:
+        checkpoint.load(module, start)
+    stream = TokenStream(
+        lambda n: np.random.default_rng(n).permutation(tokens),
+        folder=out / "data",
+        sequence_length=LENGTH,
+        batch=8,
+        dtype="uint16",
+    )
+    watch = Killed(
+        journal=Journal(out),
+        evaluation={"reference": tokens[:500], "heldout": tokens[500:900]},
+        evaluate_every=4,
+        log_every=3,
+        checkpoint_every=checkpoint_every,
+        folder=out / "states",
+    )
+    try:
+        trainer.train(module, stream, watch, steps=steps, folder=out / "olmo")
+    except Broken:
+        return {}
+    checkpoint.save(module, out / "trainer", {})
+    return watch.last
+
+
+def same(a: Path, b: Path) -> bool:
+    return all(
+        (a / "trainer" / n).read_bytes() == (b / "trainer" / n).read_bytes() for n in ("model.safetensors", "optim.safetensors")
+    )
+
+
+def test_equal_runs_write_equal_bytes_and_a_killed_one_ends_in_the_same_state(
+    tmp_path: Path, stream_tokens: np.ndarray
+) -> None:
+    for name in ("a", "b"):
+        run(tmp_path / name, stream_tokens, steps=14, checkpoint_every=5)
+    assert same(tmp_path / "a", tmp_path / "b")
+    # Killed between two checkpoints (at 5 and 10), and again after the second.
+    for stop in (8, 13):
+        run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5, stop_at=stop)
+        newest = max((tmp_path / "c" / "states").iterdir())
+        Journal(tmp_path / "c").rewind({"step": int(newest.name.removeprefix("step-"))})
+    run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5)
+    assert same(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "c" / "metrics.jsonl").read_text()
+
+
+def test_rows_tell_losses_and_rate(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    last = run(tmp_path, stream_tokens, steps=8)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = [r for r in rows if "reference_loss" in r]
+    trained = [r for r in rows if "train_loss" in r]
+    assert [r["step"] for r in measured] == [0, 4, 8]
+    assert [r["step"] for r in trained] == [3, 6, 8]
+    assert [r["tokens"] for r in trained] == [r["step"] * 8 * LENGTH for r in trained]
+    assert trained[0]["lr"] == pytest.approx(3e-3 * 3 / 4) and trained[-1]["lr"] == 3e-3
+    assert measured[-1]["reference_loss"] == last["reference"] < measured[0]["reference_loss"]
+
+
+def test_continuing_keeps_weights_and_optimizer(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    from safetensors.torch import load_file
+
+    from synpro.lm import checkpoint
+
+    run(tmp_path / "a", stream_tokens, steps=6)
+    module = tiny_module()
+    checkpoint.load(module, tmp_path / "a" / "trainer")
+    checkpoint.save(module, tmp_path / "b" / "trainer", {})
+    assert same(tmp_path / "a", tmp_path / "b")
+    moments = load_file(tmp_path / "a" / "trainer" / "optim.safetensors")
+    assert all(float(moments[name]) == 6 for name in moments if name.endswith(".step"))
+    decays = {g["weight_decay"]: len(g["params"]) for g in module.optim.param_groups}
+    assert decays[0.0] == 1, "the embeddings alone are not decayed"
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from synpro.lm import checkpoint
+
+    run(tmp_path, stream_tokens, steps=1)
+    file = tmp_path / "trainer" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.w_out.weight"] = tensors["lm_head.w_out.weight"][:-64].clone()
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=r"another model.*lm_head\.w_out\.weight"):
+        checkpoint.load(tiny_module(), tmp_path / "trainer")
+
+
+def test_exported_logits_are_the_trained_ones_to_the_last_bit(
+    tmp_path: Path, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray
+) -> None:
+    from transformers import AutoTokenizer
+
+    from synpro.lm import checkpoint
+
+    run(tmp_path, stream_tokens, steps=4)
+    module = tiny_module()
+    checkpoint.load(module, tmp_path / "trainer")
+    eos, pad = special_ids
+    checkpoint.export(module, tmp_path / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+    ids = torch.from_numpy(stream_tokens[: 3 * LENGTH].astype(np.int64)).reshape(3, LENGTH)
+    assert checkpoint.logit_gap(module, tmp_path / "hf", ids) == 0.0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (eos, pad)
+
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tmp_path / "hf" / "model.safetensors")
+    weights["model.norm.weight"] *= 1.01
+    save_file(weights, tmp_path / "hf" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RuntimeError, match="gives other logits"):
+        checkpoint._check(module, tmp_path / "hf", LENGTH, vocab=300)
+
+
+def test_a_plateau_ends_training(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    from synpro.lm import trainer
+    from synpro.lm.batches import TokenStream
+    from synpro.lm.watch import Watch
+
+    stream = TokenStream(lambda n: stream_tokens, folder=tmp_path / "data", sequence_length=LENGTH, batch=8, dtype="uint16")
+    watch = Watch(
+        evaluation={"reference": stream_tokens[:500]},
+        evaluate_every=2,
+        plateau=PlateauConfig(improvement=5.0, patience=2, min_points=3),
+    )
+    done = trainer.train(tiny_module(), stream, watch, steps=200, folder=tmp_path / "olmo")
+    assert done.steps < 40
+    assert done.stopped is not None and "surely less than 5.0" in done.stopped
+
+
+def test_the_rate_falls_to_nothing_over_the_anneal() -> None:
+    from synpro.lm.trainer import schedule
+
+    rates = schedule(warmup=10, steps=100, anneal=0.2)
+    assert [float(rates.get_lr(1.0, s, 100)) for s in (5, 10, 79, 90, 100)] == pytest.approx([0.5, 1, 1, 0.5, 0])
+    constant = schedule(warmup=0, steps=100, anneal=0.0)
+    assert {float(constant.get_lr(1.0, s, 100)) for s in range(1, 101)} == {1.0}
+
+
+@pytest.mark.parametrize("batch", [7, 12])
+def test_a_batch_that_does_not_divide_is_refused(batch: int) -> None:
+    with pytest.raises(ValueError, match="multiple of processes x microbatch"):
+        tiny_module(batch=batch + 1 if batch == 12 else batch)
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    np.save(tmp_path / "tokens.npy", stream_tokens)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+        command += [__file__, str(tmp_path / f"out{processes}"), str(tmp_path / "tokens.npy")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (
+        [json.loads(line) for line in (tmp_path / f"out{n}" / "metrics.jsonl").read_text().splitlines()] for n in (1, 2)
+    )
+    assert len(one) == len(two) == 8
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        assert all(abs(a[k] - b[k]) <= 1e-4 for k in a), (a, b)
+
+
+if __name__ == "__main__":  # the two processes of the test above
+    from synpro.lm import trainer
+
+    trainer.enter(5)
+    folder = Path(sys.argv[1])
+    if trainer.get_rank():
+        Journal.metrics = lambda *a, **k: None  # type: ignore[method-assign]
+    run(folder, np.load(sys.argv[2]), steps=12)

@@ -1,0 +1,47 @@
+"""The house rules that no linter knows: what importing opens, how long files are, where names come from."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "ray", "olmo_core", "olmo_eval", "datasets", "plotly", "pyarrow", "scipy")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The heavy libraries in `sys.modules` of a fresh Python after `code`."""
+    script = f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_opens_no_library_and_lists_every_command():
+    code = "import sys; sys.argv = ['synpro', '--help']\nfrom synpro.cli import app\ntry: app()\nexcept SystemExit: pass"
+    assert loaded_after(code) == set()
+    done = subprocess.run([sys.executable, "-m", "synpro.cli", "--help"], capture_output=True, text=True, check=True)
+    for name in ("run", "check", "plan", "status", "step", "why", "rewrite", "report"):
+        assert re.search(rf"^\s*{name}\s", done.stdout, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("module", ["config", "loop", "session", "records", "rewards.rubric", "operations.table", "judges.base"])
+def test_importing_opens_no_library(module):
+    assert loaded_after(f"import synpro.{module}") == set()
+
+
+def test_no_file_is_too_long_and_none_is_a_drawer():
+    files = [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
+    assert len(files) > 50
+    assert [f.name for f in files if len(f.read_text().splitlines()) > 400] == []
+    assert [f for f in files if re.fullmatch(r"(utils?|helpers?|common|misc)", f.stem)] == []
+
+
+def test_remote_code_and_pickle_stay_off():
+    for file in ROOT.glob("src/**/*.py"):
+        text = file.read_text()
+        assert "trust_remote_code=True" not in text, file
+        assert not re.search(r"^\s*(import|from) pickle", text, re.MULTILINE), file
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call, file
