@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -70,8 +71,19 @@ class RunConfig:
         if not names:
             raise ValueError("operations: at least one is needed; known: " + ", ".join(OPERATIONS))
         for name in names:
+            if name not in OPERATIONS:
+                near = difflib.get_close_matches(name, OPERATIONS, n=1, cutoff=0.3)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(OPERATIONS)}"
+                raise ValueError(f"operations: there is no operation {name!r}; {hint}")
             if names.count(name) > 1:
                 raise ValueError(f"operations: {name!r} stands twice; each operation has one generator")
+            if name not in self.rubric.weights:
+                raise ValueError(f"rubric: weights says nothing of {name!r}; add [rubric.weights.{name}]")
+            for table in ("steps", "max_new_tokens"):
+                if name not in getattr(self.train_generator, table):
+                    raise ValueError(f"train_generator: {table} has no value for {name!r}; add one")
+            if name not in self.synthesize.max_new_tokens:
+                raise ValueError(f"synthesize: max_new_tokens has no value for {name!r}; add one")
 
 
 def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:

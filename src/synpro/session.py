@@ -124,6 +124,8 @@ def preconditions(cfg: RunConfig) -> list[str]:
         for name, hint in modules.items()
         if importlib.util.find_spec(name) is None
     ]
+    if not cfg.prepare.sources:
+        problems.append("prepare.sources is empty; add [[prepare.sources]] with the path of your text")
     free = shutil.disk_usage(Path.cwd()).free
     if free < 2 * 2**30:
         problems.append(f"only {free / 2**30:.1f} GiB of disk are free here; a run needs at least 2 GiB (see `synpro plan`)")

@@ -193,7 +193,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, stream_tokens: np.nda
     for processes in (1, 2):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
         command += [__file__, str(tmp_path / f"out{processes}"), str(tmp_path / "tokens.npy")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (
         [json.loads(line) for line in (tmp_path / f"out{n}" / "metrics.jsonl").read_text().splitlines()] for n in (1, 2)
@@ -208,7 +208,4 @@ if __name__ == "__main__":  # the two processes of the test above
     from synpro.lm import trainer
 
     trainer.enter(5)
-    folder = Path(sys.argv[1])
-    if trainer.get_rank():
-        Journal.metrics = lambda *a, **k: None  # type: ignore[method-assign]
-    run(folder, np.load(sys.argv[2]), steps=12)
+    run(Path(sys.argv[1]), np.load(sys.argv[2]), steps=12)

@@ -164,3 +164,20 @@ def test_samples_show_the_same_passage_in_every_round_by_rule(finished_run: Path
         assert sample.source and all(v.text for v in sample.versions)
     first, middle, last = (s.versions[-1].scores["influence"] for s in found[:3])
     assert first > middle > last  # type: ignore[operator]
+
+
+def test_a_shard_of_which_nothing_was_kept_is_shown_as_that(run: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for step in ("round-01/synthesize-rephrase", "round-02/synthesize-rephrase"):
+        file = run / step / "rewrites.parquet"
+        rows = [r | {"kept": False, "text": None, "reason": "unparsed"} for r in pq.read_table(file).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
+        result = json.loads((run / step / "result.json").read_text())
+        result["record"] |= {"kept": 0, "dropped": 36}
+        (run / step / "result.json").write_text(json.dumps(result))
+    found = gather(run)
+    assert [s.operation for s in samples(found)] == ["reformat"] * 3
+    said = [c.what for c in cautions(found) if c.where == "round-02/synthesize-rephrase"]
+    assert said == ["Only 0 of 36 passages gave a text; most often dropped as 'unparsed' (36)."]

@@ -92,7 +92,7 @@ def test_an_unfinished_run_has_a_page_too(finished_run: Path, tmp_path: Path) ->
     (run / "round-01/train-rephrase/result.json").unlink()
     (run / "round-01/train-rephrase/validation.json").unlink()
     page = body(render(run))
-    assert "not complete" in page and "round-02/pretrain has not begun" in page
+    assert "not complete" in page and "<td>round-02/pretrain</td><td>Has not begun.</td>" in page
     assert "rephrase, round 1 <span" in page and "(in progress)" in page
     for step in ("round-01", "round-00/pretrain", "round-00/evaluate"):
         shutil.rmtree(run / step)

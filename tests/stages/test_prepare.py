@@ -260,3 +260,14 @@ def test_importing_the_config_opens_nothing_heavy() -> None:
     code = f"import sys, synpro.stages.prepare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_path: Path) -> None:
+    whole, _ = run(config(data), tmp_path / "whole")
+    parts, _ = run(config(data, document_words=50), tmp_path / "parts")
+    originals = {d.id: d.text for split in store.SPLITS for d in store.documents(whole, split)}
+    cut = {d.id: d.text for split in store.SPLITS for d in store.documents(parts, split)}
+    assert len(cut) > len(originals) and max(len(t.split()) for t in cut.values()) <= 50
+    for id, original in originals.items():
+        mine = [cut[key] for key in sorted(cut) if key == id or key.startswith(f"{id}.")]
+        assert " ".join(" ".join(mine).split()) == " ".join(original.split())

@@ -117,16 +117,16 @@ def _hub_bar(progress: Progress, name: str) -> Any:
     from tqdm.auto import tqdm
 
     class Bar(tqdm):
-        """Reports to `progress` instead of drawing."""
+        """Reports the bytes that have arrived to `progress`, and draws nothing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)  # huggingface_hub's own groups, which tqdm does not know
-            super().__init__(*args, **{**kwargs, "disable": False, "file": open(os.devnull, "w", encoding="utf-8")})  # noqa: PTH123, SIM115
+            self.counts_bytes = kwargs.get("unit") == "B"  # the hub also opens a bar that counts files
+            super().__init__(*args, **{**kwargs, "disable": True})
 
-        def update(self, n: float | None = 1) -> bool | None:
-            changed: bool | None = super().update(n)
-            progress(self.n, self.total or 0, name)
-            return changed
+        def update(self, n: float | None = 1) -> None:
+            if self.counts_bytes:
+                self.n += n or 0
+                progress(self.n, self.total or 0, name)
 
     return Bar
 

@@ -210,7 +210,7 @@ def read_hub(file: File, cfg: SourceConfig, limit: int) -> Read:
 
 
 READERS: dict[str, tuple[str, Reader]] = {
-    "hub": (r"^hf:", read_hub),
+    "hub": (r"^hf:(?!//)", read_hub),
     "jsonl": (r"\.(jsonl|ndjson)(\.gz|\.zst|\.bz2)?$", read_jsonl),
     "parquet": (r"\.parquet$", read_parquet),
     "text": (r"\.txt(\.gz|\.zst|\.bz2)?$", read_text),
@@ -223,7 +223,7 @@ def find(
     cfg: SourceConfig, *, slot: str, say: Say | None = None, progress: Progress | None = None
 ) -> list[tuple[File, Reader]]:
     """The files of a source with the reader of each. Raises CorpusError and AssetError."""
-    if cfg.path.startswith("hf:"):
+    if cfg.path.startswith("hf:") and not cfg.path.startswith("hf://"):  # `hf://` is fsspec's own scheme for files on the hub
         return [(File(cfg.path, cfg.path, 0), read_hub)]
     wanted = ".*" if cfg.format != "auto" else "|".join(pattern for pattern, _ in READERS.values())
     found = expand(cfg.path, slot=slot, wanted=re.compile(wanted), say=say, progress=progress)

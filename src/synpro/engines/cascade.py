@@ -41,7 +41,9 @@ class Rows(Cache):
         self.count = 0
         self.lengths_R = torch.zeros(capacity, dtype=torch.long)
         self._prefix: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer: keys (H, D, P) and values (H, P, D)
-        self._own: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer: keys (R, H, D, columns) and values (R, H, columns, D)
+        self._own: list[
+            tuple[torch.Tensor, torch.Tensor]
+        ] = []  # per layer: keys (R, H, D, columns) and values (R, H, columns, D)
         self._mode = "prefix"
         self._of: torch.Tensor | None = None
         self._mask: torch.Tensor | None = None

@@ -15,7 +15,6 @@ bare model, not one wrapped for data parallel training. Its train/eval flags and
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,8 @@ from synpro.engines.nucleus import choose, uniforms
 from synpro.records import Chat, Completion, Generator
 
 PREFILL_TOKENS = 1024
-"""Prompt tokens computed in one pass; small, so that neighbours in it are of like length and its activations stay in the cache."""
+"""Prompt tokens computed in one pass; few, so that those side by side are of like length and their activations stay in the
+cache."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class HFEngine:
     def __init__(
         self, model: Any, tokenizer: Any, *, batch_size: int = 64, progress: Callable[[float, float], None] | None = None
     ) -> None:
-        """`batch_size` is completions generated side by side; `progress(done, total)` is told of completions, parts included."""
+        """`batch_size` completions run side by side; `progress(done, total)` is told of completions, parts included."""
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} completions at once is not possible; use 1 or more")
         self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
@@ -164,7 +164,7 @@ class HFEngine:
         device = self.model.device
         rows = Rows(min(self.batch_size, len(requests)), device)
         # The last token of every prompt is left to the first step, which computes the logits of all rows.
-        prefix = min(len(os.path.commonprefix([list(p) for p in prompts])), min(map(len, prompts)) - 1)
+        prefix = min(_common(prompts), min(map(len, prompts)) - 1)
         if prefix:
             rows.fill_prefix(prefix)
             self._forward(torch.tensor([prompts[0][:prefix]]), torch.arange(prefix)[None], rows)
@@ -324,3 +324,9 @@ class HFEngine:
         finally:
             for module, flag in flags:
                 module.training = flag
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with: the first and the last in sorted order differ the earliest."""
+    first, last = min(map(list, prompts)), max(map(list, prompts))
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

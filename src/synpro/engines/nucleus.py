@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 TOP = 512
-"""Tokens looked at first. A row whose nucleus is wider (a flat distribution) is sorted in full: the result is exact either way."""
+"""Tokens looked at first. A row whose nucleus is wider is sorted in full, so the result is exact either way."""
 
 
 def uniforms(seed: int, prompt: Sequence[int], completion: int, count: int) -> torch.Tensor:

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint.state_dict as sharded
-from olmo_core.distributed.utils import barrier, broadcast_object, get_rank
+from olmo_core.distributed.utils import barrier, broadcast_object, get_rank, is_distributed
 from olmo_core.train.train_module import TransformerTrainModule
 from safetensors.torch import load_file, save_file
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.json"
 
 _FULL = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
-_SPREAD = sharded.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, flatten_optimizer_state_dict=True)
 
 
 def save(module: TransformerTrainModule, folder: Path, state: dict[str, Any]) -> None:
@@ -61,13 +60,16 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
             f"{folder / WEIGHTS} is of another model: {differs[0]} has shape {theirs.get(differs[0])} there and "
             f"{mine.get(differs[0])} here ({len(differs)} differ); give the same model settings and tokenizer"
         )
-    sharded.set_model_state_dict(module.model, weights, options=_SPREAD)
+    spread = sharded.StateDictOptions(
+        full_state_dict=True, broadcast_from_rank0=is_distributed(), flatten_optimizer_state_dict=True
+    )
+    sharded.set_model_state_dict(module.model, weights, options=spread)
     # The hyperparameters come from this run's optimizer, the moments from the file.
     fresh = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     moments: dict[str, Any] = {}
     if first:
         moments = {k: v for k, v in fresh.items() if not isinstance(v, torch.Tensor)} | load_file(folder / OPTIMIZER)
-    sharded.set_optimizer_state_dict(module.model, module.optim, moments, options=_SPREAD)
+    sharded.set_optimizer_state_dict(module.model, module.optim, moments, options=spread)
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 

@@ -52,7 +52,7 @@ def cautions(contents: Contents) -> tuple[Caution, ...]:
             "Read the change in loss as this run's own progress, not as a gain over repetition.",
         )
     ]
-    found += [Caution(m.partition(" ")[0], m) for m in contents.missing]
+    found += [Caution(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in contents.missing]
     for t in contents.trainings:
         if t.done and not t.plateau:
             found.append(
@@ -106,7 +106,7 @@ def _generator(g: GeneratorTraining) -> list[Caution]:
             Caution(
                 where,
                 f"RL did not beat its start: weighted reward on the validation passages {after - before:+.3f} deviations.",
-                "The texts are no better than those of the generator it started from; train longer or look at the rewards.",
+                "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
             )
         )
     change = influence_change(g)

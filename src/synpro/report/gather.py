@@ -164,7 +164,7 @@ def gather(run: Path) -> Contents:
     settings, rounds = _settings(run, missing)
     environment = _flat(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
     if not environment:
-        missing.append("environment.json")
+        missing.append("environment.json is not there")
     records = {n: _record(run / n) for n in names if finished(run / n)}
     rejects, reject_examples = _rejects(run / "round-00/prepare", done="round-00/prepare" in records)
     trainings = tuple(_training(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain")
@@ -203,7 +203,7 @@ def _settings(run: Path, missing: list[str]) -> tuple[str | None, int | None]:
 
     path = run / "config.toml"
     if not path.exists():
-        missing.append("config.toml")
+        missing.append("config.toml is not there")
         return None, None
     try:
         text = path.read_text(encoding="utf-8")

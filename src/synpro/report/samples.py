@@ -59,6 +59,8 @@ def samples(contents: Contents, per_operation: int = 3) -> tuple[Sample, ...]:
         labels = ["highest influence", "median influence", "lowest influence"]
         if not chosen:
             chosen, labels = _spread(sorted(str(r["passage"]) for r in rows), per_operation), ["spread over the corpus"] * 3
+        if not chosen:  # nothing parsed
+            continue
         why = dict(zip(chosen, (labels * per_operation)[: len(chosen)], strict=True))
         result += _sample(contents, operation, [(s.round, s.step) for s in shards], why, len(rows))
     return tuple(result)

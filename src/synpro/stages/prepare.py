@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.corpus.files import CorpusError, File
-from synpro.corpus.passages import PassageConfig, cut
+from synpro.corpus.passages import PassageConfig, cut, spans
 from synpro.corpus.readers import Reader, Row, SourceConfig, find, read
 from synpro.corpus.tokens import (
     TokenizerConfig,
@@ -46,6 +46,9 @@ class PrepareConfig:
     `unused`. Paper: 0.8B tokens for the 400M model, 2.2B for the 1.1B model."""
     max_documents: int | None = None
     """Reading stops after so many good documents; None reads everything."""
+    document_words: int | None = None
+    """Cut longer documents into several of at most so many words, at paragraph and sentence ends, before splitting; None leaves
+    them whole. For small corpora of long documents: parts of one document may then stand in different splits."""
     max_row_bytes: int = 20_000_000
     """A larger row (text in UTF-8, or its line in a file) is rejected."""
     passages: PassageConfig = field(default_factory=PassageConfig)
@@ -57,7 +60,7 @@ class PrepareConfig:
                 raise ValueError(f"{name}: between 0 and 1, both excluded; 0.01 is usual")
         if self.reference_share + self.heldout_share >= 1.0:
             raise ValueError("heldout_share: with reference_share leaves nothing to train on; their sum must be below 1")
-        for name in ("train_words", "max_documents", "max_row_bytes"):
+        for name in ("train_words", "max_documents", "document_words", "max_row_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: at least 1" + (", or none for no limit" if name != "max_row_bytes" else ""))
@@ -133,6 +136,22 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
     total = sum(file.size for file, _, _ in files)
     first: dict[bytes, str] = {}  # hash of a text -> the document that holds it
     before = taken = 0
+
+    def use(item: Row) -> Iterator[dict[str, Any]]:
+        nonlocal taken
+        digest = hashlib.sha256(item.text.encode()).digest()
+        id = item.id if item.id is not None else digest.hex()[:16]
+        if digest in first:
+            detail = f"the same text as document {first[digest]}"
+            journal.rejects.append(Reject(id, "duplicate", detail, item.source, item.text))
+        elif id in kept:
+            taken += 1
+            journal.rejects.append(Reject(id, "duplicate-id", "another text has this id already", item.source, item.text))
+        else:
+            first[digest] = id
+            kept[id] = _Kept(_place(id), len(item.text.split()))
+            yield _document_row(id, item, kept[id].words)
+
     for file, reader, source in files:
         for item in read(file, reader, source, cfg.max_row_bytes):
             journal.progress(min(before + file.done, total), total, "reading")
@@ -141,21 +160,11 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
                 if item.reason == "damaged":
                     journal.say(f"{item.source}: {item.detail}")
                 continue
-            digest = hashlib.sha256(item.text.encode()).digest()
-            id = item.id if item.id is not None else digest.hex()[:16]
-            if digest in first:
-                detail = f"the same text as document {first[digest]}"
-                journal.rejects.append(Reject(id, "duplicate", detail, item.source, item.text))
-            elif id in kept:
-                taken += 1
-                journal.rejects.append(Reject(id, "duplicate-id", "another text has this id already", item.source, item.text))
-            else:
-                first[digest] = id
-                kept[id] = _Kept(_place(id), len(item.text.split()))
-                yield _document_row(id, item, kept[id].words)
-            if len(kept) == cfg.max_documents:
-                journal.say(f"stopped reading after {len(kept):,} documents (max_documents)")
-                return
+            for part in _parts(item, cfg.document_words):
+                yield from use(part)
+                if len(kept) == cfg.max_documents:
+                    journal.say(f"stopped reading after {len(kept):,} documents (max_documents)")
+                    return
         before += file.size
     if taken:
         journal.say(
@@ -163,6 +172,19 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         )
     if taken > len(kept):
         raise CorpusError(f"prepare.sources: {taken:,} of {taken + len(kept):,} rows repeat an id; leave `id_column` out")
+
+
+def _parts(row: Row, most: int | None) -> Iterator[Row]:
+    """The row itself, or its parts of at most `most` words, named `ID.PART`; white space at their ends goes."""
+    if most is None or len(row.text.split()) <= most:
+        yield row
+        return
+    id = row.id if row.id is not None else hashlib.sha256(row.text.encode()).hexdigest()[:16]
+    limits = PassageConfig(max_characters=len(row.text), max_words=most)
+    for number, (start, end) in enumerate(spans(row.text, limits)):
+        text = row.text[start:end].strip()
+        if text:
+            yield Row(f"{id}.{number:03d}", text, row.source)
 
 
 def _document_row(id: str, row: Row, words: int) -> dict[str, Any]:

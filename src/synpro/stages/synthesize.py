@@ -13,12 +13,13 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from synpro.engines.base import Engine, Sampling
 from synpro.judges.base import JudgesConfig
-from synpro.judges.overlap import looped, overlap, words
+from synpro.judges.rules import looped, overlap, words
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
 from synpro.records import (
@@ -156,7 +157,6 @@ class Work:
 
     def answer(self, open_engine: Callable[[Callable[[float, float], None]], Engine]) -> list[Rewrite]:
         """One rewrite per passage, in order. The engine is opened only when an answer is missing."""
-        done = 0
         engine: Engine | None = None
         rewrites: list[Rewrite] = []
         try:
@@ -165,15 +165,14 @@ class Work:
                 key = digest_of([self._what, self._seed(number), chats])
                 rows = self._load(number, "answers", key)
                 if rows is None:
-                    engine = engine or open_engine(lambda part, _: self._progress(done + part))
+                    engine = engine or open_engine(lambda part, _: self._progress(len(rewrites) + part))
                     sampling = Sampling(
                         self.sampling.temperature, self.sampling.top_p, self.sampling.max_new_tokens, 1, self._seed(number)
                     )
                     rows = [asdict(group[0]) for group in engine.generate(chats, sampling)]
                     self._save(number, "answers", key, rows)
                 rewrites += [read(self.operation, p, Completion(**row)) for p, row in zip(chunk, rows, strict=True)]
-                done += len(chunk)
-                self._progress(done)
+                self._progress(len(rewrites))
         finally:
             if engine is not None:
                 engine.close()
@@ -296,16 +295,15 @@ def judge(rewrite: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> tuple[str,
     return None
 
 
-_identifier: Any = None
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def _classify(text: str) -> tuple[str, float]:
-    global _identifier
-    if _identifier is None:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        _identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
-    language, probability = _identifier.classify(text)
+    language, probability = _identifier().classify(text)
     return str(language), float(probability)
 
 
@@ -365,7 +363,10 @@ def _write(
                 "finish": r.finish,
             }
 
-    texts, numbers = ["passage", "document", "operation", "generator", "base", "prompt_hash", "sampling"], ["start", "end", "round"]
+    texts, numbers = (
+        ["passage", "document", "operation", "generator", "base", "prompt_hash", "sampling"],
+        ["start", "end", "round"],
+    )
     kinds = {"text": pa.large_string(), "answer": pa.large_string(), "kept": pa.bool_()}
     order = ["id", *texts[:2], *numbers[:2], "operation", "round", "generator", "base", "prompt_hash", "seed", "sampling"]
     order += ["answer", "text", "kept", "reason", "detail", "scores", "tokens", "finish"]
@@ -373,7 +374,13 @@ def _write(
     schema = pa.schema([(n, kinds.get(n, pa.int64() if n in whole else pa.string())) for n in order])
     write_rows(out / "rewrites.parquet", schema, rows())
     documents = [
-        {"id": f"{d}:{operation.name}:{round:02d}", "document": d, "operation": operation.name, "round": round, "text": "\n\n".join(t)}
+        {
+            "id": f"{d}:{operation.name}:{round:02d}",
+            "document": d,
+            "operation": operation.name,
+            "round": round,
+            "text": "\n\n".join(t),
+        }
         for d, t in joined.items()
     ]
     fields = [("id", pa.string()), ("document", pa.string()), ("operation", pa.string()), ("round", pa.int64())]
@@ -391,6 +398,4 @@ def _write(
     shutil.rmtree(out / "chunks")  # the shard holds all of it
     files = [out / name for name in ("documents.parquet", "rewrites.parquet", "rejects.jsonl")]
     tokens = sum(r.tokens for r in rewrites)
-    return Shard(
-        out, operation.name, round, len(rewrites), kept, dropped, len(documents), tokens, digest_files(out, *files)
-    )
+    return Shard(out, operation.name, round, len(rewrites), kept, dropped, len(documents), tokens, digest_files(out, *files))
