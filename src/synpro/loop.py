@@ -22,6 +22,8 @@ def loop(cfg: RunConfig, do: Do) -> None:
     mixture: list[Any] = []
     generators: dict[str, Any] = {}
     for number in range(1, cfg.rounds + 1):
+        if spent(cfg, model):
+            break
         name = f"round-{number:02d}"
         probe = do(f"{name}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
         for operation in cfg.operations:
@@ -61,6 +63,11 @@ def pretrain(cfg: RunConfig, do: Do, name: str, corpus: Any, mixture: list[Any],
     )
     do(f"{name}/evaluate", "synpro.stages.evaluate:evaluate", cfg.evaluate, corpus=corpus, model=model)
     return model
+
+
+def spent(cfg: RunConfig, model: Any) -> bool:
+    """Whether the token budget of the whole run leaves no step of training. A model of None (an outline) has spent nothing."""
+    return model is not None and cfg.pretrain.steps_after(model.tokens_seen) == 0
 
 
 def outline(cfg: RunConfig) -> list[str]:

@@ -105,9 +105,9 @@ def test_examples_come_from_the_config_and_must_parse() -> None:
     mine = Example("Tin is a metal.", "Rephrased: Tin belongs to the metals.")
     chat = build(OperationConfig("rephrase", (mine,))).prompt(passage("Lead is a metal."))
     assert chat[1]["content"] == mine.answer
-    with pytest.raises(ValueError, match="example 1 is not in the form of 'reformat': line 1"):
+    with pytest.raises(ValueError, match=r"example 1 is not in the form of 'reformat': line 1"):
         build(OperationConfig("reformat", (mine,)))
-    with pytest.raises(ValueError, match="did you mean 'rephrase'"):
+    with pytest.raises(ValueError, match=r"did you mean 'rephrase'"):
         build(OperationConfig("rephrse"))
     with pytest.raises(ValueError, match="^answer"):
         Example("x", " ")

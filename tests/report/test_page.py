@@ -10,6 +10,7 @@ import pytest
 from synpro.report import charts
 from synpro.report.gather import gather
 from synpro.report.page import render, seconds, summary, write_report
+from synpro.run.reading import NotARun
 from tests.report.builder import HOSTILE
 
 
@@ -84,6 +85,14 @@ def test_the_same_run_gives_the_same_bytes_wherever_it_lies(page: str, finished_
     assert written.read_text(encoding="utf-8") == page
     assert write_report(moved).read_text(encoding="utf-8") == page  # the old page is not part of what it reads
     assert not list(moved.glob("*.tmp"))
+
+
+def test_no_page_is_left_where_there_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(NotARun, match="no such run directory"):
+        write_report(tmp_path / "nothing")
+    with pytest.raises(NotARun, match="holds no steps"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unfinished_run_has_a_page_too(finished_run: Path, tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
         ) from problem
 
 
+HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
+"""Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
+
+
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows to a zstd Parquet file that appears by rename; the same rows give the same bytes. Returns their number."""
     partial = path.with_name(path.name + ".partial")
@@ -57,7 +61,7 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
         size = 0
         for row in rows:
             group.append(row)
-            size += len(row["text"] or "")
+            size += len(row.get("text") or "")
             if size >= _GROUP_BYTES or len(group) >= 8192:
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 total, group, size = total + len(group), [], 0

@@ -87,7 +87,7 @@ class HFEngine:
             folder = generator.weights or model_folder(generator.base, slot="generator")
         else:
             folder = model_folder(str(generator), slot="generator")
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
         if adapter is not None:
             from peft import PeftModel
 

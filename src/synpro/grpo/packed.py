@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
+
+TILE = 512
+"""Tokens projected onto the vocabulary at once; their logits are computed again in the backward pass instead of kept."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +73,51 @@ def lay_out(ids_BT: torch.Tensor, mask_BT: torch.Tensor, completion: int) -> Lay
 def log_probabilities(
     model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, completion: int, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each completion token and entropy (nats, no gradient) of its distribution, both (B, C).
+    """Log-probability of each completion token and entropy (nats, no gradient) of its distribution, both (B, C), 0 where masked.
 
-    Values where the mask is 0 mean nothing. Needs a model whose layers attend to the whole context.
+    `model` is a causal language model that `can_pack`, with or without adapters.
     """
     at = lay_out(ids_BT, mask_BT, completion)
-    out = model(
-        input_ids=at.ids_RL,
-        attention_mask=at.allowed_RLL[:, None],
-        position_ids=at.positions_RL,
-        use_cache=False,
-        # The last token of the prompt predicts the first of every completion.
-        logits_to_keep=torch.arange(at.prompt - 1, at.ids_RL.shape[1], device=ids_BT.device),
-    )
-    chosen, entropies = [], []
-    for i, (row, slot) in enumerate(zip(at.row_B.tolist(), at.slot_B.tolist(), strict=True)):
-        start = 1 + slot * completion
-        logits_CV = torch.cat([out.logits[row, :1], out.logits[row, start : start + completion - 1]]).float() / temperature
-        log_CV = logits_CV.log_softmax(-1)
-        chosen.append(log_CV.gather(1, ids_BT[i, at.prompt :, None])[:, 0])
-        with torch.no_grad():
-            entropies.append(-(log_CV.exp() * log_CV).sum(-1))
-    return torch.stack(chosen), torch.stack(entropies)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states_RLD = base.base_model(
+        input_ids=at.ids_RL, attention_mask=at.allowed_RLL[:, None], position_ids=at.positions_RL, use_cache=False
+    ).last_hidden_state
+    # The token before each completion token: the last of the prompt for the first, as in a row of its own.
+    before_BC = torch.arange(completion) + at.prompt - 1 + at.slot_B[:, None] * completion
+    before_BC[:, 0] = at.prompt - 1
+    wanted_BC = mask_BT[:, at.prompt :].bool()
+    states_ND = states_RLD[at.row_B[:, None].expand_as(before_BC)[wanted_BC], before_BC[wanted_BC]]
+    targets_N = ids_BT[:, at.prompt :][wanted_BC]
+    head = base.get_output_embeddings()
+    pieces = [
+        checkpoint(_project, head, states_ND[i : i + TILE], targets_N[i : i + TILE], temperature, use_reentrant=False)
+        for i in range(0, len(targets_N), TILE)
+    ]
+    zeros_BC = states_RLD.new_zeros(wanted_BC.shape, dtype=torch.float32)
+    if not pieces:  # every completion is masked: a zero that still has a gradient
+        return zeros_BC + 0 * states_RLD.float().sum(), zeros_BC
+    chosen, entropy = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    return zeros_BC.masked_scatter(wanted_BC, chosen), zeros_BC.masked_scatter(wanted_BC, entropy)
+
+
+def _project(
+    head: Any, states_ND: torch.Tensor, targets_N: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    log_NV = (head(states_ND).float() / temperature).log_softmax(-1)
+    with torch.no_grad():
+        entropy_N = -(log_NV.exp() * log_NV).sum(-1)
+    return log_NV.gather(1, targets_N[:, None])[:, 0], entropy_N
 
 
 def can_pack(model: Any) -> bool:
-    """Whether packing gives this model's own log-probabilities: attention over the whole context, by a maskable kernel, and
-    nothing added to its logits."""
+    """Whether packing gives this model's own log-probabilities: a bare model (data parallel wrappers need their own forward)
+    whose attention reads the whole context through a mask, and whose logits are those of its head."""
+    if not hasattr(model, "get_output_embeddings"):
+        return False
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    maskable = config._attn_implementation in ("sdpa", "eager")
-    return not windowed and kinds == {"full_attention"} and maskable and not getattr(config, "num_experts", 0)
+    altered = [
+        n for n in ("final_logit_softcapping", "logit_scale", "logits_scaling", "num_experts") if getattr(config, n, None)
+    ]
+    return not windowed and not altered and kinds == {"full_attention"} and config._attn_implementation in ("sdpa", "eager")

@@ -85,7 +85,7 @@ class Trainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(  # TRL names it
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: Any = None, **kwargs: Any
     ) -> Any:
-        if input_ids.device.type != "cpu" or not can_pack(self.accelerator.unwrap_model(model)):
+        if input_ids.device.type != "cpu" or not can_pack(model):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
             )

@@ -7,7 +7,7 @@ prompt that was trained is the prompt that is used.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +70,9 @@ _ANGLE = re.compile(r"<(?=[^\s<=\d])")
 _BRACKET = re.compile(r"\[(?=/?[A-Z][A-Z_]+\])")
 
 
+MARKS = ("<passage>", "</passage>")
+
+
 def quote(text: str, headings: Sequence[str] = ()) -> str:
     """Passage text as data inside `<passage>` marks: it can neither close them nor open a turn, and a line of it that starts
     like one of the operation's headings is marked as quoted, so that copying it does not count as answering.
@@ -79,7 +82,19 @@ def quote(text: str, headings: Sequence[str] = ()) -> str:
     text = _BRACKET.sub("[ ", _ANGLE.sub("< ", text.strip()))
     for heading in headings:
         text = re.sub(rf"(?im)^(?=[ \t]*{re.escape(heading)})", "> ", text)
-    return f"<passage>\n{text}\n</passage>"
+    return f"{MARKS[0]}\n{text}\n{MARKS[1]}"
+
+
+def worked(examples: Sequence[Example], ask: Callable[[str], str]) -> Chat:
+    """Worked examples as earlier turns of the chat: `ask` says how a passage is put to the generator."""
+    return tuple(
+        message
+        for example in examples
+        for message in (
+            {"role": "user", "content": ask(example.source)},
+            {"role": "assistant", "content": example.answer},
+        )
+    )
 
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]”’]*\s+(?=[\"'(\[“‘]*[A-Z0-9À-Þ])|\n+")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.operations.base import Example, Unparsable, quote
+from synpro.operations.base import Example, Unparsable, quote, worked
 from synpro.records import Chat, Passage
 
 MAX_ENTRIES = 8
@@ -39,7 +39,7 @@ EXAMPLES = (
     ),
 )
 
-_ENTRY = re.compile(rf"{TOPIC}[ \t]*(?P<topic>[^\n]*)\n+{CONTENT}[ \t]*(?P<content>[^\n]*(?:\n(?!\s*\n)[^\n]+)*)")
+_HEADING = re.compile(rf"{TOPIC}|{CONTENT}")
 
 
 class Reformat:
@@ -49,13 +49,7 @@ class Reformat:
 
     def __init__(self, examples: Sequence[Example] = ()) -> None:
         self.examples = tuple(examples) or EXAMPLES
-        shown: list[dict[str, str]] = []
-        for example in self.examples:
-            shown += [
-                {"role": "user", "content": self._ask(example.source)},
-                {"role": "assistant", "content": example.answer},
-            ]
-        self._shown = tuple(shown)
+        self._shown = worked(self.examples, self._ask)
 
     def _ask(self, text: str) -> str:
         return f"{INSTRUCTION}\n{quote(text, (TOPIC, CONTENT))}"
@@ -74,31 +68,42 @@ class Reformat:
 
 
 def entries(answer: str) -> list[tuple[str, str]]:
-    """The (topic, content) pairs of an answer. Strict: a line that is neither makes the whole answer unparsable."""
+    """The (topic, content) pairs of an answer, each on its line.
+
+    Strict: raises Unparsable for any line that is neither, so that prose around the entries, a topic without a content and an
+    entry cut off at the length limit (its topic alone) are not trained on. A content that was cut in its sentence still has the
+    form; `Rewrite.finish` tells it.
+    """
     found: list[tuple[str, str]] = []
+    seen: set[str] = set()
     topic: str | None = None
-    for number, line in enumerate(answer.split("\n"), 1):
-        line = line.strip()
+    for number, raw in enumerate(answer.split("\n"), 1):
+        line = raw.strip()
         if not line:
             continue
-        if line.startswith(TOPIC):
+        heading = next((h for h in (TOPIC, CONTENT) if line.startswith(h)), None)
+        if heading is None:
+            raise Unparsable(f"line {number}: neither a topic nor a content: {line[:60]!r}")
+        value = line.removeprefix(heading).strip()
+        if _HEADING.search(value):
+            raise Unparsable(f"line {number}: a heading stands inside a line: {line[:60]!r}")
+        if heading == TOPIC:
             if topic is not None:
                 raise Unparsable(f"line {number}: the topic {topic!r} has no content")
-            topic = line.removeprefix(TOPIC).strip()
-            if not topic:
+            if not any(c.isalnum() for c in value):
                 raise Unparsable(f"line {number}: the topic is empty")
-        elif line.startswith(CONTENT):
-            content = line.removeprefix(CONTENT).strip()
-            if topic is None:
-                raise Unparsable(f"line {number}: a content without a topic before it")
-            if not content:
-                raise Unparsable(f"line {number}: the topic {topic!r} has an empty content")
-            if content in (c for _, c in found):
-                raise Unparsable(f"line {number}: the same content stands twice: {content[:60]!r}")
-            found.append((topic, content))
-            topic = None
-        else:
-            raise Unparsable(f"line {number}: neither a topic nor a content: {line[:60]!r}")
+            topic = value
+            continue
+        if topic is None:
+            raise Unparsable(f"line {number}: a content without a topic before it")
+        if not any(c.isalnum() for c in value):
+            raise Unparsable(f"line {number}: the topic {topic!r} has an empty content")
+        same = value.rstrip(".").casefold()
+        if same in seen:
+            raise Unparsable(f"line {number}: the same content stands twice: {value[:60]!r}")
+        seen.add(same)
+        found.append((topic, value))
+        topic = None
     if topic is not None:
         raise Unparsable(f"the last topic {topic!r} has no content")
     if not found:

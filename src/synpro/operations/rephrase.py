@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.operations.base import Example, Unparsable, quote, sentences
+from synpro.operations.base import MARKS, Example, Unparsable, quote, sentences, worked
 from synpro.records import Chat, Passage
 
 HEADING = "Rephrased:"
@@ -43,13 +43,7 @@ class Rephrase:
 
     def __init__(self, examples: Sequence[Example] = ()) -> None:
         self.examples = tuple(examples) or EXAMPLES
-        shown: list[dict[str, str]] = []
-        for example in self.examples:
-            shown += [
-                {"role": "user", "content": self._ask(example.source)},
-                {"role": "assistant", "content": example.answer},
-            ]
-        self._shown = tuple(shown)
+        self._shown = worked(self.examples, self._ask)
 
     def _ask(self, text: str) -> str:
         return f"{INSTRUCTION}\n{quote(text, (HEADING,))}"
@@ -64,23 +58,22 @@ class Rephrase:
         Raises Unparsable. An answer cut at the length limit still parses: whether a clipped text is used is for the caller
         to say, who knows why generation ended (`Rewrite.finish`).
         """
-        return body(answer, HEADING)
+        found = answer.count(HEADING)
+        if found == 0:
+            raise Unparsable(f"the heading {HEADING!r} is missing")
+        if found > 1:
+            raise Unparsable(f"the heading {HEADING!r} stands {found} times; it must stand once")
+        before, text = (part.strip() for part in answer.split(HEADING))
+        if before:
+            raise Unparsable(f"there is text before the heading {HEADING!r}: {before[:60]!r}")
+        if not text:
+            raise Unparsable(f"nothing follows the heading {HEADING!r}")
+        if any(mark in text for mark in MARKS):
+            raise Unparsable(f"the passage marks {' '.join(MARKS)} stand in the text")
+        if not any(c.isalnum() for c in text):
+            raise Unparsable(f"no words follow the heading {HEADING!r}")
+        return text
 
     def claims(self, text: str) -> list[str]:
         """The sentences."""
         return sentences(text)
-
-
-def body(answer: str, heading: str) -> str:
-    """What follows a heading that starts the answer and stands exactly once. Raises Unparsable."""
-    found = answer.count(heading)
-    if found == 0:
-        raise Unparsable(f"the heading {heading!r} is missing")
-    if found > 1:
-        raise Unparsable(f"the heading {heading!r} stands {found} times; it must stand once")
-    before, text = answer.split(heading)
-    if before.strip():
-        raise Unparsable(f"there is text before the heading {heading!r}: {before.strip()[:60]!r}")
-    if not text.strip():
-        raise Unparsable(f"nothing follows the heading {heading!r}")
-    return text.strip()

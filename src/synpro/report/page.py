@@ -28,10 +28,11 @@ def write_report(run: Path) -> Path:
 
     Raises NotARun when `run` is not a run directory, Damaged when a finished step's file cannot be read.
     """
+    page = render(run)
     target = run / "report.html"
     temporary = target.with_name("report.html.tmp")
     with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(render(run))
+        handle.write(page)
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(target)

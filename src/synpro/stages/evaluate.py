@@ -60,7 +60,7 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
 
     Raises ValueError for an unknown task and for an empty held-out split.
     """
-    from synpro.corpus.store import documents
+    from synpro.corpus.store import HELDOUT, documents, write_rows
     from synpro.lm.loss import context_of, load_model, text_losses
     from synpro.lm.tasks import check_tasks, score_task
 
@@ -74,7 +74,8 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
     def told(place: int, label: str) -> Callable[[int, int], None]:
         return lambda done, total: journal.progress(place + done / total, steps, label)
 
-    texts = [d.text for d in documents(corpus, "heldout")][: cfg.max_documents]
+    held_out = list(documents(corpus, "heldout"))[: cfg.max_documents]
+    texts = [d.text for d in held_out]
     if not texts:
         raise ValueError("the held-out split is empty; give `prepare` a larger corpus or a larger held-out share")
     losses = text_losses(network, hf, texts, batch_tokens=cfg.batch_tokens, progress=told(0, "held-out loss"))
@@ -112,5 +113,10 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
         "items": items,
         "tokens_seen": model.tokens_seen,
     }
+    rows = [
+        {"document": d.id, "nll": nll, "tokens": n, "bytes": len(d.text.encode())}
+        for d, (nll, n) in zip(held_out, losses, strict=True)
+    ]
+    write_rows(out / "heldout.parquet", HELDOUT, rows)  # by document: what the report's interval is drawn over
     (out / "evaluation.json").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return Evaluation(out, heldout, bits, scores, digest_files(out, out / "evaluation.json"))
+    return Evaluation(out, heldout, bits, scores, digest_files(out, out / "evaluation.json", out / "heldout.parquet"))

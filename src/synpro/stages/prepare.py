@@ -135,22 +135,24 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         files += [(file, reader, source) for file, reader in found]
     total = sum(file.size for file, _, _ in files)
     first: dict[bytes, str] = {}  # hash of a text -> the document that holds it
+    ids: set[str] = set()
     before = taken = 0
 
-    def use(item: Row) -> Iterator[dict[str, Any]]:
+    def new(row: Row, id: str) -> bool:
+        """Whether neither this text nor this id was there before; if not, the row goes to the ledger."""
         nonlocal taken
-        digest = hashlib.sha256(item.text.encode()).digest()
-        id = item.id if item.id is not None else digest.hex()[:16]
+        digest = hashlib.sha256(row.text.encode()).digest()
         if digest in first:
             detail = f"the same text as document {first[digest]}"
-            journal.rejects.append(Reject(id, "duplicate", detail, item.source, item.text))
-        elif id in kept:
+            journal.rejects.append(Reject(id, "duplicate", detail, row.source, row.text))
+        elif id in ids:
             taken += 1
-            journal.rejects.append(Reject(id, "duplicate-id", "another text has this id already", item.source, item.text))
+            journal.rejects.append(Reject(id, "duplicate-id", "another text has this id already", row.source, row.text))
         else:
             first[digest] = id
-            kept[id] = _Kept(_place(id), len(item.text.split()))
-            yield _document_row(id, item, kept[id].words)
+            ids.add(id)
+            return True
+        return False
 
     for file, reader, source in files:
         for item in read(file, reader, source, cfg.max_row_bytes):
@@ -160,8 +162,14 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
                 if item.reason == "damaged":
                     journal.say(f"{item.source}: {item.detail}")
                 continue
-            for part in _parts(item, cfg.document_words):
-                yield from use(part)
+            id = item.id if item.id is not None else hashlib.sha256(item.text.encode()).hexdigest()[:16]
+            if not new(item, id):
+                continue
+            for part_id, part in _parts(id, item, cfg.document_words):
+                if part_id != id and not new(part, part_id):
+                    continue
+                kept[part_id] = _Kept(_place(part_id), len(part.text.split()))
+                yield _document_row(part_id, part, kept[part_id].words)
                 if len(kept) == cfg.max_documents:
                     journal.say(f"stopped reading after {len(kept):,} documents (max_documents)")
                     return
@@ -174,17 +182,16 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         raise CorpusError(f"prepare.sources: {taken:,} of {taken + len(kept):,} rows repeat an id; leave `id_column` out")
 
 
-def _parts(row: Row, most: int | None) -> Iterator[Row]:
+def _parts(id: str, row: Row, most: int | None) -> Iterator[tuple[str, Row]]:
     """The row itself, or its parts of at most `most` words, named `ID.PART`; white space at their ends goes."""
     if most is None or len(row.text.split()) <= most:
-        yield row
+        yield id, row
         return
-    id = row.id if row.id is not None else hashlib.sha256(row.text.encode()).hexdigest()[:16]
     limits = PassageConfig(max_characters=len(row.text), max_words=most)
     for number, (start, end) in enumerate(spans(row.text, limits)):
         text = row.text[start:end].strip()
         if text:
-            yield Row(f"{id}.{number:03d}", text, row.source)
+            yield f"{id}.{number:03d}", Row(None, text, row.source)
 
 
 def _document_row(id: str, row: Row, words: int) -> dict[str, Any]:

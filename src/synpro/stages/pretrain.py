@@ -48,7 +48,9 @@ class PretrainConfig:
     anneal: float = 0.0
     """Last share of `max_tokens` over which the rate falls linearly to 0 (published: none). A plateau may come before it."""
     max_tokens: int = 22_900_899_840
-    """Training tokens at which a round ends without a plateau (400M: 22.9B in 21,840 steps; 1.1B: 45.8B)."""
+    """Training tokens at which a round ends without a plateau; the published run is 21,840 steps (1.1B: 43,680) in all."""
+    total_tokens: int | None = 22_900_899_840
+    """Training tokens of all rounds together after which the run ends (400M: 22.9B; 1.1B: 45.8B); None: rounds alone decide."""
     min_tokens: int = 0
     """Training tokens of a round before a plateau is looked for: a new mixture needs some to show its effect."""
     evaluate_every: int = 1092
@@ -85,6 +87,11 @@ class PretrainConfig:
         """Optimizer steps in a round that uses its whole budget."""
         return self.max_tokens // (self.batch * self.sequence_length)
 
+    def steps_after(self, tokens_seen: int) -> int:
+        """Optimizer steps a round may take after `tokens_seen` training tokens: its budget, or what the run has left."""
+        left = self.max_tokens if self.total_tokens is None else min(self.max_tokens, self.total_tokens - tokens_seen)
+        return max(0, left // (self.batch * self.sequence_length))
+
 
 def pretrain(
     cfg: PretrainConfig,
@@ -106,6 +113,10 @@ def pretrain(
     from synpro.lm.batches import TokenStream, measured
     from synpro.lm.watch import Watch
 
+    steps = cfg.steps_after(start.tokens_seen if start else 0)
+    if steps == 0:
+        raise ValueError(f"pretrain.total_tokens: all {cfg.total_tokens:,} tokens are used; raise it or take fewer rounds")
+    budget = steps * cfg.batch * cfg.sequence_length
     rank, _ = trainer.enter(seed)
     states = out / "scratch" / "states"
     if rank == 0:
@@ -118,7 +129,7 @@ def pretrain(
         vocab_size=corpus.vocab_size,
         sequence_length=cfg.sequence_length,
         batch=cfg.batch,
-        scheduler=trainer.schedule(warmup=0 if start else cfg.warmup, steps=cfg.steps, anneal=cfg.anneal),
+        scheduler=trainer.schedule(warmup=0 if start else cfg.warmup, steps=steps, anneal=cfg.anneal),
         seed=seed,
     )
     if start is not None:
@@ -153,10 +164,10 @@ def pretrain(
     )
     if rank == 0:
         size = parameters(cfg.model, corpus.vocab_size)
-        work = flops_per_token(cfg.model, corpus.vocab_size, cfg.sequence_length) * cfg.max_tokens
-        journal.say(f"{size:,} parameters, at most {cfg.steps:,} steps, {cfg.max_tokens:,} tokens, {work:.2g} FLOP")
-    done = trainer.train(module, stream, watch, steps=cfg.steps, folder=out / "scratch" / "olmo")
-    reason = done.stopped or f"the budget of {cfg.max_tokens:,} tokens is used; no plateau yet: {watch.verdict}"
+        work = flops_per_token(cfg.model, corpus.vocab_size, cfg.sequence_length) * budget
+        journal.say(f"{size:,} parameters, at most {steps:,} steps, {budget:,} tokens, {work:.2g} FLOP")
+    done = trainer.train(module, stream, watch, steps=steps, folder=out / "scratch" / "olmo")
+    reason = done.stopped or f"the budget of {budget:,} tokens is used; no plateau yet: {watch.verdict}"
     result = {
         "plateau": done.stopped is not None,
         "reason": reason,

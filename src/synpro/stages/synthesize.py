@@ -148,6 +148,7 @@ class Work:
         self.passages = passages
         self.chunks = [passages[i : i + cfg.chunk] for i in range(0, len(passages), cfg.chunk)]
         self.sampling = cfg.sampling_for(operation.name)
+        self._done = 0
         self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size]
         dir.mkdir(parents=True, exist_ok=True)
 
@@ -165,7 +166,8 @@ class Work:
                 key = digest_of([self._what, self._seed(number), chats])
                 rows = self._load(number, "answers", key)
                 if rows is None:
-                    engine = engine or open_engine(lambda part, _: self._progress(len(rewrites) + part))
+                    engine = engine or open_engine(lambda part, _: self._progress(self._done + part))
+                    self._done = len(rewrites)
                     sampling = Sampling(
                         self.sampling.temperature, self.sampling.top_p, self.sampling.max_new_tokens, 1, self._seed(number)
                     )

@@ -1,0 +1,237 @@
+"""What a run will take, before it runs: tokens, steps, FLOPs, memory, disk, and time from ten seconds of measuring here.
+
+Counts follow from the config; sizes that only the corpus can tell (passages, tokens per word) are read from a finished
+`prepare` step when there is one, and estimated otherwise; the plan says which. Times are upper bounds: a plateau may come
+earlier.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synpro.config import RunConfig
+from synpro.lm.shapes import ModelConfig, flops_per_token, parameters
+from synpro.run.screen import duration
+
+TOKENS_PER_WORD = 1.7
+"""Of a small trained BPE on English; dolma2 has about 1.35. Replaced by the measured ratio once the corpus is prepared."""
+PROMPT_TOKENS = 280
+"""Instruction and worked example around a passage (measured with SmolLM2's tokenizer)."""
+START_SECONDS = 8.0
+"""A step's process: Python, PyTorch and its libraries."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The corpus, as far as it is known."""
+
+    tokens: int
+    passages: int
+    passage_words: float
+    known: bool
+    """False while this is estimated from the config."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of step takes, all its occurrences together."""
+
+    stage: str
+    count: int
+    tokens: float
+    flops: float
+    memory: float
+    """Bytes of one process at its largest, estimated."""
+    disk: float
+    """Bytes that stay."""
+    seconds: float | None
+    """None where nothing was calibrated."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """FLOP/s that this machine reached in ten seconds of each kind of work."""
+
+    training: float
+    """Forward and backward of a model of the configured shape, in the configured precision."""
+    prefill: float
+    """Forward of a generator-sized model over prompts, bfloat16."""
+    decode: float
+    """The same, one token at a time, in the configured batch."""
+
+
+def size(cfg: RunConfig, root: Path) -> Size:
+    """The corpus from `prepare`'s result, else from the config. Raises ValueError when neither can tell."""
+    result = root / "round-00" / "prepare" / "result.json"
+    words = cfg.prepare.passages.target_words or cfg.prepare.passages.max_words or cfg.prepare.passages.max_characters / 6
+    if result.exists():
+        record = json.loads(result.read_text(encoding="utf-8"))["record"]
+        return Size(record["tokens"]["train"], record["passages"], words, True)
+    total = cfg.prepare.train_words
+    if total is None:
+        bytes_here = sum(p.stat().st_size for s in cfg.prepare.sources for p in _local(s.path))
+        if not bytes_here:
+            raise PlanError(
+                "the size of the corpus is not known before it is read: set prepare.train_words, or run the first step "
+                "(synpro step CONFIG round-00/prepare) and plan again"
+            )
+        total = round(bytes_here / 6)
+    return Size(round(total * TOKENS_PER_WORD), max(1, round(total / words)), words, False)
+
+
+class PlanError(ValueError):
+    """A plan that cannot be made; the message says what is missing."""
+
+
+def _local(path: str) -> list[Path]:
+    here = Path(path)
+    if here.is_dir():
+        return [p for p in here.rglob("*") if p.is_file()]
+    return (
+        [here] if here.is_file() else [p for p in Path().glob(path) if p.is_file()] if "*" in path and ":" not in path else []
+    )
+
+
+def generator_parameters(cfg: RunConfig) -> tuple[int, int]:
+    """(parameters, layers x width of the key/value cache in values per token) of the generator, from its config.json when it is
+    on this machine, else from the name of a known model. Raises PlanError."""
+    known = {"OLMo-2-0425-1B": (1_484_916_736, 65_536), "SmolLM2-135M": (134_515_008, 11_520)}
+    for name, shape in known.items():
+        if name in cfg.train_generator.base:
+            return shape
+    folder = Path(cfg.train_generator.base)
+    try:
+        c = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        width, layers, vocab = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"]
+        heads, kv = c["num_attention_heads"], c.get("num_key_value_heads", c["num_attention_heads"])
+    except (OSError, KeyError, json.JSONDecodeError) as problem:
+        raise PlanError(f"train_generator.base: the size of {cfg.train_generator.base!r} is not known ({problem})") from problem
+    cache = 2 * layers * width * kv // heads
+    block = 2 * width * width + 2 * width * width * kv // heads + 3 * width * c["intermediate_size"]
+    return vocab * width * (1 if c.get("tie_word_embeddings") else 2) + layers * block, cache
+
+
+def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
+    """One row per kind of step, in the order of the loop."""
+    corpus = size(cfg, root)
+    p, t = cfg.pretrain, cfg.train_generator
+    vocab = cfg.prepare.tokenizer.vocab_size
+    model, per_token = parameters(p.model, vocab), flops_per_token(p.model, vocab, p.sequence_length)
+    generator, cache = generator_parameters(cfg)
+    rounds, rows = cfg.rounds, []
+
+    def add(stage: str, count: int, tokens: float, flops: float, memory: float, disk: float, seconds: float | None) -> None:
+        whole = None if seconds is None else seconds + count * START_SECONDS
+        rows.append(Cost(stage, count, tokens, flops, memory, disk, whole))
+
+    def time(flops: float, rate: float | None) -> float | None:
+        return None if rate is None else flops / rate
+
+    training = speed.training if speed else None
+    budget = p.max_tokens * (rounds + 1)
+    if p.total_tokens is not None:
+        budget = min(budget, p.total_tokens)
+    activations = _activations(p.model, vocab, p.sequence_length) * min(p.batch, p.hardware.microbatch)
+    add("prepare", 1, corpus.tokens, 0, 0.5e9, corpus.tokens * 8, 5.0 if speed else None)
+    add("pretrain", rounds + 1, budget, budget * per_token, 0.6e9 + model * 20 + activations, (rounds + 1) * model * 16,
+        time(budget * per_token, training))  # fmt: skip
+    probed = cfg.probe.steps * cfg.probe.batch * p.sequence_length * rounds
+    add(
+        "probe",
+        rounds,
+        probed,
+        probed * per_token,
+        0.6e9 + model * 20 + activations,
+        rounds * model * 4,
+        time(probed * per_token, training),
+    )
+    passage = corpus.passage_words * 1.35 + PROMPT_TOKENS
+    for operation in cfg.operations:
+        name = operation.name
+        answer = min(t.tokens_of(name), corpus.passage_words * 1.35 * 1.3)
+        answers = (t.steps_of(name) * t.prompts_per_step + 2 * t.validation_passages) * t.completions
+        written = answers * answer * rounds
+        learned = t.steps_of(name) * t.prompts_per_step * t.completions * (passage + answer) * rounds
+        decode, forward = 2 * generator * written, (2 if t.tuning == "lora" else 3) * 2 * generator * learned
+        weights = generator * (2 if t.tuning == "lora" else 16)
+        room = weights + t.micro_batch * (passage + t.tokens_of(name)) * cache * 2 * 12 + 1.2e9
+        seconds = None if speed is None else decode / speed.decode + forward / speed.prefill
+        kept = generator * (0.08 if t.tuning == "lora" else 2)
+        add(f"train-{name}", rounds, written, decode + forward, room, rounds * kept, seconds)
+        out = corpus.passages * min(cfg.synthesize.max_new_tokens[name], corpus.passage_words * 1.35 * 1.3) * rounds
+        prompts = corpus.passages * passage * rounds * 0.4  # the shared prefix is computed once
+        seconds = None if speed is None else 2 * generator * out / speed.decode + 2 * generator * prompts / speed.prefill
+        room = generator * 2 + cfg.synthesize.batch_size * (passage + cfg.synthesize.max_new_tokens[name]) * cache * 2 + 1.2e9
+        add(f"synthesize-{name}", rounds, out, 2 * generator * (out + prompts), room, out * 20, seconds)
+    share = cfg.prepare.heldout_share / (1 - cfg.prepare.heldout_share)
+    heldout = min(corpus.tokens * share * 20, 1e9) * (rounds + 1)
+    add("evaluate", rounds + 1, heldout, heldout * per_token / 3, 1e9 + model * 4, 1e6, time(heldout * per_token / 3, training))
+    return rows
+
+
+def _activations(model: ModelConfig, vocab: int, length: int) -> float:
+    """Bytes kept for one sequence's backward pass, float32: about 14 d + 3 hidden per token and layer, and the logits twice."""
+    return 4.0 * length * (model.n_layers * (14 * model.d_model + 3 * model.hidden_size) + 2 * vocab)
+
+
+def lines(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
+    """The plan as text, a table with totals. Raises PlanError."""
+    speed = None
+    if calibrate:
+        from synpro.lm.speed import measure
+
+        speed = Speed(
+            *measure(cfg.pretrain.model, cfg.prepare.tokenizer.vocab_size, cfg.pretrain.sequence_length, seconds=10.0)
+        )
+    corpus = size(cfg, root)
+    rows = costs(cfg, root, speed)
+    about = "measured by prepare" if corpus.known else "estimated"
+    model = parameters(cfg.pretrain.model, cfg.prepare.tokenizer.vocab_size)
+    out = [
+        f"run {cfg.name}: {cfg.rounds} rounds, {sum(r.count for r in rows)} steps",
+        f"corpus: {corpus.tokens:,} train tokens in {corpus.passages:,} passages ({about})",
+        f"model: {model:,} parameters; a round ends on a plateau or after {cfg.pretrain.steps:,} steps of "
+        f"{cfg.pretrain.batch * cfg.pretrain.sequence_length:,} tokens",
+        "",
+        f"{'stage':<22}{'times':>6}{'tokens':>12}{'FLOP':>10}{'memory':>10}{'disk':>10}{'time':>16}",
+    ]
+    for r in rows:
+        took = duration(r.seconds) if r.seconds is not None else "-"
+        out.append(
+            f"{r.stage:<22}{r.count:>6}{_short(r.tokens):>12}{r.flops:>10.1e}{_bytes(r.memory):>10}{_bytes(r.disk):>10}{took:>16}"
+        )
+    seconds = [r.seconds for r in rows if r.seconds is not None]
+    total = duration(sum(seconds)) if seconds else "-"
+    memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
+    flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
+    out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
+    if speed:
+        out.append("")
+        out.append(
+            f"this machine: {speed.training / 1e9:.0f} GFLOP/s training the model, {speed.prefill / 1e9:.0f} reading prompts, "
+            f"{speed.decode / 1e9:.1f} writing; one process, {cfg.machine.threads or 'all'} threads"
+        )
+        out.append("time is an upper bound: a plateau ends a round early")
+    return out
+
+
+def _short(value: float) -> str:
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.1f}{name}"
+    return f"{value:.0f}"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+__all__ = ["Cost", "PlanError", "Size", "Speed", "costs", "generator_parameters", "lines", "size"]
+
+
+def as_json(rows: list[Cost]) -> list[dict[str, Any]]:
+    """The rows for machines."""
+    return [vars(r) for r in rows]
