@@ -53,8 +53,9 @@ def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
         ("loop", "Rephrased:\n" + "Copper is used for many cables. " * 8, {}, "stop"),
         (
             "language",
-            "Rephrased:\nSeit etwa zehntausend Jahren bearbeiten Menschen Kupfer, ein weiches rötliches Metall. Es leitet "
-            "Wärme und Strom sehr gut, deshalb bestehen die meisten Kabel daraus. Auch Wasserrohre werden oft aus Kupfer gemacht.",
+            "Rephrased:\nSeit etwa zehntausend Jahren bearbeiten Menschen Kupfer, ein weiches rotes Metall. Es "
+            "leitet Wärme und Strom sehr gut, deshalb bestehen die meisten Kabel daraus. "
+            "Auch Wasserrohre werden oft aus Kupfer gemacht.",
             {},
             "stop",
         ),

@@ -73,7 +73,7 @@ def lay_out(ids_BT: torch.Tensor, mask_BT: torch.Tensor, completion: int) -> Lay
 def log_probabilities(
     model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, completion: int, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each completion token and entropy (nats, no gradient) of its distribution, both (B, C), 0 where masked.
+    """Log-probability of each completion token and entropy (nats, no gradient) of its distribution, (B, C), 0 where masked.
 
     `model` is a causal language model that `can_pack`, with or without adapters.
     """

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from synpro.engines.base import Sampling
@@ -124,6 +124,7 @@ class Run:
             peft_config=policy.peft,
             rollout_func=self._rollout,
         )
+        self.trainer.remove_callback(PrinterCallback)  # what it prints goes to metrics.jsonl
         self.tokenizer = policy.tokenizer
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         self.engine = HFEngine(model, policy.tokenizer, batch_size=max(64, settings.micro_batch))

@@ -20,20 +20,21 @@ from safetensors.torch import load_file, save_file
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.json"
 
-_FULL = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
+_FULL = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save(module: TransformerTrainModule, folder: Path, state: dict[str, Any]) -> None:
     """Write weights, optimizer moments and `state` (plain JSON) to `folder`, whole or not at all. All processes call it."""
     weights = sharded.get_model_state_dict(module.model, options=_FULL)
     assert module.optim is not None
-    moments = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
+    moments: dict[str, Any] = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     if get_rank() == 0:
         draft = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         save_file(_plain(weights), draft / WEIGHTS)
-        save_file(_plain({k: v for k, v in moments.items() if isinstance(v, torch.Tensor)}), draft / OPTIMIZER)
+        named = {f"{name}.{key}": t for name, fields in moments["state"].items() for key, t in fields.items()}
+        save_file(_plain(named), draft / OPTIMIZER)
         (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
@@ -60,16 +61,16 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
             f"{folder / WEIGHTS} is of another model: {differs[0]} has shape {theirs.get(differs[0])} there and "
             f"{mine.get(differs[0])} here ({len(differs)} differ); give the same model settings and tokenizer"
         )
-    spread = sharded.StateDictOptions(
-        full_state_dict=True, broadcast_from_rank0=is_distributed(), flatten_optimizer_state_dict=True
-    )
+    spread = sharded.StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
     sharded.set_model_state_dict(module.model, weights, options=spread)
     # The hyperparameters come from this run's optimizer, the moments from the file.
-    fresh = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
-    moments: dict[str, Any] = {}
+    moments: dict[str, Any] = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     if first:
-        moments = {k: v for k, v in fresh.items() if not isinstance(v, torch.Tensor)} | load_file(folder / OPTIMIZER)
-    sharded.set_optimizer_state_dict(module.model, module.optim, moments, options=spread)
+        moments["state"] = {}
+        for name, tensor in load_file(folder / OPTIMIZER).items():
+            parameter, _, key = name.rpartition(".")
+            moments["state"].setdefault(parameter, {})[key] = tensor
+    sharded.set_optimizer_state_dict(module.model, module.optim, moments if first else {}, options=spread)
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
@@ -93,7 +94,7 @@ def export(module: TransformerTrainModule, folder: Path, *, tokenizer: Path, con
         for file in sorted(p for p in tokenizer.iterdir() if p.is_file()):
             shutil.copyfile(file, folder / file.name)
     barrier()
-    _check(module, folder, context, vocab=min(eos, pad) or 1)
+    _check(module, folder, context)
 
 
 def _describe(folder: Path, *, context: int, eos: int, pad: int) -> None:
@@ -119,9 +120,9 @@ def logit_gap(module: TransformerTrainModule, folder: Path, ids_B_T: torch.Tenso
     return float((trained - exported).abs().max())
 
 
-def _check(module: TransformerTrainModule, folder: Path, context: int, *, vocab: int) -> None:
+def _check(module: TransformerTrainModule, folder: Path, context: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    ids_B_T = torch.randint(0, vocab, (2, min(context, 64)), generator=generator)
+    ids_B_T = torch.randint(0, module.model.vocab_size, (2, min(context, 64)), generator=generator)
     gap = logit_gap(module, folder, ids_B_T)
     # Bit-equal on a CPU. GPU kernels of the two libraries may round differently; a wrong tensor is off by far more.
     limit = 0.0 if module.device.type == "cpu" else 1e-2

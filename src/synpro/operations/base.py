@@ -64,25 +64,25 @@ class Operation(Protocol):
         ...
 
 
-# What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>, and our
-# own <passage>. None is a token any more once a space stands inside it, and a reader still sees what was written.
+MARK = '"""'
+"""Stands before and after a passage. (Small models echo XML-like marks at the end of their answers; these they do not.)"""
+
+# What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>. None of
+# these is a token any more once a space stands inside it, and a reader still sees what was written.
 _ANGLE = re.compile(r"<(?=[^\s<=\d])")
 _BRACKET = re.compile(r"\[(?=/?[A-Z][A-Z_]+\])")
 
 
-MARKS = ("<passage>", "</passage>")
-
-
 def quote(text: str, headings: Sequence[str] = ()) -> str:
-    """Passage text as data inside `<passage>` marks: it can neither close them nor open a turn, and a line of it that starts
-    like one of the operation's headings is marked as quoted, so that copying it does not count as answering.
+    """Passage text as data between marks: it can neither close them nor open a turn, and a line of it that starts like one of
+    the operation's headings is marked as quoted, so that copying it does not count as answering.
 
     Text without such marks comes back unchanged.
     """
-    text = _BRACKET.sub("[ ", _ANGLE.sub("< ", text.strip()))
+    text = _BRACKET.sub("[ ", _ANGLE.sub("< ", text.strip())).replace(MARK, '" " "')
     for heading in headings:
         text = re.sub(rf"(?im)^(?=[ \t]*{re.escape(heading)})", "> ", text)
-    return f"{MARKS[0]}\n{text}\n{MARKS[1]}"
+    return f"{MARK}\n{text}\n{MARK}"
 
 
 def worked(examples: Sequence[Example], ask: Callable[[str], str]) -> Chat:

@@ -1,7 +1,9 @@
 """reformat: turn the passage into up to 8 entries (`Topic` / `Content`) of several kinds: facts, definitions, comparisons, ...
 
-As in the paper, an answer is a list of entries; the words of the prompt and the worked example are ours (see rephrase.py for
-why there is one).
+As in the paper, an answer is a list of entries; the words of the prompt and the worked example are ours. How many entries the
+prompt asks for, and of what kinds, follows the worked example. The default asks for two facts: SmolLM2-135M-Instruct then ends
+its turn in form for two passages in three; asked for three entries or for kinds that the passage may not have (comparisons,
+definitions) it runs on and repeats headings, and one answer in three or fewer is in form.
 """
 
 from __future__ import annotations
@@ -15,26 +17,18 @@ from synpro.records import Chat, Passage
 MAX_ENTRIES = 8
 TOPIC, CONTENT = "Topic:", "Content:"
 
-INSTRUCTION = (
-    "Turn the passage into a few study notes: facts, definitions, reasons or comparisons that it states. "
-    f'Write each note as a line "{TOPIC}" and a line "{CONTENT}". Add nothing that is not in the passage.'
-)
+COUNTS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 EXAMPLES = (
     Example(
         source=(
-            "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres before it empties into "
-            "the Black Sea. It passes through ten countries, more than any other river in the world. Four national capitals, "
-            "Vienna, Bratislava, Budapest and Belgrade, stand on its banks. For several centuries it marked a frontier of the "
-            "Roman Empire."
+            "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black Sea. "
+            "It passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest and "
+            "Belgrade are capitals on its banks."
         ),
         answer=(
-            "Topic: Course of the Danube\n"
-            "Content: The Danube starts in Germany's Black Forest and runs about 2,850 kilometres southeast to the Black Sea.\n\n"
-            "Topic: Compared with other rivers\n"
-            "Content: The Danube crosses ten countries, and no other river in the world crosses as many.\n\n"
-            "Topic: Role in history\n"
-            "Content: The Danube was a border of the Roman Empire for several centuries."
+            "Topic: Fact\nContent: The Danube flows about 2,850 kilometres from the Black Forest to the Black Sea.\n"
+            "Topic: Another fact\nContent: Ten countries and four capitals lie along the river."
         ),
     ),
 )
@@ -49,10 +43,12 @@ class Reformat:
 
     def __init__(self, examples: Sequence[Example] = ()) -> None:
         self.examples = tuple(examples) or EXAMPLES
+        self._count = COUNTS[max(len(entries(example.answer)) for example in self.examples)]
         self._shown = worked(self.examples, self._ask)
 
     def _ask(self, text: str) -> str:
-        return f"{INSTRUCTION}\n{quote(text, (TOPIC, CONTENT))}"
+        ask = f'Write {self._count} short notes about the passage, each with a line "{TOPIC}" and a line "{CONTENT}".'
+        return f"{ask}\n\n{quote(text, (TOPIC, CONTENT))}"
 
     def prompt(self, passage: Passage) -> Chat:
         """Worked examples, then the passage: a shared prefix of the same tokens for every passage."""

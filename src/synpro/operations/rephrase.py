@@ -1,6 +1,6 @@
 """rephrase: say the passage again in other words, nothing lost, nothing added.
 
-The paper asks with long instructions and no example; here one worked example stands in the chat, because a model of 135M
+One worked example stands in the chat, because a model of 135M
 parameters keeps the form only when it has seen it (measured; see OperationConfig.examples). The words are ours.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.operations.base import MARKS, Example, Unparsable, quote, sentences, worked
+from synpro.operations.base import MARK, Example, Unparsable, quote, sentences, worked
 from synpro.records import Chat, Passage
 
 HEADING = "Rephrased:"
@@ -21,15 +21,14 @@ INSTRUCTION = (
 EXAMPLES = (
     Example(
         source=(
-            "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres before it empties into "
-            "the Black Sea. It passes through ten countries, more than any other river in the world. Four national capitals, "
-            "Vienna, Bratislava, Budapest and Belgrade, stand on its banks. For several centuries it marked a frontier of the "
-            "Roman Empire."
+            "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black Sea. "
+            "It passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest and "
+            "Belgrade are capitals on its banks. For several centuries it was a frontier of the Roman Empire."
         ),
         answer=(
-            f"{HEADING}\nFrom its source in Germany's Black Forest, the Danube runs roughly 2,850 kilometres to the southeast and "
-            "ends in the Black Sea. No other river on Earth crosses as many countries: it touches ten. Vienna, Bratislava, "
-            "Budapest and Belgrade are the four capitals built along it. The Romans used the river as a border of their empire "
+            f"{HEADING}\nFrom its source in Germany's Black Forest, the Danube runs roughly 2,850 kilometres southeast until "
+            "it meets the Black Sea. No other river on Earth crosses as many countries: it touches ten. Four capitals, "
+            "Vienna, Bratislava, Budapest and Belgrade, were built along it. The Romans used it as a border of their empire "
             "for hundreds of years."
         ),
     ),
@@ -46,7 +45,7 @@ class Rephrase:
         self._shown = worked(self.examples, self._ask)
 
     def _ask(self, text: str) -> str:
-        return f"{INSTRUCTION}\n{quote(text, (HEADING,))}"
+        return f"{INSTRUCTION}\n\n{quote(text, (HEADING,))}"
 
     def prompt(self, passage: Passage) -> Chat:
         """Worked examples, then the passage: a shared prefix of the same tokens for every passage."""
@@ -68,8 +67,8 @@ class Rephrase:
             raise Unparsable(f"there is text before the heading {HEADING!r}: {before[:60]!r}")
         if not text:
             raise Unparsable(f"nothing follows the heading {HEADING!r}")
-        if any(mark in text for mark in MARKS):
-            raise Unparsable(f"the passage marks {' '.join(MARKS)} stand in the text")
+        if MARK in text:
+            raise Unparsable(f"the mark {MARK} of a passage stands in the text")
         if not any(c.isalnum() for c in text):
             raise Unparsable(f"no words follow the heading {HEADING!r}")
         return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 
-from synpro.operations.base import Example, Operation, OperationConfig
+from synpro.operations.base import Example, Operation, OperationConfig, Unparsable
 from synpro.operations.reformat import Reformat
 from synpro.operations.rephrase import Rephrase
 
@@ -23,14 +23,12 @@ def build(cfg: OperationConfig) -> Operation:
     """
     if cfg.name not in OPERATIONS:
         near = difflib.get_close_matches(cfg.name, OPERATIONS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"name: there is no operation {cfg.name!r}{hint} Operations: {', '.join(OPERATIONS)}")
-    operation = OPERATIONS[cfg.name](cfg.examples)
-    for number, example in enumerate(cfg.examples, 1):
-        try:
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPERATIONS)}"
+        raise ValueError(f"name: there is no operation {cfg.name!r}; {hint}")
+    try:
+        operation = OPERATIONS[cfg.name](cfg.examples)
+        for example in cfg.examples:
             operation.parse(example.answer)
-        except ValueError as problem:
-            raise ValueError(
-                f"examples: the answer of example {number} is not in the form of {cfg.name!r}: {problem}"
-            ) from None
+    except Unparsable as problem:
+        raise ValueError(f"examples: the answer of an example is not in the form of {cfg.name!r}: {problem}") from None
     return operation

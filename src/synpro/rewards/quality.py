@@ -20,11 +20,12 @@ class Quality:
         self._sources: dict[str, float] = {}
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        missing = [t for t in dict.fromkeys(p.text for p in passages) if t not in self._sources]
-        self._sources.update(zip(missing, self.judge.rate(missing), strict=True))
+        """Nothing ahead: a source is rated when it is first seen, once. A short training shows only some of them, and the
+        language model is the dearest of the judges."""
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        self.prepare([r.passage for r in rewrites])
+        missing = [t for t in dict.fromkeys(r.passage.text for r in rewrites) if t not in self._sources]
+        self._sources.update(zip(missing, self.judge.rate(missing), strict=True))
         parsed = [r.text for r in rewrites if r.text is not None]
         ratings = iter(self.judge.rate(parsed))
         return [self.worst if r.text is None else next(ratings) - self._sources[r.passage.text] for r in rewrites]

@@ -100,7 +100,7 @@ def fit_probe(cfg: ProbeConfig, *, corpus: Corpus, model: Checkpoint, out: Path,
     done = trainer.train(module, batches, watch, steps=cfg.steps, folder=out / "scratch" / "olmo")
     before, after = watch.points[0][1], watch.points[-1][1]
     checkpoint.export(
-        module, out / "hf", tokenizer=model.dir / "hf", context=sequence_length, eos=corpus.eos_id, pad=corpus.pad_id
+        module, out / "hf", tokenizer=corpus.dir / "tokenizer", context=sequence_length, eos=corpus.eos_id, pad=corpus.pad_id
     )
     if rank == 0:
         shutil.rmtree(out / "scratch")

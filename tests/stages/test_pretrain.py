@@ -1,0 +1,130 @@
+"""The stage pretrain on a real corpus and a real model, small."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from synpro.lm.plateau import PlateauConfig
+from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.records import Checkpoint
+from synpro.run.journal import Journal
+from synpro.stages.pretrain import PretrainConfig, pretrain
+from tests.lm.conftest import LENGTH, TINY
+from tests.stages.small_corpus import small_corpus, small_shard
+
+CFG = PretrainConfig(
+    model=TINY,
+    optimizer=OptimizerConfig(lr=3e-3),
+    hardware=HardwareConfig(microbatch=8),
+    plateau=PlateauConfig(improvement=0.001, min_points=3),
+    sequence_length=LENGTH,
+    batch=8,
+    warmup=3,
+    max_tokens=12 * 8 * LENGTH,
+    evaluate_every=4,
+    log_every=2,
+    checkpoint_every=5,
+)
+
+
+def run(cfg: PretrainConfig, corpus, out: Path, start: Checkpoint | None = None, shards=()) -> Checkpoint:
+    return pretrain(cfg, corpus=corpus, shards=shards, start=start, out=out, journal=Journal(out), seed=7)
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory):
+    return small_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def first(corpus, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return run(CFG, corpus, tmp_path_factory.mktemp("first"))
+
+
+def test_a_round_without_a_plateau_says_that_its_budget_is_used(first: Checkpoint) -> None:
+    assert (first.steps, first.tokens_seen, first.plateau) == (12, 12 * 8 * LENGTH, False)
+    assert "budget" in first.reason and "no plateau" in first.reason
+    assert not (first.dir / "scratch").exists(), "intermediate states are removed"
+    found = rows(first.dir)
+    assert found[-2]["reference_loss"] == first.reference_loss < found[0]["reference_loss"]
+    assert [r["step"] for r in found if "heldout_loss" in r] == [0, 4, 8, 12]
+
+
+def test_another_folder_gives_the_same_digest_and_leftovers_do_no_harm(first: Checkpoint, corpus, tmp_path: Path) -> None:
+    shutil.copytree(first.dir, tmp_path / "again")
+    again = run(dataclasses.replace(CFG, checkpoint_every=None), corpus, tmp_path / "again")
+    assert again.digest == first.digest
+    assert rows(again.dir) == rows(first.dir)
+
+
+def test_a_killed_round_carries_on_to_the_same_end(first: Checkpoint, corpus, tmp_path: Path, monkeypatch) -> None:
+    from synpro.lm.watch import Watch
+
+    class Killed(Exception):
+        pass
+
+    whole = Watch.post_step
+
+    def broken(self: Watch) -> None:
+        whole(self)
+        if self.step == 9:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "post_step", broken)
+        with pytest.raises(Killed):
+            run(CFG, corpus, tmp_path)
+    assert [p.name for p in (tmp_path / "scratch" / "states").iterdir()] == ["step-00000005"]
+    resumed = run(CFG, corpus, tmp_path)
+    assert resumed.digest == first.digest
+    assert rows(tmp_path) == rows(first.dir)
+
+
+def test_a_later_round_counts_on_and_has_no_second_warmup(first: Checkpoint, corpus, tmp_path: Path) -> None:
+    shard = small_shard(tmp_path / "shard")
+    second = run(CFG, corpus, tmp_path / "second", start=first, shards=[shard])
+    assert (second.steps, second.tokens_seen) == (24, 2 * first.tokens_seen)
+    found = rows(second.dir)
+    assert found[0]["step"] == 12 and found[0]["reference_loss"] == pytest.approx(first.reference_loss, abs=1e-6)
+    assert {r["lr"] for r in found if "lr" in r} == {3e-3}
+    assert second.reference_loss < first.reference_loss
+
+
+def test_a_plateau_ends_the_round(corpus, tmp_path: Path) -> None:
+    cfg = dataclasses.replace(
+        CFG, plateau=PlateauConfig(improvement=9.0, min_points=3), evaluate_every=1, max_tokens=400 * 8 * LENGTH
+    )
+    ended = run(cfg, corpus, tmp_path)
+    assert ended.plateau and ended.steps < 20 and "surely less than 9.0" in ended.reason
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"batch": 0},
+        {"batch": 12},
+        {"max_tokens": 10},
+        {"anneal": 2.0},
+        {"warmup": -1},
+        {"checkpoint_every": 0},
+        {"min_tokens": -1},
+    ],
+)
+def test_bad_settings_name_the_field(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
+        dataclasses.replace(CFG, **bad)
+
+
+def test_the_defaults_are_the_published_setting() -> None:
+    cfg = PretrainConfig()
+    assert cfg.steps == 21_840
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, cfg.optimizer.z_loss, cfg.warmup) == (6e-4, 0.1, 1e-5, 1000)

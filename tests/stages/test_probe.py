@@ -1,0 +1,75 @@
+"""The probe on a real checkpoint: reference split, and prompt/answer rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synpro.lm.influence import Influence
+from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.run.journal import Journal
+from synpro.stages.probe import ProbeConfig, fit_probe
+from tests.lm.conftest import sentences
+from tests.stages.small_corpus import small_corpus
+from tests.stages.test_pretrain import CFG
+from tests.stages.test_pretrain import run as pretrained
+
+PROBE = ProbeConfig(
+    steps=8,
+    batch=8,
+    hardware=HardwareConfig(microbatch=8),
+    optimizer=OptimizerConfig(lr=1e-3),
+    log_every=4,
+    evaluate_tokens=4000,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    corpus = small_corpus(tmp_path_factory.mktemp("corpus"))
+    return corpus, pretrained(CFG, corpus, tmp_path_factory.mktemp("model"))
+
+
+def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_path: Path) -> None:
+    corpus, model = trained
+    probe = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path, journal=Journal(tmp_path), seed=3)
+    told = json.loads((tmp_path / "probe.json").read_text())
+    assert told["reference_loss_after"] < told["reference_loss_before"] == pytest.approx(model.reference_loss, abs=1e-6)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "loss" in r] == [4, 8]
+    assert {r["lr"] for r in rows if "lr" in r} == {1e-3}
+    assert not (tmp_path / "scratch").exists()
+    scores = Influence(probe.before, probe.after).score(sentences(99, 20, 20, 40))
+    assert sum(scores) / len(scores) > 0.01
+    again = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path, journal=Journal(tmp_path), seed=3)
+    assert again.digest == probe.digest, "a probe that is run again over its leftovers is the same"
+
+
+def test_prompt_answer_rows_are_learned_and_bad_ones_kept_in_the_ledger(trained, tmp_path: Path) -> None:
+    corpus, model = trained
+    data = tmp_path / "qa.jsonl"
+    rows = [{"prompt": f"where do {w} stand?", "answer": "in shallow water"} for w in ("herons", "mills", "sheep")]
+    data.write_text("".join(json.dumps(r) + "\n" for r in [*rows, {"prompt": "x"}]), encoding="utf-8")
+    cfg = ProbeConfig(
+        steps=8, batch=8, hardware=PROBE.hardware, optimizer=PROBE.optimizer, data=str(data), evaluate_tokens=2000
+    )
+    out = tmp_path / "probe"
+    fit_probe(cfg, corpus=corpus, model=model, out=out, journal=Journal(out), seed=3)
+    losses = [row["loss"] for row in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
+    assert losses and losses[-1] > 0
+    assert Journal(out).rejects.reasons() == {"no_answer": 1}
+
+
+def test_data_without_a_usable_row_is_an_error(trained, tmp_path: Path) -> None:
+    corpus, model = trained
+    (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
+    cfg = ProbeConfig(steps=2, batch=8, hardware=PROBE.hardware, data=str(tmp_path / "bad.jsonl"))
+    with pytest.raises(ValueError, match=r"probe\.data: .* no usable row \(1 rejected\)"):
+        fit_probe(cfg, corpus=corpus, model=model, out=tmp_path / "o", journal=Journal(tmp_path / "o"), seed=0)
+
+
+def test_the_defaults_are_the_published_probe() -> None:
+    cfg = ProbeConfig()
+    assert (cfg.steps, cfg.batch, cfg.optimizer.lr) == (100, 64, 1e-4)
