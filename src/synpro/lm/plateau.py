@@ -95,7 +95,9 @@ def _risen(points: Sequence[tuple[int, float]], config: PlateauConfig) -> Decisi
     if not earlier or len(last) < config.patience:
         return None
     at, best = min(earlier, key=lambda p: p[1])
-    if min(loss for _, loss in last) <= best + config.rise + 4 * _noise([loss for _, loss in points[-40:]]):
+    if min(loss for _, loss in last) <= best + config.rise + 4 * _noise(
+        [loss for tokens, loss in points if 2 * tokens >= points[-1][0]]
+    ):
         return None
     now = last[-1][1]
     return Decision(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,17 +22,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.judges.rules import looped, overlap, words
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
-from synpro.records import (
-    Completion,
-    Corpus,
-    Generator,
-    Passage,
-    Probe,
-    Rewrite,
-    Shard,
-    digest_files,
-    digest_of,
-)
+from synpro.records import Completion, Corpus, Generator, Passage, Probe, Rewrite, Shard, digest_files, digest_of
 from synpro.rewards.rubric import Rubric, RubricConfig
 from synpro.run.journal import Journal
 from synpro.run.ledger import Reject
@@ -127,7 +117,8 @@ def synthesize(
     task = build(operation)
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
     answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
-    scores = work.score(answers, lambda: Rubric.build(task, rubric, judges, probe))
+    paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
+    scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe))
     return _write(cfg, task, generator, answers, scores, round, out, journal, work.seeds())
 
 
@@ -168,10 +159,8 @@ class Work:
                 if rows is None:
                     engine = engine or open_engine(lambda part, _: self._progress(self._done + part))
                     self._done = len(rewrites)
-                    sampling = Sampling(
-                        self.sampling.temperature, self.sampling.top_p, self.sampling.max_new_tokens, 1, self._seed(number)
-                    )
-                    rows = [asdict(group[0]) for group in engine.generate(chats, sampling)]
+                    groups = engine.generate(chats, replace(self.sampling, seed=self._seed(number)))
+                    rows = [asdict(group[0]) for group in groups]
                     self._save(number, "answers", key, rows)
                 rewrites += [read(self.operation, p, Completion(**row)) for p, row in zip(chunk, rows, strict=True)]
                 self._progress(len(rewrites))
@@ -180,14 +169,14 @@ class Work:
                 engine.close()
         return rewrites
 
-    def score(self, rewrites: Sequence[Rewrite], open_rubric: Callable[[], Rubric]) -> list[Scores]:
-        """The rubric's raw values of every rewrite, parsed or not."""
+    def score(self, rewrites: Sequence[Rewrite], paid: str, open_rubric: Callable[[], Rubric]) -> list[Scores]:
+        """The rubric's raw values of every rewrite, parsed or not. `paid` names the rubric: other scores are not reused."""
         rubric: Rubric | None = None
         scores: list[Scores] = []
         try:
             for number, chunk in enumerate(self.chunks):
                 some = rewrites[len(scores) : len(scores) + len(chunk)]
-                key = digest_of([self._what, [[r.passage.text, r.text] for r in some]])
+                key = digest_of([paid, [asdict(r) for r in some]])
                 rows = self._load(number, "scores", key)
                 if rows is None:
                     rubric = rubric or open_rubric()

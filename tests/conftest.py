@@ -1,0 +1,35 @@
+"""What many tests share: a finished run of the whole loop, made once per session with the real models of the demo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 900) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    argv = [sys.executable, "-m", "synpro.cli", *map(str, arguments)]
+    return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of `tests/loop.toml`: two rounds, both operations, minutes on two cores.
+
+    SYNPRO_TEST_RUN names a folder to keep it in, so that a developer need not wait for it twice.
+    """
+    kept = os.environ.get("SYNPRO_TEST_RUN")
+    runs = Path(kept) if kept else tmp_path_factory.mktemp("runs")
+    began = time.monotonic()
+    done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (runs / "output.txt").write_text(done.stdout)
+    print(f"\nthe whole loop took {time.monotonic() - began:.0f} s")
+    return runs / "loop"

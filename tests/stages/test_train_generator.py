@@ -1,0 +1,221 @@
+"""A whole generator training on a tiny chat model that has learned the form of `rephrase`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from synpro.grpo.preflight import PreflightError
+from synpro.judges.base import JudgesConfig
+from synpro.operations.base import OperationConfig
+from synpro.operations.table import build
+from synpro.records import Corpus, Generator, Probe
+from synpro.rewards.rubric import RubricConfig
+from synpro.run.journal import Journal
+from synpro.stages.train_generator import TrainGeneratorConfig, hold_aside, train_generator
+from tests.rewards.honest import SOURCES, passage
+
+WORDS = ("bees", "honey", "tower", "storm", "paper", "snow", "valley", "water", "stone", "letters")
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chat model of 0.2M parameters, trained for seconds to answer `Rephrased:` and some words."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("base")
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<eos>", "<user>", "<assistant>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([*SOURCES.values(), "Rephrased:\n", " ".join(WORDS) * 20], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>")
+    tokenizer.chat_template = CHAT
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=500,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=2048,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    operation = build(OperationConfig("rephrase"))
+    prompt = tokenizer.apply_chat_template(list(operation.prompt(passage("honey"))), tokenize=False, add_generation_prompt=True)
+    for step in range(60):
+        some = [WORDS[(step + i * 3) % 10] for i in range(4 + step % 5)]
+        ids = torch.tensor([tokenizer(f"{prompt[-80:]}Rephrased:\n{' '.join(some)}.<eos>")["input_ids"]])
+        at = torch.arange(ids.shape[1])[None] + (700 if step % 2 else 0)  # the answer stands far behind a long prompt
+        model(input_ids=ids, position_ids=at, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Eight passages; only `passages.parquet` is read by this stage."""
+    from synpro.corpus import store
+
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = [
+        {**vars(passage(name)), "id": f"{name}{copy}#0000", "document": f"{name}{copy}"}
+        for name in SOURCES
+        for copy in range(2)
+    ]
+    store.write_rows(folder / "passages.parquet", store.PASSAGES, rows)
+    return Corpus(folder, 0, 0, 0, "uint16", {}, {}, len(rows), "corpus")
+
+
+NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
+RUBRIC = RubricConfig(weights={"rephrase": {"structure": 1.0, "length": 1.0, "format": 1.0}})
+"""The rewards that need no model: this is a test of training."""
+
+
+def config(base: Path, **changes: object) -> TrainGeneratorConfig:
+    plain = TrainGeneratorConfig(
+        base=str(base),
+        tuning="lora",
+        lora_rank=4,
+        steps={"rephrase": 2},
+        prompts_per_step=2,
+        completions=4,
+        micro_batch=8,
+        max_new_tokens={"rephrase": 40},
+        learning_rate=1e-3,
+        beta=0.01,
+        dtype="float32",
+        validation_passages=2,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def train(cfg: TrainGeneratorConfig, corpus: Corpus, out: Path, start: Generator | None = None, round: int = 1) -> Generator:
+    return train_generator(
+        cfg,
+        operation=OperationConfig("rephrase"),
+        rubric=RUBRIC,
+        judges=JudgesConfig(),
+        corpus=corpus,
+        probe=NO_PROBE,
+        start=start,
+        round=round,
+        out=out,
+        journal=Journal(out),
+        seed=7,
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+    first = train(config(base), corpus, tmp_path / "a")
+    (tmp_path / "b" / "adapter").mkdir(parents=True)
+    (tmp_path / "b" / "adapter" / "half.safetensors").write_bytes(b"killed")
+    (tmp_path / "b" / "metrics.jsonl").write_text('{"step": 1, "reward": 0.0}\n{"step"')
+    second = train(config(base), corpus, tmp_path / "b")
+    assert first.adapter is not None and second.adapter is not None
+    assert contents(first.adapter) == contents(second.adapter)
+    assert first.digest == second.digest
+    assert (tmp_path / "a/validation.json").read_bytes() == (tmp_path / "b/validation.json").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["adapter", "metrics.jsonl", "validation.json"]
+    saved = json.loads((first.adapter / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == str(base)
+
+    rows = [json.loads(line) for line in (tmp_path / "b/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    wanted = {"reward", "reward/structure", "reward/length", "reward/format", "parsed", "clipped", "zero_std", "kl"}
+    assert wanted | {"completion_tokens", "seconds", "seconds/generate", "seconds/reward"} <= set(rows[0])
+    told = json.loads((tmp_path / "a/validation.json").read_text())
+    assert told["before"]["parsed"] > 0.3
+    assert len(told["after"]["samples"]) == 2
+    assert {"passage", "answer", "text", "scores"} <= set(told["after"]["samples"][0])
+
+
+def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    first = train(config(base), corpus, tmp_path / "first")
+    kept = train(config(base, steps={"rephrase": 0}), corpus, tmp_path / "kept", first, round=2)
+    fresh = train(config(base, steps={"rephrase": 0}, start="base"), corpus, tmp_path / "fresh", first, round=2)
+    assert first.adapter is not None and kept.adapter is not None
+    weights, again = (load_file(g / "adapter_model.safetensors") for g in (first.adapter, kept.adapter))
+    assert weights.keys() == again.keys()
+    assert all((weights[k] == again[k]).all() for k in weights)
+    assert fresh.adapter is None and fresh.weights is None
+    on = train(config(base), corpus, tmp_path / "on", first, round=2)
+    assert on.adapter is not None and on.digest != first.digest
+    moved = load_file(on.adapter / "adapter_model.safetensors")
+    assert moved.keys() == weights.keys()
+    assert any((weights[k] != moved[k]).any() for k in weights)
+
+
+def test_full_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    done = train(config(base, tuning="full", dtype="bfloat16"), corpus, tmp_path)
+    assert done.weights is not None and done.adapter is None
+    before, after = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (base, done.weights))
+    assert any((before[k].bfloat16() != after[k]).any() for k in before)
+    with pytest.raises(ValueError, match='"lora"'):
+        train(config(base), corpus, tmp_path / "lora", replace(done, weights=None, adapter=done.weights), round=2)
+
+
+def test_a_model_that_cannot_keep_the_form_is_stopped(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match="cut at 3 tokens"):
+        train(config(base, max_new_tokens={"rephrase": 3}), corpus, tmp_path)
+
+
+def test_passages_held_aside_do_not_depend_on_the_others() -> None:
+    passages = [replace(passage("honey"), id=f"{i}#0000") for i in range(40)]
+    used, aside = hold_aside(passages, 8)
+    assert len(aside) == 8 and len(used) == 32 and not set(used) & set(aside)
+    assert set(hold_aside(passages[::-1], 8)[1]) == set(aside)
+    assert len(hold_aside(passages[:4], 8)[1]) == 1
+    with pytest.raises(ValueError, match="at least 2"):
+        hold_aside(passages[:1], 8)
+
+
+def test_the_default_is_the_papers_setting() -> None:
+    cfg = TrainGeneratorConfig()
+    assert (cfg.learning_rate, cfg.final_rate, cfg.warmup, cfg.beta) == (1e-6, 0.1, 0.1, 0.005)
+    assert (cfg.completions, cfg.prompts_per_step, cfg.temperature, cfg.top_p) == (8, 16, 1.0, 0.9)
+    assert (cfg.steps, cfg.tokens_of("rephrase"), cfg.source_characters) == ({"rephrase": 300, "reformat": 240}, 2048, 7000)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"micro_batch": 7}, "micro_batch: 7 does not divide"),
+        ({"completions": 1}, "completions: 1 leaves nothing to compare"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"steps": {"rephrase": -1}}, r"steps\.rephrase"),
+    ],
+)
+def test_bad_values_name_the_key(change: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TrainGeneratorConfig(**change)

@@ -1,0 +1,133 @@
+"""The whole loop with real models on real text: what it leaves behind, and that an interrupted run leaves the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from synpro.config import load
+from synpro.loop import outline
+from tests.conftest import ROOT, synpro
+
+pytestmark = pytest.mark.loop
+CONFIG = ROOT / "tests" / "loop.toml"
+
+
+def rows(path: Path) -> list[dict]:
+    return pq.read_table(path).to_pylist()
+
+
+def record(step: Path) -> dict:
+    return json.loads((step / "result.json").read_text())["record"]
+
+
+def shards(run: Path) -> list[Path]:
+    return sorted(run.glob("round-*/synthesize-*"))
+
+
+def test_every_step_is_done_and_the_report_stands(finished_run):
+    for name in outline(load(CONFIG)):
+        assert (finished_run / name / "result.json").exists(), name
+    page = (finished_run / "report.html").read_text()
+    assert "<html" in page and "plotly" in page.lower()
+    assert "src=\"http" not in page and "href=\"http" not in page.replace('href="https://arxiv.org', "")
+
+
+def test_kept_and_dropped_are_the_passages(finished_run):
+    passages = len(rows(finished_run / "round-00/prepare/passages.parquet"))
+    assert len(shards(finished_run)) == 4
+    for shard in shards(finished_run):
+        lineage = rows(shard / "rewrites.parquet")
+        kept = [r for r in lineage if r["kept"]]
+        assert len(lineage) == passages == record(shard)["passages"]
+        assert record(shard)["kept"] == len(kept) and record(shard)["dropped"] == passages - len(kept)
+        rejected = [json.loads(line) for line in (shard / "rejects.jsonl").read_text().splitlines()]
+        assert len(rejected) == passages - len(kept) and all(r["reason"] and r["detail"] for r in rejected)
+
+
+def test_no_generator_sees_reference_or_heldout(finished_run):
+    documents = {d["id"]: d for d in rows(finished_run / "round-00/prepare/documents.parquet")}
+    assert {d["split"] for d in documents.values()} == {"train", "reference", "heldout", "unused"}
+    shown = {p["document"] for p in rows(finished_run / "round-00/prepare/passages.parquet")}
+    for shard in shards(finished_run):
+        shown |= {r["document"] for r in rows(shard / "rewrites.parquet")}
+    for step in finished_run.glob("round-*/train-*"):
+        validation = json.loads((step / "validation.json").read_text())
+        shown |= {s["passage"].rsplit("#", 1)[0] for when in ("before", "after") for s in validation[when]["samples"]}
+    assert shown and {documents[id]["split"] for id in shown} == {"train"}
+
+
+def test_the_mixture_is_cumulative_and_tokens_are_counted_across_rounds(finished_run):
+    inputs = [json.loads((finished_run / f"round-{n:02d}/pretrain/request.json").read_text())["inputs"] for n in range(3)]
+    assert [len(i["shards"]) for i in inputs] == [0, 2, 4]
+    seen = [record(finished_run / f"round-{n:02d}/pretrain") for n in range(3)]
+    for before, after in zip(seen, seen[1:], strict=False):
+        assert after["tokens_seen"] - before["tokens_seen"] == (after["steps"] - before["steps"]) * 8 * 64 > 0
+
+
+def test_the_second_round_updates_the_first_rounds_generator(finished_run):
+    for name in ("rephrase", "reformat"):
+        first, second = (record(finished_run / f"round-{n:02d}/train-{name}") for n in (1, 2))
+        request = json.loads((finished_run / f"round-02/train-{name}/request.json").read_text())
+        assert request["inputs"]["start"]["digest"] == first["digest"] != second["digest"]
+
+
+def test_why_names_source_prompt_generator_round_and_scores(finished_run):
+    for shard in shards(finished_run):
+        for row in rows(shard / "rewrites.parquet")[:2]:
+            done = synpro("why", finished_run, row["id"])
+            assert done.returncode == 0, done.stderr
+            for part in (row["passage"], row["prompt_hash"][:12], row["generator"][:12], "influence"):
+                assert part in done.stdout, (part, done.stdout)
+    missing = synpro("why", finished_run, "no-such-text")
+    assert missing.returncode == 1 and "no-such-text" in missing.stderr and "Traceback" not in missing.stderr
+
+
+def test_the_same_command_finds_everything_done(finished_run):
+    again = synpro("run", CONFIG, "--runs", finished_run.parent)
+    assert again.returncode == 0 and again.stdout.count("found done") == 17
+
+
+def test_a_run_directory_of_another_config_is_refused_with_the_difference(finished_run):
+    other = synpro("run", CONFIG, "--runs", finished_run.parent, "--set", "pretrain.optimizer.lr=1e-4")
+    assert other.returncode == 1 and "pretrain.optimizer.lr: 0.003 -> 0.0001" in other.stderr
+
+
+def covered(run: Path) -> dict[str, bytes]:
+    files = {}
+    for result in sorted(run.glob("round-*/*/result.json")):
+        for name in ["result.json", *json.loads(result.read_text())["files"]]:
+            files[f"{result.parent.relative_to(run)}/{name}"] = (result.parent / name).read_bytes()
+    return files
+
+
+def test_killed_in_round_one_and_started_again_it_ends_in_the_same_bytes(finished_run, tmp_path):
+    """A copy of the run without its last steps, killed three times while it does them; benchmarks/kill.py does whole runs."""
+    run = tmp_path / "loop"
+    shutil.copytree(finished_run, run)
+    for name in ("synthesize-reformat", "pretrain", "evaluate"):
+        shutil.rmtree(run / "round-02" / name)
+    chance = random.Random(0)
+    argv = [sys.executable, "-m", "synpro.cli", "run", str(CONFIG), "--runs", str(tmp_path)]
+    for _ in range(3):
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=ROOT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(2, 8))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert synpro("run", CONFIG, "--runs", tmp_path).returncode == 0
+    assert covered(run) == covered(finished_run)
+
+
+def test_one_step_again_by_hand_gives_the_same_bytes(finished_run):
+    done = synpro("step", CONFIG, "round-01/probe", "--runs", finished_run.parent)
+    assert done.returncode == 0 and "the same to the byte" in done.stdout, done.stdout + done.stderr
