@@ -40,15 +40,17 @@ def open_policy(folder: Path, tuning: Tuning, previous: Generator | None) -> Pol
     Raises ValueError when the previous generator was tuned in the other way than `tuning` asks for, or when the tokenizer
     has no chat template.
     """
+    if previous is not None and (previous.adapter if tuning.full else previous.weights) is not None:
+        was, now = ("lora", "full") if tuning.full else ("full", "lora")
+        raise ValueError(
+            f'generator.tuning: "{now}" cannot carry on from a generator of the previous round tuned with "{was}";'
+            f' use tuning = "{was}" or start = "base"'
+        )
     source = previous.weights if previous is not None and previous.weights is not None else folder
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if not tokenizer.chat_template:
         raise ValueError(f"generator.base: the tokenizer in {folder} has no chat template; use an instruction-tuned model")
     if tuning.full:
-        if previous is not None and previous.adapter is not None:
-            raise ValueError(
-                'generator.tuning: "full" cannot carry on from LoRA weights; use tuning = "lora" or start = "base"'
-            )
         # Full weights stay in float32 (a step of 1e-6 rounds away in 16 bits); TRL's autocast computes in `dtype`.
         return Policy(AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), None, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, tuning.dtype))
