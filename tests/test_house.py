@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "ray", "olmo_core", "olmo_eval", "datasets", "plotly", "pyarrow", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "vllm",
+    "ray",
+    "olmo_core",
+    "olmo_eval",
+    "datasets",
+    "plotly",
+    "pyarrow",
+    "scipy",
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -26,7 +39,9 @@ def test_help_opens_no_library_and_lists_every_command():
         assert re.search(rf"^\s*{name}\s", done.stdout, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("module", ["config", "loop", "session", "records", "rewards.rubric", "operations.table", "judges.base"])
+@pytest.mark.parametrize(
+    "module", ["config", "loop", "session", "records", "rewards.rubric", "operations.table", "judges.base"]
+)
 def test_importing_opens_no_library(module):
     assert loaded_after(f"import synpro.{module}") == set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -39,7 +40,7 @@ def test_every_step_is_done_and_the_report_stands(finished_run):
         assert (finished_run / name / "result.json").exists(), name
     page = (finished_run / "report.html").read_text()
     assert "<html" in page and "plotly" in page.lower()
-    assert "src=\"http" not in page and "href=\"http" not in page.replace('href="https://arxiv.org', "")
+    assert 'src="http' not in page and 'href="http' not in page.replace('href="https://arxiv.org', "")
 
 
 def test_kept_and_dropped_are_the_passages(finished_run):
@@ -70,7 +71,7 @@ def test_the_mixture_is_cumulative_and_tokens_are_counted_across_rounds(finished
     inputs = [json.loads((finished_run / f"round-{n:02d}/pretrain/request.json").read_text())["inputs"] for n in range(3)]
     assert [len(i["shards"]) for i in inputs] == [0, 2, 4]
     seen = [record(finished_run / f"round-{n:02d}/pretrain") for n in range(3)]
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert after["tokens_seen"] - before["tokens_seen"] == (after["steps"] - before["steps"]) * 8 * 64 > 0
 
 

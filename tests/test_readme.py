@@ -33,7 +33,9 @@ def layout(folder: Path, finished_run: Path) -> None:
     subprocess.run(["cp", "-r", str(finished_run), str(folder / "runs" / "tiny")], check=True)
     config = folder / "runs" / "tiny" / "config.toml"
     config.write_text(config.read_text().replace('name = "loop"', 'name = "tiny"'))
-    (folder / "mine.txt").write_text("The river rises in the hills and runs to the sea. Two towns stand on it. Both have mills.")
+    (folder / "mine.txt").write_text(
+        "The river rises in the hills and runs to the sea. Two towns stand on it. Both have mills."
+    )
 
 
 def test_the_readme_has_commands():

@@ -181,7 +181,7 @@ def test_full_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
     assert done.weights is not None and done.adapter is None
     before, after = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (base, done.weights))
     assert any((before[k].bfloat16() != after[k]).any() for k in before)
-    with pytest.raises(ValueError, match='"lora" cannot carry on from .* "full"'):
+    with pytest.raises(ValueError, match=r'"lora" cannot carry on from .* "full"'):
         train(config(base), corpus, tmp_path / "lora", done, round=2)
 
 

@@ -49,12 +49,14 @@ class Screen:
         self._run_left(step, 0.0)
         if not self.live:
             about = f", about {duration(expected_seconds)}" if expected_seconds else ""
-            self.console.print(f"[{len(self.done) + 1}/{len(self.steps)}] {step}{about}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"[{len(self.done) + 1}/{len(self.steps)}] {step}{about}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def event(self, step: str, event: Mapping[str, Any]) -> None:
         """A progress event (`done`, `total`, `label`) or a line (`say`) of the running step."""
         if "say" in event:
-            self.progress.console.print(f"    {event['say']}", markup=False, highlight=False, soft_wrap=True)
+            self._print(f"    {event['say']}")
             return
         done, total = float(event.get("done", 0)), float(event.get("total", 0))
         if total <= 0 or self.step_bar is None:
@@ -69,7 +71,9 @@ class Screen:
         self._run_left(step, left or 0.0)
         if not self.live and now - self.spoke > 15:
             self.spoke = now
-            self.console.print(f"    {label} {done:.0f}/{total:.0f}, {_left(left)}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"    {label} {done:.0f}/{total:.0f}, {_left(left)}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def end(self, step: str, seconds: float, reused: bool) -> None:
         self.done.add(step)
@@ -78,7 +82,12 @@ class Screen:
             self.progress.remove_task(self.step_bar)
             self.step_bar = None
         what = "found done" if reused else f"done in {duration(seconds)}"
-        self.progress.console.print(f"[{len(self.done)}/{len(self.steps)}] {step}: {what}", markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(
+            f"[{len(self.done)}/{len(self.steps)}] {step}: {what}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _run_left(self, step: str, left_here: float) -> None:
         rest = [self.expected(s) for s in self.steps if s not in self.done and s != step]
