@@ -51,8 +51,9 @@ def environment(threads: int, progress_fd: int | None) -> dict[str, str]:
     env = dict(os.environ)
     count = str(threads or os.cpu_count() or 1)
     env.update(OMP_NUM_THREADS=count, MKL_NUM_THREADS=count, PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
-    # Threads that wait by spinning make a shared machine crawl: 8 s a step became 1 (docs/LOG.md).
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning for long make a shared machine crawl; not spinning at all slows a free one (docs/LOG.md).
+    if "OMP_WAIT_POLICY" not in env:
+        env.setdefault("GOMP_SPINCOUNT", "20000")
     env.update(HF_HUB_DISABLE_TELEMETRY="1", TRANSFORMERS_NO_ADVISORY_WARNINGS="1", PYTHONUNBUFFERED="1")
     if progress_fd is not None:
         env["SYNPRO_PROGRESS_FD"] = str(progress_fd)
