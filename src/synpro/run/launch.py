@@ -42,7 +42,14 @@ def command(module: str, arguments: list[str], processes: int) -> list[str]:
     """The command line of a step: plain Python for one process, torchrun for more."""
     if processes == 1:
         return [sys.executable, "-m", module, *arguments]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        f"--nproc-per-node={processes}",
+    ]
     return [*launcher, "-m", module, *arguments]
 
 
