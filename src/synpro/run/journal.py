@@ -16,7 +16,7 @@ class Journal:
     """Writes beside a step's results.
 
     `metrics.jsonl` gets one row per call of `metrics`; `rejects.jsonl` one row per rejected text; progress goes to the parent
-    process through the pipe named by the environment variable SYNPRO_PROGRESS_FD, or nowhere.
+    process through the named pipe in the environment variable SYNPRO_PROGRESS, or nowhere.
     """
 
     def __init__(self, dir: Path, name: str = "") -> None:
@@ -26,8 +26,9 @@ class Journal:
         self.rejects = Ledger(dir / "rejects.jsonl")
         # Under torchrun every rank runs the stage; the first one alone writes and reports.
         self.silent = int(os.environ.get("RANK", "0")) > 0
-        fd = None if self.silent else os.environ.get("SYNPRO_PROGRESS_FD")
-        self._pipe = os.fdopen(int(fd), "w", buffering=1, closefd=False) if fd else None
+        pipe = None if self.silent else os.environ.get("SYNPRO_PROGRESS")
+        there = pipe is not None and Path(pipe).exists()
+        self._pipe = Path(pipe or "").open("w", buffering=1, encoding="utf-8") if there else None  # noqa: SIM115 (as long as we)
         self._last = 0.0
 
     def metrics(self, **values: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+END = b"end\n"
+"""Written into the progress pipe when the step is over."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def command(module: str, arguments: list[str], processes: int) -> list[str]:
     return [*launcher, "-m", module, *arguments]
 
 
-def environment(threads: int, progress_fd: int | None) -> dict[str, str]:
+def environment(threads: int, progress: Path | None) -> dict[str, str]:
     """The variables a step sees: a fixed thread count and hash seed (both can change results), quiet libraries."""
     env = dict(os.environ)
     count = str(threads or os.cpu_count() or 1)
@@ -62,28 +65,33 @@ def environment(threads: int, progress_fd: int | None) -> dict[str, str]:
     if "OMP_WAIT_POLICY" not in env:
         env.setdefault("GOMP_SPINCOUNT", "20000")
     env.update(HF_HUB_DISABLE_TELEMETRY="1", TRANSFORMERS_NO_ADVISORY_WARNINGS="1", PYTHONUNBUFFERED="1")
-    if progress_fd is not None:
-        env["SYNPRO_PROGRESS_FD"] = str(progress_fd)
+    if progress is not None:
+        env["SYNPRO_PROGRESS"] = str(progress)
     return env
 
 
 def launch(argv: list[str], log: Path, threads: int, on_event: Callable[[Mapping[str, Any]], None]) -> Usage:
     """Run a command, its output appended to `log`, its progress events handed to `on_event`. Ends it when interrupted."""
-    reading, writing = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="synpro-") as folder:
+        # A named pipe, not a descriptor: torchrun closes what its workers would inherit.
+        pipe = Path(folder) / "progress"
+        os.mkfifo(pipe)
+        with pipe.open("r+b", buffering=0) as ours:  # held open at both ends, so that nobody waits for the other side
+            reader = threading.Thread(target=_read_events, args=(pipe, on_event), daemon=True)
+            reader.start()
+            try:
+                return _run(argv, log, environment(threads, pipe))
+            finally:
+                ours.write(END)
+                reader.join(timeout=5)
+
+
+def _run(argv: list[str], log: Path, env: dict[str, str]) -> Usage:
     started = time.monotonic()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(threads, writing),
-            pass_fds=(writing,),
-            preexec_fn=die_with_parent,
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent
         )
-    os.close(writing)
-    reader = threading.Thread(target=_read_events, args=(reading, on_event), daemon=True)
-    reader.start()
     try:
         _, status, used = os.wait4(process.pid, 0)
     except BaseException:
@@ -95,15 +103,16 @@ def launch(argv: list[str], log: Path, threads: int, on_event: Callable[[Mapping
             process.wait()
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
-    reader.join(timeout=5)
     unit = 1 if sys.platform == "darwin" else 1024
     seconds = time.monotonic() - started
     return Usage(process.returncode, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
 
 
-def _read_events(fd: int, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-    with os.fdopen(fd, "r", encoding="utf-8", errors="replace") as pipe:
-        for line in pipe:
+def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+    with pipe.open("r", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.encode() == END:
+                return
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:  # two workers wrote into each other's line; the next one is whole
