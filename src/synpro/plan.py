@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synpro.config import RunConfig
 from synpro.lm.shapes import ModelConfig, flops_per_token, parameters
@@ -227,11 +226,3 @@ def _short(value: float) -> str:
 
 def _bytes(value: float) -> str:
     return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-__all__ = ["Cost", "PlanError", "Size", "Speed", "costs", "generator_parameters", "lines", "size"]
-
-
-def as_json(rows: list[Cost]) -> list[dict[str, Any]]:
-    """The rows for machines."""
-    return [vars(r) for r in rows]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from synpro.records import decode, digest_of, encode
-from synpro.run.child import RUNNER_FILES, write_json
+from synpro.run.child import write_json
 from synpro.run.launch import command, launch, tail
 
 
@@ -169,6 +169,3 @@ def lock(root: Path) -> int:
             f"{root} is in use by another synpro process; wait for it, or stop it, then run the command again"
         ) from None
     return descriptor
-
-
-__all__ = ["RUNNER_FILES", "StepError", "Steps", "Watcher", "changes", "expected_seconds", "is_done", "lock", "step_seed"]
