@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -64,18 +63,19 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(stormy / name, ignore_errors=True)
 
-    began = time.monotonic()
     if run(arguments.config, calm, arguments.sets) != 0:
         sys.exit(f"the undisturbed run failed; see {calm / 'output.txt'}")
-    whole = time.monotonic() - began
-    print(f"undisturbed: {whole:.0f} s", flush=True)
+    seconds = [json.loads(p.read_text())["seconds"] for p in (calm / name).glob("round-*/*/timing.json")]
+    whole, longest = sum(seconds), max(seconds)
+    print(f"undisturbed: {whole:.0f} s in {len(seconds)} steps, the longest {longest:.0f} s", flush=True)
 
     # A killed step may start over, so the moments are drawn from a stretch that lets the run get somewhere in between. A run
     # that finishes before the last kill is compared, and another one is begun.
     chance = random.Random(arguments.seed)
     one, kills, wrong = results(calm / name), 0, 0
+    stretch = max(2.4 * whole / arguments.kills + 10, 1.6 * longest)  # a step longer than every wait would never end
     while kills < arguments.kills:
-        wait: float | None = chance.uniform(0.5, 2.4 * whole / arguments.kills + 10)
+        wait: float | None = chance.uniform(0.5, stretch)
         code = run(arguments.config, stormy, arguments.sets, wait)
         if code is None:
             kills += 1

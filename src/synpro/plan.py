@@ -1,8 +1,8 @@
 """What a run will take, before it runs: tokens, steps, FLOPs, memory, disk, and time from ten seconds of measuring here.
 
 Counts follow from the config; sizes that only the corpus can tell (passages, tokens per word) are read from a finished
-`prepare` step when there is one, and estimated otherwise; the plan says which. Times are upper bounds: a plateau may come
-earlier.
+`prepare` step when there is one, and estimated otherwise; the plan says which. Times are estimates; a plateau may come
+earlier than the budget.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ PROMPT_TOKENS = 280
 """Instruction and worked example around a passage (measured with SmolLM2's tokenizer)."""
 START_SECONDS = 8.0
 """A step's process: Python, PyTorch and its libraries."""
+JUDGING_SECONDS = 15.0
+"""Of a step with a generator, on top: loading the judges and scoring the sources of a small corpus (measured: 12 to 18)."""
+JUDGING_MEMORY = 2.9e9
+"""Bytes of the libraries, the judges and the probe's two models beside a generator in training (demo: 4.0 GiB in all)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,12 @@ class Speed:
     prefill: float
     """Forward of a generator-sized model over prompts, bfloat16."""
     decode: float
-    """The same, one token at a time, in the configured batch."""
+    """The same, one token at a time, 32 answers side by side."""
+
+    def writing(self, answers: int) -> float:
+        """`decode` for another number of answers side by side: about the square root of it (measured: 118 tokens/s with 8,
+        342 with 64)."""
+        return self.decode * (min(answers, 64) / 32) ** 0.5
 
 
 def size(cfg: RunConfig, root: Path) -> Size:
@@ -123,7 +132,8 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
     rounds, rows = cfg.rounds, []
 
     def add(stage: str, count: int, tokens: float, flops: float, memory: float, disk: float, seconds: float | None) -> None:
-        whole = None if seconds is None else seconds + count * START_SECONDS
+        start = START_SECONDS + (JUDGING_SECONDS if stage.startswith(("train-", "synthesize-")) else 0.0)
+        whole = None if seconds is None else seconds + count * start
         rows.append(Cost(stage, count, tokens, flops, memory, disk, whole))
 
     def time(flops: float, rate: float | None) -> float | None:
@@ -156,13 +166,19 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
         learned = t.steps_of(name) * t.prompts_per_step * t.completions * (passage + answer) * rounds
         decode, forward = 2 * generator * written, (2 if t.tuning == "lora" else 3) * 2 * generator * learned
         weights = generator * (2 if t.tuning == "lora" else 16)
-        room = weights + t.micro_batch * (passage + t.tokens_of(name)) * cache * 2 * 12 + 1.2e9
-        seconds = None if speed is None else decode / speed.decode + forward / speed.prefill
+        room = weights + t.micro_batch * (passage + t.tokens_of(name)) * cache * 2 * 12 + JUDGING_MEMORY
+        seconds = (
+            None if speed is None else decode / speed.writing(t.prompts_per_step * t.completions) + forward / speed.prefill
+        )
         kept = generator * (0.08 if t.tuning == "lora" else 2)
         add(f"train-{name}", rounds, written, decode + forward, room, rounds * kept, seconds)
         out = corpus.passages * min(cfg.synthesize.max_new_tokens[name], corpus.passage_words * 1.35 * 1.3) * rounds
         prompts = corpus.passages * passage * rounds * 0.4  # the shared prefix is computed once
-        seconds = None if speed is None else 2 * generator * out / speed.decode + 2 * generator * prompts / speed.prefill
+        seconds = (
+            None
+            if speed is None
+            else 2 * generator * out / speed.writing(cfg.synthesize.batch_size) + 2 * generator * prompts / speed.prefill
+        )
         room = generator * 2 + cfg.synthesize.batch_size * (passage + cfg.synthesize.max_new_tokens[name]) * cache * 2 + 1.2e9
         add(f"synthesize-{name}", rounds, out, 2 * generator * (out + prompts), room, out * 20, seconds)
     share = cfg.prepare.heldout_share / (1 - cfg.prepare.heldout_share)
@@ -213,7 +229,7 @@ def lines(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
             f"this machine: {speed.training / 1e9:.0f} GFLOP/s training the model, {speed.prefill / 1e9:.0f} reading prompts, "
             f"{speed.decode / 1e9:.1f} writing; one process, {cfg.machine.threads or 'all'} threads"
         )
-        out.append("time is an upper bound: a plateau ends a round early")
+        out.append("times are estimates; a plateau ends a round of pretraining before its budget")
     return out
 
 

@@ -63,7 +63,6 @@ def measure(model: ModelConfig, vocab_size: int, sequence_length: int, *, second
         read = _timed(lambda: decoder(prompt, use_cache=False, logits_to_keep=1), seconds * 0.3, device)
         write = _timed(lambda: decoder(step, use_cache=False), seconds * 0.3, device)
     head = 49152 * 576
-    # Writing also reads the cache and samples from the vocabulary: about as long again as its matrix products (measured).
     return training, 2 * weights * prompt.numel() / read, (weights + head) * step.numel() / write
 
 
