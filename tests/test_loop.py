@@ -113,7 +113,7 @@ def covered(run: Path) -> dict[str, bytes]:
     return files
 
 
-def test_killed_in_round_one_and_started_again_it_ends_in_the_same_bytes(finished_run, tmp_path):
+def test_killed_in_round_two_and_started_again_it_ends_in_the_same_bytes(finished_run, tmp_path):
     """A copy of the run without its last steps, killed three times while it does them; benchmarks/kill.py does whole runs."""
     run = tmp_path / "loop"
     shutil.copytree(finished_run, run)
