@@ -51,7 +51,6 @@ def command(module: str, arguments: list[str], processes: int) -> list[str]:
         "torch.distributed.run",
         "--standalone",
         "--local-addr=127.0.0.1",
-        "--max-restarts=2",  # a worker lost to the network or the machine; the stage carries on or starts over
         f"--nproc-per-node={processes}",
     ]
     return [*launcher, "-m", module, *arguments]
