@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 900) -> subprocess.CompletedProcess[str]:
+def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 2700) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     argv = [sys.executable, "-m", "synpro.cli", *map(str, arguments)]
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
