@@ -1,4 +1,5 @@
-"""Engines: text from chats. The caller does not know whether the model runs here, on a GPU or behind a server."""
+"""Engines: text, or a choice between options, from chats. The caller does not know whether the model runs here, on a GPU or
+behind a server."""
 
 from __future__ import annotations
 
@@ -34,3 +35,21 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give memory and connections back. Safe to call twice."""
         ...
+
+
+class Chooser(Protocol):
+    """Anything that says how likely each of a few answers is."""
+
+    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+        """For each chat, the probability that the answer begins with each option, normalised over the options (sums to 1).
+
+        `options` are two or more short texts that differ in their first token ("Yes" and "No", "A", "B" and "C"); a space
+        before an option is the same option. A chat's probabilities do not depend on the chats beside it (to 1e-6 on a CPU).
+        Raises ValueError for options that cannot be told apart, and whatever the model's failure is: never returns an
+        invented number.
+        """
+        ...
+
+
+class Model(Engine, Chooser, Protocol):
+    """A model that answers freely and by choice; what `engines/table.py` opens."""
