@@ -24,6 +24,10 @@ class Sampling:
     """The same chats in the same call with the same seed give the same text on the same machine."""
 
 
+class EngineError(RuntimeError):
+    """A model that cannot be had or did not answer; the message says which, what happened and what to do."""
+
+
 class Engine(Protocol):
     """Anything that answers chats."""
 
@@ -53,3 +57,10 @@ class Chooser(Protocol):
 
 class Model(Engine, Chooser, Protocol):
     """A model that answers freely and by choice; what `engines/table.py` opens."""
+
+    waits: bool
+    """Whether asking it is waiting for another process: it may then be asked from several threads at once."""
+
+    def count(self, text: str) -> int:
+        """Tokens of a text; an estimate where the tokenizer is not at hand."""
+        ...
