@@ -166,9 +166,7 @@ def serve(folder: str, port: int) -> None:
 
 
 def main() -> None:
-    import torch  # noqa: F401 (imported for the servers)
-    import transformers.models.qwen3.modeling_qwen3
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+    from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: F401 (imported for the servers)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reap them
     for line in sys.stdin:

@@ -1,5 +1,5 @@
-"""A Qwen3 of 0.1M parameters, made on the spot: random weights, fitted for seconds to answer as DataMan and as a judge of layout
-do: prose is rated 4 and advertising 1 (mostly), and Yes is likelier for a layout that was kept."""
+"""A Qwen3 of 0.1M parameters, made on the spot: random weights, fitted for seconds to answer as DataMan and as a judge of
+layout do: prose is rated 4 and advertising 1 (mostly), and Yes is likelier for a layout that was kept."""
 
 from __future__ import annotations
 
