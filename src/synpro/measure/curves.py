@@ -1,15 +1,17 @@
 """Loss against unique tokens: three laws, fitted and inverted for many resamples at once.
 
-`power`        L = E + A U^-alpha.
-`repetition`   L = E + B D'^-beta with D' = U + U R* (1 - exp(-R / R*)) and R = T / U - 1: T training tokens, U of them unique
-               (Muennighoff et al. 2023, arXiv 2305.16264, section 3.1, equation 5; derived in appendix A). The size of the model
-               is fixed here, so their term in N is a part of E. Their R* = 15.387756 (appendix A) unless R* is fitted.
-`interpolation` straight between anchors in log U: assumes nothing but that more text never hurts. For two anchors, and to check
-               the others by.
+`power`: L = E + A U^-alpha.
+
+`repetition`: L = E + B D'^-beta with D' = U + U R* (1 - exp(-R / R*)) and R = T / U - 1, for T training tokens of which U are
+unique (Muennighoff et al. 2023, arXiv 2305.16264, section 3.1, equation 5; derived in appendix A). The model's size is fixed
+here, so their term in N is a part of E. Their R* = 15.387756 (appendix A), unless R* is fitted.
+
+`interpolation`: straight between anchors in log U; assumes nothing but that more text never hurts. For two anchors, and to
+check the others by. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
 
 The first two are linear in (E, A) once their exponent is chosen, so the exponent is found by an exhaustive scan and a golden
-section: no start values, the same answer every time. E and A cannot be negative. Losses count equally; with three to five anchors
-no robust loss could tell an outlier from a bend, so the residual is reported instead.
+section: no start values, the same answer every time. E and A cannot be negative. Losses count equally; with three to five
+anchors no robust loss could tell an outlier from a bend, so the residual is reported instead.
 
 Suffixes: `_K` anchors, `_B` resamples.
 """
@@ -87,7 +89,7 @@ class Curve:
         return np.exp(np.interp(np.log(unique_n), np.log(self.unique_K), np.log(self.training_K)))
 
     def _unique(self, seen_B: np.ndarray) -> np.ndarray:
-        """U with D'(U) = seen, by bisection. Infinite where even a single pass over the budget's worth of text is not enough."""
+        """U with D'(U) = seen, by bisection. Infinite where one pass over the budget's worth of text is not enough."""
         low_B = np.full_like(seen_B, 1.0)
         high_B = np.full_like(seen_B, max(self.training_K[-1], self.unique_K[-1]))
         enough_B = self._effective(high_B) >= seen_B
@@ -163,7 +165,7 @@ def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.nda
     def error(log_alpha_B: np.ndarray) -> np.ndarray:
         return _linear(np.exp(-np.exp(log_alpha_B)[:, None] * log_K), loss_B_K)[2]
 
-    scan = np.linspace(*np.log(EXPONENTS), _SCAN)
+    scan = np.linspace(np.log(EXPONENTS[0]), np.log(EXPONENTS[1]), _SCAN)
     errors = np.stack([error(np.full(len(loss_B_K), a)) for a in scan])
     best = np.argmin(errors, axis=0)
     low, high = scan[np.maximum(best - 1, 0)], scan[np.minimum(best + 1, _SCAN - 1)]

@@ -1,78 +1,28 @@
 """What a method is worth in organic text, in three meanings that are never mixed up (method.md, "Effective tokens").
 
-(a) *data efficiency*: on the curve "loss of tuned repetition against unique tokens U", the U at which repetition would reach the
-    method's held-out loss, over the U the method had;
+(a) *data efficiency*: on the curve "loss of tuned repetition against unique tokens U", the U at which repetition would reach
+    the method's held-out loss, over the U the method had;
 (b) *oracle-equivalent tokens*: the unique tokens that a single pass would need for that loss;
 (c) *share of the oracle gap*: how much of the way from tuned repetition to the oracle the method goes.
 
 (a) and (c) are claims against repetition, so both are refused when repetition was not tuned. All are functions of losses alone.
 
-Intervals resample held-out documents (the same ones in every setting: documents are hard or easy for all models alike) and
-training seeds (paired over settings) at once. Documents are drawn with replacement. Three seeds drawn with replacement would give an
-interval far too narrow; instead each seed's deviation from the mean gets a normal weight, the same in every setting, and all weights
-of a resample are stretched as Student's t with S - 1 degrees of freedom asks. For a quantity that is linear in the losses
-this is the t interval over paired seeds, exactly; the fitted curve is close to linear where it is interpolated.
+Intervals are over held-out documents and training seeds (`measure/losses.py`); the curve is fitted again in every resample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from synpro.measure.curves import R_STAR, Curve, Law, fit
+from synpro.measure.losses import RESAMPLES, SEED, Losses, means, resampled
 
 TUNED = ("weight_decay", "learning_rate", "epochs")
 """Settings of repetition that must have been searched before anything is claimed against it (arXiv 2509.14786, 2605.01640)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """Held-out losses of one setting: one trained model per seed, each measured on the same documents."""
-
-    seeds: tuple[int, ...]
-    documents: tuple[str, ...]
-    nats: np.ndarray
-    """Loss summed over a document's tokens, `(seeds, documents)`."""
-    tokens: np.ndarray
-    """Of each document, `(documents,)`."""
-
-    def __post_init__(self) -> None:
-        if self.nats.shape != (len(self.seeds), len(self.documents)) or self.tokens.shape != (len(self.documents),):
-            raise ValueError(
-                f"losses of {len(self.seeds)} seeds and {len(self.documents)} documents have shapes {self.nats.shape} and "
-                f"{self.tokens.shape}"
-            )
-        if not self.seeds or len(self.documents) < 2:
-            raise ValueError("losses need at least one seed and two held-out documents")
-        if not (np.isfinite(self.nats).all() and (self.tokens > 0).all()):
-            raise ValueError("losses must be finite, and every document needs tokens")
-
-    @classmethod
-    def of(cls, by_seed: Mapping[int, Iterable[Mapping[str, Any]]]) -> Losses:
-        """From the rows (`document`, `nll`, `tokens`) that `evaluate` writes to `heldout.parquet`, by seed.
-
-        Raises ValueError when two seeds were measured on different documents.
-        """
-        tables = {seed: {str(r["document"]): (float(r["nll"]), int(r["tokens"])) for r in by_seed[seed]} for seed in by_seed}
-        seeds = tuple(sorted(tables))
-        if not seeds:
-            raise ValueError("losses need at least one seed")
-        documents = tuple(sorted(tables[seeds[0]]))
-        counts = [tables[seeds[0]][d][1] for d in documents]
-        for seed in seeds[1:]:
-            if tuple(sorted(tables[seed])) != documents or [tables[seed][d][1] for d in documents] != counts:
-                raise ValueError(f"seeds {seeds[0]} and {seed} were measured on different held-out documents or tokens")
-        nats = np.array([[tables[s][d][0] for d in documents] for s in seeds], dtype=np.float64)
-        return cls(seeds, documents, nats, np.array(counts, dtype=np.float64))
-
-    @property
-    def mean(self) -> float:
-        """Nats per token over all documents, the mean over seeds."""
-        return float(self.nats.sum(axis=1).mean() / self.tokens.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +141,14 @@ def data_efficiency(
     *,
     law: Law = "power",
     r_star: float | None = R_STAR,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
-    seed: int = 20_260_518,
+    seed: int = SEED,
 ) -> Estimate | Refusal:
     """(a): unique tokens that tuned repetition needs for the method's loss, over the method's.
 
-    Refused when the baseline was not tuned or the law needs more anchors. Raises ValueError when settings were measured on other
-    documents or seeds.
+    Refused when the baseline was not tuned or the law needs more anchors. Raises ValueError when settings were measured on
+    other documents or seeds.
     """
     quantity = "data efficiency"
     if baseline.untuned is not None:
@@ -213,9 +163,9 @@ def oracle_equivalent(
     passes: Sequence[Anchor],
     *,
     law: Law = "power",
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
-    seed: int = 20_260_518,
+    seed: int = SEED,
 ) -> Estimate | Refusal:
     """(b): unique tokens that a single pass needs for the method's loss. `passes`: trainings that saw each token once.
 
@@ -224,8 +174,8 @@ def oracle_equivalent(
     for anchor in passes:
         if anchor.training_tokens > 1.05 * anchor.unique_tokens:
             raise ValueError(
-                f"oracle-equivalent tokens need single passes; the anchor of {anchor.unique_tokens:,} unique tokens was trained on "
-                f"{anchor.training_tokens:,}"
+                f"oracle-equivalent tokens need single passes; the anchor of {anchor.unique_tokens:,} unique tokens was "
+                f"trained on {anchor.training_tokens:,}"
             )
     return _inverted("oracle-equivalent tokens", "tokens", method, passes, 1.0, (), law, R_STAR, resamples, level, seed)
 
@@ -236,9 +186,9 @@ def oracle_gap(
     oracle: Losses,
     baseline: Baseline,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
-    seed: int = 20_260_518,
+    seed: int = SEED,
 ) -> Estimate | Refusal:
     """(c): (repetition - method) / (repetition - oracle), in held-out loss; above 1 the method passes the oracle.
 
@@ -247,43 +197,23 @@ def oracle_gap(
     quantity = "share of the oracle gap"
     if baseline.untuned is not None:
         return Refusal(quantity, baseline.untuned)
-    means, _ = _means([method.losses, repetition, oracle], 1, seed)
-    drawn, _ = _means([method.losses, repetition, oracle], resamples, seed, jitter=True)
+    settings = [method.losses, repetition, oracle]
+    reached, start, end = means(settings).tolist()
+    drawn = resampled(settings, resamples, seed)
     gap = drawn[:, 1] - drawn[:, 2]
     if np.quantile(gap, (1 - level) / 2) <= 0:
-        return Refusal(
-            quantity, f"tuned repetition is not clearly worse than the oracle (gap {means[0, 1] - means[0, 2]:+.4f} nats)"
-        )
+        return Refusal(quantity, f"tuned repetition is not clearly worse than the oracle (gap {start - end:+.4f} nats)")
     low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / gap, [(1 - level) / 2, (1 + level) / 2])
-    value = float((means[0, 1] - means[0, 0]) / (means[0, 1] - means[0, 2]))
+    value = (start - reached) / (start - end)
     seeds, documents = len(method.losses.seeds), len(method.losses.documents)
     notes = (*baseline.notes, *_seed_notes(seeds))
     return Estimate(quantity, "share", value, float(low), float(high), level, seeds, documents, resamples, notes)
 
 
-def loss_interval(
-    losses: Losses, *, resamples: int = 2000, level: float = 0.95, seed: int = 20_260_518
-) -> tuple[float, float, float]:
-    """(mean, low, high) of one setting's held-out loss over documents and seeds, nats per token."""
-    drawn, _ = _means([losses], resamples, seed, jitter=True)
-    low, high = np.quantile(drawn[:, 0], [(1 - level) / 2, (1 + level) / 2])
-    return losses.mean, float(low), float(high)
-
-
-def difference(
-    first: Losses, second: Losses, *, resamples: int = 2000, level: float = 0.95, seed: int = 20_260_518
-) -> tuple[float, float, float]:
-    """(mean, low, high) of second minus first, paired by document and seed, nats per token."""
-    drawn, _ = _means([first, second], resamples, seed, jitter=True)
-    low, high = np.quantile(drawn[:, 1] - drawn[:, 0], [(1 - level) / 2, (1 + level) / 2])
-    return second.mean - first.mean, float(low), float(high)
-
-
 def curve(anchors: Sequence[Anchor], *, law: Law = "power", r_star: float | None = R_STAR) -> Curve:
     """The fitted curve (one set: B = 1), for a picture. Raises ValueError where the law needs more anchors."""
     unique, training = _sizes(anchors)
-    means = np.array([[a.losses.mean for a in anchors]])
-    return fit(unique, means, law=law, training=training, r_star=r_star)
+    return fit(unique, means([a.losses for a in anchors])[None], law=law, training=training, r_star=r_star)
 
 
 def curve_band(
@@ -292,13 +222,13 @@ def curve_band(
     *,
     law: Law = "power",
     r_star: float | None = R_STAR,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
-    seed: int = 20_260_518,
+    seed: int = SEED,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of the fitted curve at each number of unique tokens in `at`, for a picture."""
     unique, training = _sizes(anchors)
-    drawn, _ = _means([a.losses for a in anchors], resamples, seed, jitter=True)
+    drawn = resampled([a.losses for a in anchors], resamples, seed)
     losses = fit(unique, drawn, law=law, training=training, r_star=r_star).loss(at)
     low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
@@ -325,13 +255,13 @@ def _inverted(
         )
     unique, training = _sizes(anchors)
     settings = [a.losses for a in anchors] + [method.losses]
-    means, _ = _means(settings, 1, seed)
-    best = fit(unique, means[:, :-1], law=law, training=training, r_star=r_star)
-    drawn, kept = _means(settings, resamples, seed, jitter=True)
+    mean = means(settings)
+    best = fit(unique, mean[None, :-1], law=law, training=training, r_star=r_star)
+    drawn = resampled(settings, resamples, seed)
     fitted = fit(unique, drawn[:, :-1], law=law, training=training, r_star=best.r_star if law == "repetition" else r_star)
-    value = float(best.needed(means[:, -1])[0])
+    value = float(best.needed(mean[-1:])[0])
     needed = np.sort(fitted.needed(drawn[:, -1]))
-    low, high = (float(needed[min(kept - 1, max(0, round(q * kept - 0.5)))]) for q in ((1 - level) / 2, (1 + level) / 2))
+    low, high = (float(needed[min(resamples - 1, int(q * resamples))]) for q in ((1 - level) / 2, (1 + level) / 2))
     seeds, documents = len(method.losses.seeds), len(method.losses.documents)
     first, last = min(sizes), max(sizes)
     found = [*notes, *_seed_notes(seeds)]
@@ -339,7 +269,7 @@ def _inverted(
     outside = reachable and not first <= value <= last
     if not reachable:
         found.append(
-            f"the method's loss ({method.losses.mean:.4f}) lies below what the fitted {law} law gives any amount of organic text"
+            f"the method's loss ({mean[-1]:.4f}) lies below what the fitted {law} law gives any amount of organic text"
             + (f" (offset {best.offset_B[0]:.4f})" if np.isfinite(best.offset_B[0]) else "")
         )
     elif outside:
@@ -359,7 +289,7 @@ def _inverted(
         level,
         seeds,
         documents,
-        kept,
+        resamples,
         tuple(found),
         outside,
         reachable,
@@ -372,32 +302,3 @@ def _sizes(anchors: Sequence[Anchor]) -> tuple[np.ndarray, np.ndarray]:
 
 def _seed_notes(seeds: int) -> tuple[str, ...]:
     return ("one seed: the interval is over documents only",) if seeds == 1 else ()
-
-
-def _means(settings: Sequence[Losses], resamples: int, seed: int, jitter: bool = False) -> tuple[np.ndarray, int]:
-    """Mean loss of every setting in every resample, `(resamples, settings)`; without `jitter` the plain means.
-
-    Raises ValueError when settings differ in documents, tokens or seeds.
-    """
-    first = settings[0]
-    for other in settings[1:]:
-        if other.documents != first.documents or not np.array_equal(other.tokens, first.tokens):
-            raise ValueError("settings were measured on different held-out documents; evaluate them on the same")
-        if other.seeds != first.seeds:
-            raise ValueError(f"settings need the same seeds, to be paired; got {first.seeds} and {other.seeds}")
-    nats_K_S_D = np.stack([s.nats for s in settings])
-    if not jitter:
-        return (nats_K_S_D.sum(axis=2) / first.tokens.sum()).mean(axis=1)[None, :], 1
-    rng = np.random.default_rng(seed)
-    count, seeds = len(first.documents), len(first.seeds)
-    weight_B_D = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(np.float64)
-    per_document_K_D = nats_K_S_D.mean(axis=1)
-    centre_B_K = (weight_B_D @ per_document_K_D.T) / (weight_B_D @ first.tokens)[:, None]
-    if seeds == 1:
-        return centre_B_K, resamples
-    normal_B_S = rng.standard_normal((resamples, seeds))
-    stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resamples))
-    # A sum over seeds of normal weight times deviation has the variance of their mean once divided by sqrt(S (S - 1)).
-    weights_B_S = normal_B_S * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
-    mean_K_S = nats_K_S_D.sum(axis=2) / first.tokens.sum()
-    return centre_B_K + weights_B_S @ (mean_K_S - mean_K_S.mean(axis=1, keepdims=True)).T, resamples
