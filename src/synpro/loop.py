@@ -45,6 +45,7 @@ def loop(cfg: RunConfig, do: Do) -> None:
                 corpus=corpus,
                 probe=probe,
                 generator=generators[operation.name],
+                tasks=cfg.evaluate.tasks,
             )
             mixture.append(shard)  # cumulative: earlier rounds stay in
         model = pretrain(cfg, do, name, corpus, mixture, start=model)
@@ -61,7 +62,15 @@ def pretrain(cfg: RunConfig, do: Do, name: str, corpus: Any, mixture: list[Any],
         shards=list(mixture),
         start=start,
     )
-    do(f"{name}/evaluate", "synpro.stages.evaluate:evaluate", cfg.evaluate, corpus=corpus, model=model)
+    do(
+        f"{name}/evaluate",
+        "synpro.stages.evaluate:evaluate",
+        cfg.evaluate,
+        corpus=corpus,
+        model=model,
+        shards=list(mixture),
+        reference=cfg.probe.data,
+    )
     return model
 
 

@@ -2,13 +2,17 @@
 
 Shares are of tokens and are met by whole documents: no document is cut to fit. Nothing is left out either, so the side whose
 natural share is too small is repeated; every document stands in every epoch at least once. The order is drawn anew each epoch.
+
+Packed as megadocs (arXiv 2603.18534, "stitching"), an organic document and every synthetic version of it, of all rounds and
+operations, form one training document. Differences from that paper: versions are of passages joined by document, of two kinds;
+their order is drawn anew each epoch. One end-of-text token stands at the end, none between versions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +25,15 @@ class MixtureConfig:
     organic_share: float | None = None
     """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before
     there is synthetic text."""
+    packing: Literal["documents", "megadocs"] = "documents"
+    """`megadocs`: all versions of one source in one training document. Its gain needs a context of several versions."""
+    token_noise: float = 0.0
+    """Share of organic input tokens that each pass replaces by tokens drawn from the train split's unigram distribution, 0 to
+    below 1. An augmentation to compare with; the paper has none."""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.token_noise < 1.0:
+            raise ValueError("token_noise: a share from 0 (off) to below 1; 0.05 to 0.15 is usual")
         if self.organic_share is not None and not 0.0 < self.organic_share < 1.0:
             raise ValueError("organic_share: between 0 and 1, both excluded, or none for the natural share")
 
@@ -88,6 +99,62 @@ def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarra
     """The documents of a plan, each as often as it says, ready for `build_epoch`."""
     pairs = [*zip(organic, plan.organic, strict=True), *zip(synthetic, plan.synthetic, strict=True)]
     return [document for document, times in pairs for _ in range(times)]
+
+
+def megadocs(
+    organic: Sequence[np.ndarray],
+    synthetic: Sequence[np.ndarray],
+    sources: Sequence[int],
+    plan: EpochPlan,
+    gap: np.ndarray,
+    seed: int,
+) -> list[np.ndarray]:
+    """The documents of a plan, all versions of one source joined, ready for `build_epoch`.
+
+    `sources`: of each synthetic document, the place of its organic one. `gap`: tokens between versions (a blank line).
+    The order of a source's versions is drawn from `seed`. Where a plan repeats documents, the second copies of a source's
+    versions form its second training document, and so on. Raises ValueError when a synthetic document has no source.
+    """
+    import numpy as np
+
+    if len(sources) != len(synthetic) or any(not 0 <= s < len(organic) for s in sources):
+        raise ValueError("megadocs: every synthetic document needs the place of the organic document it was made from")
+    members: list[list[tuple[np.ndarray, int]]] = [[(d, n)] for d, n in zip(organic, plan.organic, strict=True)]
+    for document, source, times in zip(synthetic, sources, plan.synthetic, strict=True):
+        members[source].append((document, times))
+    rng = np.random.default_rng([seed, 2])
+    packed = []
+    for versions in members:
+        for copy in range(max(times for _, times in versions)):
+            here = [document for document, times in versions if times > copy]
+            order = rng.permutation(len(here))
+            pieces = [piece for i in order for piece in (here[i][:-1], gap)]
+            packed.append(np.concatenate([*pieces[:-1], here[order[-1]][-1:]]))
+    return packed
+
+
+class TokenNoise:
+    """Replaces a share of organic tokens by draws from the organic unigram distribution, anew each pass."""
+
+    def __init__(self, share: float, organic: Sequence[np.ndarray], eos_id: int) -> None:
+        """Ends of documents are neither replaced nor drawn."""
+        import numpy as np
+
+        self._share, self._eos, self._organic = share, eos_id, organic
+        joined = np.concatenate(organic)
+        self._pool = joined[joined != eos_id]  # a uniform draw from all tokens is a draw from the unigram distribution
+
+    def __call__(self, seed: int) -> list[np.ndarray]:
+        """The noised documents; the same seed gives the same ones."""
+        import numpy as np
+
+        rng = np.random.default_rng([seed, 3])
+        noised = []
+        for document in self._organic:
+            hit = (rng.random(len(document)) < self._share) & (document != self._eos)
+            drawn = self._pool[rng.integers(len(self._pool), size=len(document))] if len(self._pool) else document
+            noised.append(np.where(hit, drawn, document).astype(document.dtype))
+        return noised
 
 
 def _repeat(lengths: np.ndarray, wanted: float, seed: int) -> np.ndarray:
