@@ -81,7 +81,7 @@ def test_rewards(cfg):
         "reformat": {"influence": 3.0, "quality": 1.0, "faithfulness": 1.0, "format": 1.0},
     }
     assert cfg.rubric.similarity.threshold == 0.65 and cfg.rubric.length.at_most == 1.25
-    assert cfg.judges.encoder == "hf:microsoft/deberta-large-mnli"
+    assert (cfg.judges.encoder, cfg.judges.encoder_layer) == ("hf:microsoft/deberta-large-mnli", 18)
 
 
 def test_generation(cfg):
