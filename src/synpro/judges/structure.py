@@ -226,6 +226,13 @@ class Fingerprints:
         shares = [min(before[k], after[k]) / max(before[k], after[k]) for k in before if before[k] or after[k]]
         return min(shares, default=1.0)
 
+    def kept_each(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """The same for each (source, output)."""
+        return [self.kept(*pair) for pair in pairs]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
 
 @dataclass(frozen=True)
 class LayoutPair:
