@@ -14,7 +14,7 @@ import pytest
 from benchmarks.layout_agreement import mistakes, table, verdicts
 from benchmarks.layout_pairs import pairs as made
 from synpro.judges.structure import KEPT, Fingerprints, fingerprint, layout_pairs
-from synpro.measure.agreement import agreement
+from synpro.measure.agreement import agreement, rank_correlation
 
 TEXTS = {
     "paragraphs=1": "In 1990 the mine was closed for good: nobody\n- not even the owner - saw it coming.\n1990. That was all.",
@@ -123,3 +123,9 @@ def test_agreement_on_known_numbers() -> None:
     assert agreement([True, True], [True, True]).kappa == 0.0
     with pytest.raises(ValueError, match="no verdicts"):
         agreement([], [])
+
+
+def test_rank_correlation_on_known_numbers() -> None:
+    assert rank_correlation([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 40.0, 30.0]) == pytest.approx(0.8)
+    assert rank_correlation([1.0, 2.0, 3.0], [3.0, 2.0, -9.0]) == pytest.approx(-1.0)
+    assert rank_correlation([1.0, 1.0], [1.0, 2.0]) is None

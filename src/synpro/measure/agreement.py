@@ -1,4 +1,4 @@
-"""How far yes-or-no verdicts agree: with labels, or with each other."""
+"""How far judgements of the same items agree: yes-or-no verdicts, and orders."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def agreement(one: Sequence[bool], other: Sequence[bool]) -> Agreement:
     yes = sum(one) / n, sum(other) / n
     chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
     return Agreement(n, same, (same - chance) / (1 - chance) if chance < 1 else 0.0)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, -1 to 1; ties take their mean rank. None where one side does not vary."""
+    from scipy.stats import spearmanr
+
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return None
+    return float(spearmanr(one, other).statistic)
