@@ -1,4 +1,4 @@
-"""Fifty pairs of texts, written by hand: short and long, equal and unrelated, with numbers, accents, code and odd spacing."""
+"""Fifty pairs of texts, written by hand: from one word to 503 tokens, equal and unrelated, with numbers, accents and code."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ SHORT = [
     ("the the the the the the the the", "The lighthouse keeper wrote one line a day for thirty years."),
 ]
 
+ALL, ALL_REPHRASED, ALL_REFORMATTED = ("\n\n".join(texts.values()) for texts in (SOURCES, REPHRASED, REFORMATTED))
+LONG = [(ALL_REPHRASED, ALL), (ALL_REFORMATTED, ALL), (f"{ALL_REPHRASED}\n\n{ALL_REFORMATTED}"[:2300], ALL)]
+
 PAIRS = [
     *SHORT,
+    *LONG,
     *((REPHRASED[a], SOURCES[b]) for a in REPHRASED for b in SOURCES),
-    *((REFORMATTED[a], SOURCES[b]) for a in REFORMATTED for b in SOURCES),
+    *((REFORMATTED[a], SOURCES[b]) for a in REFORMATTED for b in REPHRASED),
 ]
 """(candidate, reference)."""

@@ -11,6 +11,7 @@ counts 0 or that negative number, depending on the lengths of its neighbours (tw
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,22 +19,24 @@ import pytest
 from synpro.assets import model_folder
 from synpro.judges.base import JudgesConfig
 from synpro.judges.encoder import TokenEncoder
-from tests.judges.pairs import PAIRS
+from tests.judges.pairs import LONG, PAIRS
 from tests.rewards.honest import REPHRASED, SOURCES
 
-CANDIDATES, REFERENCES = [c for c, _ in PAIRS], [r for _, r in PAIRS]
+Pairs = Sequence[tuple[str, str]]
 
 
-def theirs(folder: Path, layer: int, *, idf: bool = False) -> list[tuple[float, ...]]:
+def theirs(folder: Path, layer: int, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
     from bert_score import BERTScorer
 
-    sentences = REFERENCES if idf else None
-    scorer = BERTScorer(model_type=str(folder), num_layers=layer, device="cpu", idf=idf, idf_sents=sentences, nthreads=0)
-    return list(zip(*(column.tolist() for column in scorer.score(CANDIDATES, REFERENCES, batch_size=1)), strict=True))
+    candidates, references = map(list, zip(*pairs, strict=True))
+    corpus = references if idf else None
+    scorer = BERTScorer(model_type=str(folder), num_layers=layer, device="cpu", idf=idf, idf_sents=corpus, nthreads=0)
+    return list(zip(*(column.tolist() for column in scorer.score(candidates, references, batch_size=1)), strict=True))
 
 
-def ours(encoder: TokenEncoder, *, idf: bool = False) -> list[tuple[float, ...]]:
-    alignments = encoder.align(CANDIDATES, REFERENCES, encoder.idf(REFERENCES) if idf else None)
+def ours(encoder: TokenEncoder, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
+    candidates, references = map(list, zip(*pairs, strict=True))
+    alignments = encoder.align(candidates, references, encoder.idf(references) if idf else None)
     return [(a.precision, a.recall, a.f1) for a in alignments]
 
 
@@ -41,8 +44,10 @@ def largest_difference(a: list[tuple[float, ...]], b: list[tuple[float, ...]]) -
     return max(abs(x - y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True))
 
 
-def test_there_are_fifty_pairs() -> None:
+def test_there_are_fifty_pairs_and_some_are_long() -> None:
     assert len(PAIRS) == len(set(PAIRS)) == 50
+    encoder = TokenEncoder(model_folder(JudgesConfig().encoder, slot="judges.encoder"))
+    assert 400 < max(len(e) for e in encoder.embed([candidate for candidate, _ in PAIRS])) <= encoder.window
 
 
 @pytest.mark.parametrize(("layer", "idf"), [(None, False), (4, True)])
@@ -99,9 +104,10 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_other_kinds_of_encoder_and_a_chosen_layer_agree_with_the_package(small: Path) -> None:
     encoder = TokenEncoder(small, layer=3)
     assert encoder.window == 510
-    mine = ours(encoder)
-    assert largest_difference(mine, theirs(small, 3)) < 1e-4
-    assert largest_difference(mine, theirs(small, 4)) > 1e-3  # the layer matters
+    pairs = [pair for pair in PAIRS if pair not in LONG]  # these tokenizers know few words: long texts would not fit
+    mine = ours(encoder, pairs)
+    assert largest_difference(mine, theirs(small, 3, pairs)) < 1e-4
+    assert largest_difference(mine[:5], theirs(small, 4, pairs[:5])) > 1e-3  # the layer matters
     assert len(encoder.embed([" ".join(SOURCES.values()) * 3])[0]) > 600  # windows of the right size for its positions
 
 
