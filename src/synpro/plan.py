@@ -147,14 +147,14 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
     add("prepare", 1, corpus.tokens, 0, 0.5e9, corpus.tokens * 8, 5.0 if speed else None)
     add("pretrain", rounds + 1, budget, budget * per_token, 0.6e9 + model * 20 + activations, (rounds + 1) * model * 16,
         time(budget * per_token, training))  # fmt: skip
-    probed = cfg.probe.steps * cfg.probe.batch * p.sequence_length * rounds
+    probed = cfg.probe.steps * cfg.probe.replicas * cfg.probe.batch * p.sequence_length * rounds
     add(
         "probe",
         rounds,
         probed,
         probed * per_token,
         0.6e9 + model * 20 + activations,
-        rounds * model * 4,
+        rounds * model * 4 * cfg.probe.replicas,
         time(probed * per_token, training),
     )
     passage = corpus.passage_words * 1.35 + PROMPT_TOKENS

@@ -116,11 +116,18 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Probe:
-    """Two models a short training on the reference task apart (stage `probe`), each a Hugging Face folder."""
+    """Models a short training on the reference task apart (stage `probe`), each a Hugging Face folder."""
 
     before: Path
     after: Path
     digest: str
+    replicas: tuple[Path, ...] = ()
+    """The same training in other orders of the data, where the config asks for more than one."""
+
+    @property
+    def afters(self) -> tuple[Path, ...]:
+        """`after` and its replicas: influence is the mean over them."""
+        return (self.after, *self.replicas)
 
 
 @dataclass(frozen=True)

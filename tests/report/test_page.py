@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from synpro.report import charts
 from synpro.report.gather import gather
 from synpro.report.page import render, seconds, summary, write_report
 from synpro.run.reading import NotARun
-from tests.report.builder import HOSTILE
+from tests.report.builder import HOSTILE, build
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,18 @@ def test_every_section_has_something_in_it(page: str) -> None:
         assert text in page
     assert page.count('class="card source"') == 6
     assert "Nothing to draw yet" not in page
+
+
+def test_replicas_of_the_probe_are_shown_where_there_are_any(page: str, tmp_path: Path) -> None:
+    assert "rank correlation" not in body(page)
+    run = build(tmp_path / "replicated")
+    for path in run.glob("round-*/probe/probe.json"):
+        ranks = {"replicas": 3, "rank_correlation": 0.8125, "rank_correlation_lowest": 0.75, "ranked_passages": 1000}
+        if path.parent.parent.name == "round-02":
+            ranks |= {"rank_correlation": None, "rank_correlation_lowest": None}
+        path.write_text(json.dumps(json.loads(path.read_text()) | ranks))
+    shown = body(render(run))
+    assert "0.812 (0.750)" in shown and "1,000" in shown and shown.count('<td class="n">3</td>') >= 2
 
 
 def test_text_from_the_run_is_escaped_everywhere(page: str) -> None:

@@ -14,7 +14,7 @@ from synpro.rewards.faithfulness import Faithfulness, details_stand
 from synpro.rewards.influence import Influence, InfluenceConfig
 from synpro.rewards.length import Length
 from synpro.rewards.rubric import Rubric, RubricConfig, totals
-from synpro.rewards.similarity import Similarity
+from synpro.rewards.similarity import Similarity, SimilarityConfig
 from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered, passage
 
 REPHRASE, REFORMAT = build(OperationConfig("rephrase")), build(OperationConfig("reformat"))
@@ -61,6 +61,25 @@ def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: Judges) ->
     reward = Similarity(judges.encoder)
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"])
     assert [reward.score(told("honey", t))[0] for t in texts] == [1.0, 0.0, 0.0]
+
+
+def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: Judges) -> None:
+    texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"], "")
+    rewrites = [told("honey", t)[0] for t in texts]
+    plain = Similarity(judges.encoder, SimilarityConfig(value="continuous"))
+    good, copy, other, empty = plain.score(rewrites)
+    assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == plain.worst == 0.0
+    (alignment,) = judges.encoder.align([REPHRASED["honey"]], [SOURCES["honey"]])
+    assert good == alignment.f1
+
+    weighed = Similarity(judges.encoder, SimilarityConfig(value="continuous", idf=True))
+    with pytest.raises(ValueError, match=r"similarity\.idf: no passages"):
+        weighed.score(rewrites)
+    weighed.prepare([passage(n) for n in SOURCES])
+    rare = weighed.score(rewrites)
+    assert rare[0] != good and rare[0] > 2 * rare[2]
+    with pytest.raises(ValueError, match="idf: 1 texts do not tell"):
+        weighed.prepare([passage("honey")])
 
 
 def test_faithfulness_is_the_share_of_supported_claims(judges: Judges) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from synpro.lm.influence import Influence
 from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.records import Passage, decode, encode
 from synpro.run.journal import Journal
 from synpro.stages.probe import ProbeConfig, fit_probe
 from tests.lm.conftest import sentences
@@ -47,6 +49,37 @@ def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_
     assert again.digest == probe.digest, "a probe that is run again over its leftovers is the same"
 
 
+def test_replicas_differ_in_their_order_and_are_compared_by_rank(trained, tmp_path: Path) -> None:
+    from synpro.corpus.store import PASSAGES, documents, write_rows
+
+    corpus, model = trained
+    rows = [Passage(f"{d.id}#0000", d.id, 0, 0, len(d.text), d.text) for d in documents(corpus, "train")]
+    write_rows(corpus.dir / "passages.parquet", PASSAGES, [vars(p) for p in rows])
+    single = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path / "1", journal=Journal(tmp_path / "1"), seed=3)
+    cfg = replace(PROBE, replicas=3, ranked_passages=40)
+    out = tmp_path / "3"
+    probe = fit_probe(cfg, corpus=corpus, model=model, out=out, journal=Journal(out), seed=3)
+    assert probe.afters == (out / "hf", out / "replica-2" / "hf", out / "replica-3" / "hf")
+    weights = {(folder / "model.safetensors").read_bytes() for folder in probe.afters}
+    assert len(weights) == 3 and (single.after / "model.safetensors").read_bytes() in weights, "the first is the one alone"
+    assert not (out / "scratch").exists() and probe.digest != single.digest
+
+    told, ranks = (json.loads((out / name).read_text()) for name in ("probe.json", "replicas.json"))
+    assert (told["replicas"], told["ranked_passages"], len(ranks["passages"])) == (3, 40, 40)
+    assert set(ranks["pairs"]) == {"1 and 2", "1 and 3", "2 and 3"}
+    assert -1 <= told["rank_correlation_lowest"] <= told["rank_correlation"] == pytest.approx(sum(ranks["pairs"].values()) / 3)
+    assert told["rank_correlation"] > 0.2, "the same task in another order teaches much the same"
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [r["replica"] for r in logged if "loss" in r] == [1, 1, 2, 2, 3, 3]
+
+    texts = [p.text for p in rows[:5]]
+    alone = [Influence(probe.before, after).score(texts) for after in probe.afters]
+    mean = [sum(values) / 3 for values in zip(*alone, strict=True)]
+    assert Influence(probe.before, *probe.afters).score(texts) == pytest.approx(mean, abs=1e-12)
+    assert decode(encode(probe, tmp_path), tmp_path).afters == probe.afters
+    assert decode({"record": "Probe", "before": "b", "after": "a", "digest": "d"}, tmp_path).afters == ("a",)  # older files
+
+
 def test_prompt_answer_rows_are_learned_and_bad_ones_kept_in_the_ledger(trained, tmp_path: Path) -> None:
     corpus, model = trained
     data = tmp_path / "qa.jsonl"
@@ -72,4 +105,4 @@ def test_data_without_a_usable_row_is_an_error(trained, tmp_path: Path) -> None:
 
 def test_the_defaults_are_the_published_probe() -> None:
     cfg = ProbeConfig()
-    assert (cfg.steps, cfg.batch, cfg.optimizer.lr) == (100, 64, 1e-4)
+    assert (cfg.steps, cfg.batch, cfg.optimizer.lr, cfg.replicas) == (100, 64, 1e-4, 1)

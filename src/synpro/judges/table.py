@@ -25,7 +25,7 @@ class Judges:
             from synpro.judges.encoder import TokenEncoder
 
             folder = model_folder(self.cfg.encoder, slot="judges.encoder")
-            self._encoder = TokenEncoder(folder, batch_tokens=self.cfg.batch_tokens)
+            self._encoder = TokenEncoder(folder, layer=self.cfg.encoder_layer, batch_tokens=self.cfg.batch_tokens)
         return self._encoder
 
     @property

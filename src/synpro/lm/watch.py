@@ -83,6 +83,8 @@ class Watch(Callback):
     microbatch: int = 16
     dropout_seed: int | None = None
     """What dropout draws from, together with the step: a run carried on drops what an undisturbed one drops."""
+    part: tuple[int, int] = (1, 1)
+    """(number of this training, how many there are): of several, each row names its `replica`, and progress counts all."""
 
     points: list[tuple[int, float]] = field(default_factory=list)
     """(tokens since this training began, reference loss)."""
@@ -143,12 +145,14 @@ class Watch(Callback):
         if self.journal is not None:
             now = self.last.get("reference")
             told = self.label if now is None else f"{self.label}, reference loss {now:.3f}"
-            self.journal.progress(self.step, self.trainer.max_steps or self.step, told)
+            steps, (number, count) = self.trainer.max_steps or self.step, self.part
+            self.journal.progress((number - 1) * steps + self.step, count * steps, told)
 
     def _row(self, **values: float) -> None:
         if self.journal is not None:
             tokens = self.trainer.global_train_tokens_seen + self.tokens_before
-            self.journal.metrics(step=self.step + self.steps_before, tokens=tokens, **values)
+            replica = {"replica": self.part[0]} if self.part[1] > 1 else {}
+            self.journal.metrics(step=self.step + self.steps_before, **replica, tokens=tokens, **values)
 
     def _log(self) -> None:
         assert self._loss is not None

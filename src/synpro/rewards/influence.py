@@ -70,7 +70,7 @@ class Influence:
 
         if probe is None:
             raise ValueError("the influence reward needs a probe; give its weight 0 or run the probe step first")
-        return cls(Pair(probe.before, probe.after), encoder, cfg)
+        return cls(Pair(probe.before, *probe.afters), encoder, cfg)
 
     def prepare(self, passages: Sequence[Passage]) -> None:
         self._score([p.text for p in passages])

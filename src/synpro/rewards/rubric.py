@@ -15,6 +15,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.judges.table import Judges
 from synpro.operations.base import Operation
 from synpro.records import Passage, Probe, Rewrite
+from synpro.rewards.added import add_rewards
 from synpro.rewards.base import Reward, waits
 from synpro.rewards.faithfulness import Faithfulness, FaithfulnessConfig
 from synpro.rewards.format import Format
@@ -42,8 +43,15 @@ class RubricConfig:
     faithfulness: FaithfulnessConfig = field(default_factory=FaithfulnessConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     length: LengthConfig = field(default_factory=LengthConfig)
+    files: tuple[str, ...] = ()
+    """Python files with rewards of your own (`examples/my_reward.py`), from the folder synpro is started in; their code is part
+    of the request of every step that scores."""
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "files", tuple(add_rewards(file, REWARDS, _BUILT_IN) for file in self.files))
+        except ValueError as problem:
+            raise ValueError(f"files: {problem}") from problem
         for operation, weights in self.weights.items():
             for name, weight in weights.items():
                 if name not in REWARDS:
@@ -74,6 +82,7 @@ REWARDS: dict[str, Callable[[Bench], Reward]] = {
     "format": lambda b: Format(),
 }
 """Adding a reward: one file and one line here."""
+_BUILT_IN = dict(REWARDS)
 
 
 class Rubric:

@@ -1,4 +1,4 @@
-"""Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65).
+"""Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65), or F1 itself.
 
 Difference from the paper: a copy earns 0. A rephrasing says the passage in other words, and the most similar text of all is
 the passage itself; without this rule copying is the safest way to the whole reward.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from synpro.judges.base import Encoder
+from synpro.judges.base import Encoder, Idf
 from synpro.judges.rules import overlap
 from synpro.records import Passage, Rewrite
 
@@ -18,8 +19,12 @@ from synpro.records import Passage, Rewrite
 class SimilarityConfig:
     """When an output says what its source says, in other words."""
 
+    value: Literal["threshold", "continuous"] = "threshold"
+    """What is paid: 1 above the threshold and 0 below it (paper), or F1 itself, which also tells two good rewrites apart."""
     threshold: float = 0.65
     """BERTScore F1 above which an output counts as similar (paper value; F1 depends on the encoder)."""
+    idf: bool = False
+    """Weigh tokens by how rare they are in the corpus' passages (arXiv 1904.09675, section 3; the paper names no weights)."""
     max_copied: float = 0.85
     """Share of the output's words in runs of 6 that also stand in the source; above it the output is a copy."""
 
@@ -39,17 +44,22 @@ class Similarity:
     def __init__(self, encoder: Encoder, cfg: SimilarityConfig | None = None) -> None:
         self.encoder = encoder
         self.cfg = cfg or SimilarityConfig()
+        self._idf: Idf | None = None
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        """Nothing to score ahead: the encoder keeps the sources it has seen."""
+        """Counts tokens where rare ones weigh more; the sources themselves are embedded when they are first seen."""
+        if self.cfg.idf:
+            self._idf = self.encoder.idf([p.text for p in passages])
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        alignments = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
+        """Raises ValueError when tokens are to be weighed and `prepare` has seen no passage."""
+        if self.cfg.idf and self._idf is None:
+            raise ValueError("similarity.idf: no passages to count tokens in; call prepare with those of the corpus first")
+        texts, sources = [r.text or "" for r in rewrites], [r.passage.text for r in rewrites]
         return [
-            float(
-                r.text is not None
-                and a.f1 > self.cfg.threshold
-                and overlap(r.text, r.passage.text).share <= self.cfg.max_copied
-            )
-            for r, a in zip(rewrites, alignments, strict=True)
+            self.worst if r.text is None or overlap(r.text, r.passage.text).share > self.cfg.max_copied else self._value(a.f1)
+            for r, a in zip(rewrites, self.encoder.align(texts, sources, self._idf), strict=True)
         ]
+
+    def _value(self, f1: float) -> float:
+        return f1 if self.cfg.value == "continuous" else float(f1 > self.cfg.threshold)

@@ -198,10 +198,11 @@ class Work:
                 key = digest_of([paid, [asdict(r) for r in some]])
                 rows = self._load(number, "scores", key)
                 if rows is None:
-                    rubric = rubric or open_rubric()
+                    if rubric is None:
+                        rubric = open_rubric()
+                        rubric.prepare(self.passages)  # all: what a reward takes from the corpus must not hang on the chunk
                     rows = []
                     for i in range(0, len(some), 64):
-                        rubric.prepare([r.passage for r in some[i : i + 64]])
                         rows += rubric.score(some[i : i + 64])
                         self._progress(len(self.passages) + SCORING * (len(scores) + len(rows)))
                     self._save(number, "scores", key, rows)

@@ -1,0 +1,79 @@
+"""How often the judges of layout agree with the 200 labelled pairs that ship with the package, and with each other.
+
+    python benchmarks/layout_agreement.py
+    python benchmarks/layout_agreement.py --model hf:Qwen/Qwen3-4B
+    python benchmarks/layout_agreement.py --model http://127.0.0.1:8000/v1#Qwen/Qwen3-4B
+
+The fingerprint (judges/structure.py) always; with `--model` also a language model by reference (judges/layout.py). Prints, for
+each judge, the share of pairs it labels right and Cohen's kappa, over all pairs and by kind of layout, then the two judges
+against each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from synpro.judges.base import JudgesConfig, Layout
+from synpro.judges.structure import KEPT, Fingerprints, LayoutPair, layout_pairs
+from synpro.measure.agreement import agreement
+
+
+def verdicts(judge: Layout, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
+    """Kept, yes or no, by a judge's value and a threshold."""
+    return [value >= threshold for value in judge.kept_each([(p.source, p.output) for p in pairs])]
+
+
+def table(found: dict[str, list[bool]], pairs: Sequence[LayoutPair]) -> list[str]:
+    """Lines of a Markdown table: a row per kind, and for each judge accuracy and kappa against the labels."""
+    labels = [p.kept for p in pairs]
+    lines = ["| layout of the source | pairs |" + "".join(f" {name}: right | kappa |" for name in found)]
+    lines.append("|---|--:|" + "--:|--:|" * len(found))
+    for kind in [*dict.fromkeys(p.kind for p in pairs), "all"]:
+        rows = [i for i, p in enumerate(pairs) if kind in (p.kind, "all")]
+        cells = []
+        for given in found.values():
+            a = agreement([given[i] for i in rows], [labels[i] for i in rows])
+            cells.append(f" {a.accuracy:.3f} | {a.kappa:.2f} |")
+        lines.append(f"| {kind} | {len(rows)} |" + "".join(cells))
+    return lines
+
+
+def mistakes(given: Sequence[bool], pairs: Sequence[LayoutPair]) -> list[str]:
+    """One line for each pair a judge labels wrong."""
+    wrong = [p for p, verdict in zip(pairs, given, strict=True) if verdict != p.kept]
+    return [f"{p.id}: {p.change}; labelled {'kept' if p.kept else 'not kept'}" for p in wrong]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", help="reference of a language model: hf:, wheel:, vllm:, a folder, or http://HOST:PORT/v1#MODEL"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability of yes from which the model's answer counts as yes"
+    )
+    parser.add_argument("--mistakes", action="store_true", help="also list the pairs a judge labels wrong")
+    arguments = parser.parse_args()
+    pairs = layout_pairs()
+    found = {"fingerprint": verdicts(Fingerprints(), pairs, KEPT)}
+    if arguments.model:
+        from synpro.judges.table import Judges
+
+        judges = Judges(JudgesConfig(layout="llm", layout_model=arguments.model))
+        try:
+            found["model"] = verdicts(judges.layout, pairs, arguments.threshold)
+        finally:
+            judges.close()
+    print("\n".join(table(found, pairs)))
+    for name, given in found.items():
+        print(f"\n{name}: says kept for {sum(given)} of {len(pairs)}; labels: {sum(p.kept for p in pairs)}")
+        if arguments.mistakes:
+            print("\n".join(mistakes(given, pairs)))
+    if len(found) == 2:
+        both = agreement(*found.values())
+        print(f"\nfingerprint and model: the same verdict on {both.accuracy:.3f} of the pairs, kappa {both.kappa:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A reward of one's own: plain reading, by Flesch's formula. The whole of what adding a reward takes.
+
+    [rubric]
+    files = ["examples/my_reward.py"]
+
+    [rubric.weights.rephrase]
+    influence = 3.0
+    format = 1.0
+    reading_ease = 0.5
+
+Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, and its last line in the table of
+`rewards/rubric.py`. The test is `tests/rewards/test_my_reward.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from synpro.judges.rules import words
+from synpro.records import Passage, Rewrite
+from synpro.rewards.rubric import REWARDS
+
+
+class ReadingEase:
+    """Pays for text that is easier to read than its source, up to 20 points of Flesch's scale (Flesch 1948)."""
+
+    name = "reading_ease"
+    worst = -1.0
+
+    def prepare(self, passages: Sequence[Passage]) -> None:
+        """Nothing to score ahead: a formula costs microseconds."""
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        return [self.worst if r.text is None else self._gain(r.text, r.passage.text) for r in rewrites]
+
+    def _gain(self, text: str, source: str) -> float:
+        """-1 to 1. A text that is easy because little is left of it gains nothing: stubs are easy to read."""
+        if len(words(text)) < 0.5 * len(words(source)):
+            return self.worst
+        return min(1.0, max(self.worst, (flesch(text) - flesch(source)) / 20))
+
+
+def flesch(text: str) -> float:
+    """Flesch's reading ease: about 100 for very easy English, 30 for hard; 0 for a text without words."""
+    found = words(text)
+    if not found:
+        return 0.0
+    sentences = max(1, len(re.findall(r"[.!?]+(?:\s|$)", text)))
+    return 206.835 - 1.015 * len(found) / sentences - 84.6 * sum(map(syllables, found)) / len(found)
+
+
+def syllables(word: str) -> int:
+    """Runs of vowels, without a silent e at the end; at least one."""
+    runs = len(re.findall(r"[aeiouy]+", word))
+    return max(1, runs - (word.endswith("e") and not word.endswith("le")))
+
+
+REWARDS["reading_ease"] = lambda bench: ReadingEase()
