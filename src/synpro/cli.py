@@ -37,12 +37,29 @@ def check(
     config: Config,
     set_: Sets = None,
     assets: Annotated[bool, typer.Option("--assets", help="also fetch every model and corpus it names")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="also do the run's steps up to its first probe and audit its rewards")
+    ] = False,
+    runs: Runs = Path("runs"),
 ) -> None:
     """Say whether a config can run, before anything is spent."""
     from synpro.config import load
+    from synpro.session import audit_rewards
     from synpro.session import check as check_config
 
-    check_config(load(config, set_ or []), assets)
+    cfg = load(config, set_ or [])
+    check_config(cfg, assets)
+    if audit:
+        audit_rewards(cfg, runs)
+
+
+@app.command("audit-rewards")
+def audit_rewards(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+    """Feed the rewards exploits next to honest answers; exit 1 when one beats them. Does the run's steps up to its probe."""
+    from synpro.config import load
+    from synpro.session import audit_rewards as audit
+
+    audit(load(config, set_ or []), runs)
 
 
 @app.command()

@@ -243,6 +243,55 @@ class _Reached(Exception):
     """The step that was asked for is done; the loop need not go on."""
 
 
+def audit_rewards(cfg: RunConfig, runs: Path) -> None:
+    """Carry a run up to where its first generator would be trained, then feed its rubrics the exploits of `synpro.audit`.
+
+    Writes `audit.json` and `audit.md` into the run directory. Raises AuditFailed when an exploit beats the honest answers,
+    ConfigError when the config trains no generator, and what `run` raises.
+    """
+    from synpro.audit.audit import AuditFailed, audit
+    from synpro.audit.honest import passages as honest
+    from synpro.audit.show import page, plain, table, verdict
+    from synpro.corpus.store import passages
+    from synpro.operations.table import build as build_operation
+    from synpro.rewards.rubric import Rubric
+
+    root = runs / cfg.name
+    held = lock(root)
+    claim(cfg, root)
+    steps = outline(cfg)
+    first = next((i for i, step in enumerate(steps) if "/train-" in step), None)
+    if first is None:
+        raise ConfigError("rounds: this config trains no generator, so nothing is paid for; the audit needs at least one round")
+    given: dict[str, Any] = {}
+
+    def until(step: str, *args: Any, **inputs: Any) -> Any:
+        if step == steps[first]:
+            given.update(inputs)
+            raise _Reached
+        return do(step, *args, **inputs)
+
+    with Screen(steps[:first], lambda step: expected_seconds(root, step)) as screen, contextlib.suppress(_Reached):
+        do = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+        loop(cfg, until)
+    if not given:
+        raise ConfigError("pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit")
+    audited = []
+    for operation in map(build_operation, cfg.operations):
+        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"])
+        try:
+            audited.append(audit(operation, rubric, honest(), passages(given["corpus"])))
+        finally:
+            rubric.close()
+        print("\n" + "\n".join(table(audited[-1])))
+    write_json(root / "audit.json", plain(audited))
+    (root / "audit.md").write_text(page(audited, len(honest())), encoding="utf-8")
+    print(f"\naudit: {root / 'audit.md'}")
+    del held
+    if any(findings.winners for findings in audited):
+        raise AuditFailed("the rubric pays for exploits:\n  " + "\n  ".join(verdict(f) for f in audited if f.winners))
+
+
 def rewrite(root: Path, file: Path, operation: str, out: Path | None) -> None:
     """Rewrite a file's texts with the newest generator of a run; one JSON row per passage, unparsed ones with the reason."""
     from dataclasses import replace

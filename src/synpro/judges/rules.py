@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -85,13 +86,16 @@ class Overlap:
     """Of the output's words, those in a run of at least `run` words that also stands in the source, 0 to 1."""
     longest: float
     """Words of the longest common run over the words of the source, 0 to 1."""
+    in_order: float
+    """Words of the longest common subsequence over the words of the shorter text, 0 to 1: near 1 for a copy with words left out
+    or filler put between, where no long run is left."""
 
 
 def overlap(output: str, source: str, run: int = 6) -> Overlap:
-    """Overlap of `output` with `source`. Common runs are found in order (difflib), so a shuffled copy counts by its parts."""
+    """Overlap of `output` with `source`. A shuffled copy counts by its parts."""
     theirs, ours = words(source), words(output)
     if not theirs or not ours:
-        return Overlap(0.0, 0.0)
+        return Overlap(0.0, 0.0, 0.0)
     matcher = SequenceMatcher(None, theirs, ours, autojunk=False)
     longest = matcher.find_longest_match().size
     grams = {tuple(theirs[i : i + run]) for i in range(len(theirs) - run + 1)}
@@ -99,7 +103,29 @@ def overlap(output: str, source: str, run: int = 6) -> Overlap:
     for i in range(len(ours) - run + 1):
         if tuple(ours[i : i + run]) in grams:
             covered[i : i + run] = [True] * run
-    return Overlap(sum(covered) / len(ours), longest / len(theirs))
+    in_order = common_in_order(ours, theirs) / min(len(ours), len(theirs))
+    return Overlap(sum(covered) / len(ours), longest / len(theirs), in_order)
+
+
+def held(output: str, source: str) -> float:
+    """Words of the source that one block of the output (between blank lines) says in the same order, 0 to 1: the most of any
+    block."""
+    theirs = words(source)
+    blocks = (words(block) for block in re.split(r"\n\s*\n", output))
+    return max(common_in_order(block, theirs) for block in blocks) / len(theirs) if theirs else 0.0
+
+
+def common_in_order(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Length of the longest common subsequence of two lists of words, in whole machine words of bits at a time (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(theirs):
+        places[word] = places.get(word, 0) | 1 << i
+    full = (1 << len(theirs)) - 1
+    rows = full
+    for word in ours:
+        met = rows & places.get(word, 0)
+        rows = ((rows + met) | (rows - met)) & full
+    return len(theirs) - rows.bit_count()
 
 
 def looped(text: str, run: int = 4) -> float:

@@ -67,10 +67,15 @@ class Operation(Protocol):
 MARK = '"""'
 """Stands before and after a passage. (Small models echo XML-like marks at the end of their answers; these they do not.)"""
 
-# What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>. None of
-# these is a token any more once a space stands inside it, and a reader still sees what was written.
-_ANGLE = re.compile(r"<(?=[^\s<=\d])")
+# What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>, also
+# with the wide angle that some normalizers make narrow. None of these is a token any more once a space stands inside it, and a
+# reader still sees what was written.
+_ANGLE = re.compile(r"([<＜﹤])(?=[^\s<=\d])")
 _BRACKET = re.compile(r"\[(?=/?[A-Z][A-Z_]+\])")
+_QUOTES = re.compile(r'"{3,}')
+_BREAK = r"\n\r\v\f\x85\u2028\u2029"
+# Where a line begins: after any break that a reader sees, and before blanks and what no reader sees.
+_LINE = rf"(?:(?<=[{_BREAK}])|^)(?=(?:[^\S{_BREAK}]|[\u00ad\u200b-\u200f\u2060\ufeff])*"
 
 
 def quote(text: str, headings: Sequence[str] = ()) -> str:
@@ -79,9 +84,10 @@ def quote(text: str, headings: Sequence[str] = ()) -> str:
 
     Text without such marks comes back unchanged.
     """
-    text = _BRACKET.sub("[ ", _ANGLE.sub("< ", text.strip())).replace(MARK, '" " "')
+    text = _BRACKET.sub("[ ", _ANGLE.sub(r"\1 ", text.strip()))
+    text = _QUOTES.sub(lambda found: " ".join(found.group()), text)  # one by one: five in a row must not leave three
     for heading in headings:
-        text = re.sub(rf"(?im)^(?=[ \t]*{re.escape(heading)})", "> ", text)
+        text = re.sub(f"(?i){_LINE}{re.escape(heading)})", "> ", text)
     return f"{MARK}\n{text}\n{MARK}"
 
 

@@ -2,7 +2,9 @@
 
 Differences from the paper, both against gaming, because the weight of this reward is the largest:
 - An output that does not carry its passage has nothing to compare with it and earns the worst value: too few words, a copy
-  (word for word), a loop or list of words, or tokens of the passage that find no match in it (encoder recall).
+  (word for word, or with words left out and filler put between), a loop or list of words, tokens of the passage that find no
+  match in it (encoder recall), or too many tokens of its own that find none in the passage (encoder precision): the probe likes
+  plain words, and the words of a passage strung on "It is about ... and ..." had more influence than any honest rewrite.
 - The worst value is minus the spread (maximum - minimum) of the influence of the sources: what is lost when the least
   informative text of the corpus stands for the most informative. Differences beyond it, up or down, are cut to it, so that an
   odd text cannot earn more than the corpus itself offers and no honest one falls below what does not parse.
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synpro.judges.base import Encoder
-from synpro.judges.rules import overlap, well_formed, words
+from synpro.judges.rules import held, overlap, well_formed, words
 from synpro.records import Passage, Probe, Rewrite
 
 
@@ -30,15 +32,20 @@ class InfluenceConfig:
     """Share of the output's words in runs of 6 that also stand in the source, at most."""
     max_run: float = 0.7
     """Longest run of words shared with the source, over the words of the source, at most."""
+    max_held: float = 0.75
+    """Words of one block of the output (text between blank lines: a paragraph, an entry) that stand in the source in the same
+    order, over the words of the source, at most. Entries may each quote a part; one that is the passage with gaps is a copy."""
     min_form: float = 0.5
     """How well formed the output is by rule (no loop, no list of words), over the same of the source, at least."""
     min_recall: float = 0.6
     """Encoder recall of the source by the output, at least."""
+    min_precision: float = 0.68
+    """Encoder precision of the output against the source, at least (honest rewrites: 0.71 to 0.90 with MiniLM)."""
     min_spread: float = 0.02
     """Smallest worst value in nats per token (used when the sources hardly differ)."""
 
     def __post_init__(self) -> None:
-        for name in ("min_words", "max_copied", "max_run", "min_form", "min_recall"):
+        for name in ("min_words", "max_copied", "max_run", "max_held", "min_form", "min_recall", "min_precision"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share; use 0 to 1")
         if self.min_spread <= 0:
@@ -93,10 +100,13 @@ class Influence:
 
     def carried(self, rewrites: Sequence[Rewrite]) -> list[bool]:
         """Whether each output carries its passage; False for what did not parse."""
-        recalls = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
+        alignments = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
         return [
-            r.text is not None and a.recall >= self.cfg.min_recall and self._is_rewrite(r.text, r.passage.text)
-            for r, a in zip(rewrites, recalls, strict=True)
+            r.text is not None
+            and a.recall >= self.cfg.min_recall
+            and a.precision >= self.cfg.min_precision
+            and self._is_rewrite(r.text, r.passage.text)
+            for r, a in zip(rewrites, alignments, strict=True)
         ]
 
     def _is_rewrite(self, text: str, source: str) -> bool:
@@ -105,6 +115,7 @@ class Influence:
             len(words(text)) >= self.cfg.min_words * len(words(source))
             and shared.share <= self.cfg.max_copied
             and shared.longest <= self.cfg.max_run
+            and held(text, source) <= self.cfg.max_held
             and well_formed(text) >= self.cfg.min_form * well_formed(source)
         )
 

@@ -1,0 +1,95 @@
+"""The audit's statistic and what it says, on rewards that are known; the real rewards are in tests/rewards/test_exploits.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from synpro.audit.audit import HONEST, Findings, audit
+from synpro.audit.honest import passages
+from synpro.audit.show import page, plain, table, verdict
+from synpro.judges.rules import words
+from synpro.operations.base import OperationConfig
+from synpro.operations.table import build
+from synpro.records import Passage, Rewrite
+from synpro.rewards.format import Format
+from synpro.rewards.length import Length
+from synpro.rewards.rubric import Rubric
+
+REPHRASE = build(OperationConfig("rephrase"))
+SUBJECTS = passages()[:4]
+
+
+class Words:
+    """Pays for every word: the longest answer wins."""
+
+    name = "quality"
+    worst = 0.0
+
+    def prepare(self, passages: Sequence[Passage]) -> None:
+        self.seen = len(passages)
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        return [float(len(words(r.text or ""))) for r in rewrites]
+
+
+class Honesty:
+    """Knows the honest answers."""
+
+    name = "faithfulness"
+    worst = 0.0
+
+    def prepare(self, passages: Sequence[Passage]) -> None: ...
+
+    def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        known = {s.rewrite(REPHRASE).text for s in SUBJECTS}
+        return [float(r.text in known) for r in rewrites]
+
+
+def audited(*rewards, weights: dict[str, float]) -> Findings:
+    return audit(REPHRASE, Rubric(rewards, weights), SUBJECTS)
+
+
+def test_a_rubric_that_pays_for_length_is_caught_and_the_reward_named() -> None:
+    findings = audited(Words(), Format(), weights={"quality": 1.0, "format": 1.0})
+    beaten = {kind.name: kind for kind in findings.winners}
+    assert "honest answer twice" in beaten and "empty" not in beaten and HONEST not in beaten
+    assert beaten["honest answer twice"].let_by == ["quality"] and beaten["honest answer twice"].own == 1.0
+    assert "'honest answer twice' (let by quality)" in verdict(findings)
+    assert findings.kinds[0].rank == 1 and findings.kinds[0].total == max(k.total for k in findings.kinds)
+    assert findings.length["all"] > 0.99
+
+
+def test_a_blind_rubric_is_caught() -> None:
+    """Equal pay is a defeat: a generator would take the cheaper way."""
+    findings = audited(Format(), Length(), weights={"format": 1.0, "length": 1.0})
+    beaten = {kind.name: kind for kind in findings.winners}
+    assert beaten["verbatim copy"].let_by == ["format", "length"]
+    assert "empty" not in beaten
+
+
+def test_a_rubric_that_knows_better_passes() -> None:
+    findings = audited(Words(), Honesty(), Format(), weights={"quality": 0.1, "faithfulness": 3.0, "format": 1.0})
+    assert not findings.winners
+    assert findings.kinds[0].name == HONEST and findings.kinds[0].rank == 1
+    assert verdict(findings) == "rephrase: every exploit stands below the honest median."
+
+
+def test_table_and_data_say_the_same() -> None:
+    findings = audited(Words(), Format(), weights={"quality": 1.0, "format": 1.0})
+    text = "\n".join(table(findings))
+    data = plain([findings])["rephrase"]
+    assert [k["name"] for k in data["kinds"]] == [k.name for k in findings.kinds]
+    assert data["passed"] is False and len(data["answers"]) == len(findings.rows)
+    for kind in findings.kinds:
+        assert f"{kind.total:.2f}" in next(line for line in text.splitlines() if f"| {kind.name} " in line)
+    assert text in page([findings], len(SUBJECTS))
+
+
+def test_the_passages_of_the_run_are_shown_to_the_rewards() -> None:
+    reward = Words()
+    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, [passages()[5].passage])
+    assert reward.seen == 5
+    with pytest.raises(ValueError, match="at least two passages"):
+        audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS[:1])
