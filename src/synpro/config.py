@@ -50,6 +50,9 @@ class RunConfig:
     """Of the run: its directory is `runs/NAME`."""
     rounds: int = 2
     """Rounds of probe, generators and continued pretraining after the first plateau."""
+    refresh: bool = True
+    """Train the generators again in every round (paper); false: those of round 1 write in every later round, which the paper
+    found to lose its use quickly."""
     seed: int = 0
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)

@@ -43,11 +43,12 @@ class Steps:
         """The one step to do again although it is done."""
         self.expected: Callable[[str], float | None] = lambda step: expected_seconds(self.root, step)
 
-    def __call__(self, name: str, stage: str, cfg: Any, *, processes: int = 1, **inputs: Any) -> Any:
-        """The record of a step, done now or found done. Raises StepError."""
+    def __call__(self, name: str, stage: str, cfg: Any, *, processes: int = 1, drawn: str | None = None, **inputs: Any) -> Any:
+        """The record of a step, done now or found done. Its seed is drawn from its name, or from `drawn`: steps that are to be
+        compared share one. Raises StepError."""
         out = self.root / name
         request = {"stage": stage, "config": encode(cfg, self.root), "inputs": encode(inputs, self.root)}
-        request["seed"] = step_seed(self.seed, name)
+        request["seed"] = step_seed(self.seed, drawn or name)
         again = name == self.redo
         if (out / "result.json").exists() and not again:
             result = self._found(name, out, request)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -116,9 +117,12 @@ def synthesize(
 
     task = build(operation)
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
+    began = time.monotonic()
     answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
+    answered = time.monotonic()
     paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
     scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe))
+    journal.metrics(step=0, **{"seconds/generate": answered - began, "seconds/reward": time.monotonic() - answered})
     return _write(cfg, task, generator, answers, scores, round, out, journal, work.seeds())
 
 
