@@ -2,13 +2,17 @@
 
 Shares are of tokens and are met by whole documents: no document is cut to fit. Nothing is left out either, so the side whose
 natural share is too small is repeated; every document stands in every epoch at least once. The order is drawn anew each epoch.
+
+Packed as megadocs (arXiv 2603.18534, "stitching"), an organic document and every synthetic version of it, of all rounds and
+operations, form one training document. Differences from that paper: versions are of passages joined by document, of two kinds;
+their order is drawn anew each epoch. One end-of-text token stands at the end, none between versions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +25,15 @@ class MixtureConfig:
     organic_share: float | None = None
     """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before
     there is synthetic text."""
+    packing: Literal["documents", "megadocs"] = "documents"
+    """`megadocs`: all versions of one source in one training document. Its gain needs a context of several versions."""
+    token_noise: float = 0.0
+    """Share of organic input tokens that each pass replaces by tokens drawn from the train split's unigram distribution, 0 to
+    below 1. An augmentation to compare with; the paper has none."""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.token_noise < 1.0:
+            raise ValueError("token_noise: a share from 0 (off) to below 1; 0.05 to 0.15 is usual")
         if self.organic_share is not None and not 0.0 < self.organic_share < 1.0:
             raise ValueError("organic_share: between 0 and 1, both excluded, or none for the natural share")
 

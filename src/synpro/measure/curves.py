@@ -1,0 +1,211 @@
+"""Loss against unique tokens: three laws, fitted and inverted for many resamples at once.
+
+`power`: L = E + A U^-alpha.
+
+`repetition`: L = E + B D'^-beta with D' = U + U R* (1 - exp(-R / R*)) and R = T / U - 1, for T training tokens of which U are
+unique (Muennighoff et al. 2023, arXiv 2305.16264, section 3.1, equation 5; derived in appendix A). The model's size is fixed
+here, so their term in N is a part of E. Their R* = 15.387756 (appendix A), unless R* is fitted.
+
+`interpolation`: straight between anchors in log U; assumes nothing but that more text never hurts. For two anchors, and to
+check the others by. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
+
+The first two are linear in (E, A) once their exponent is chosen, so the exponent is found by an exhaustive scan and a golden
+section: no start values, the same answer every time. E and A cannot be negative. Losses count equally; with three to five
+anchors no robust loss could tell an outlier from a bend, so the residual is reported instead.
+
+Suffixes: `_K` anchors, `_B` resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+Law = Literal["power", "repetition", "interpolation"]
+
+R_STAR = 15.387756
+"""Repetitions after which repeated tokens are worth 1 - 1/e of fresh ones on average (arXiv 2305.16264, appendix A)."""
+EXPONENTS = (0.02, 3.0)
+"""Where the exponent is looked for. Published ones lie between 0.05 and 0.6."""
+_SCAN = 64
+_GOLDEN = (5**0.5 - 1) / 2
+_R_STARS = np.geomspace(0.5, 200.0, 40)
+_FREE_R_STAR = 5
+"""Anchors from which R* may be fitted too: it is the fourth number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A law fitted to B sets of losses at K anchors."""
+
+    law: Law
+    unique_K: np.ndarray
+    """Unique tokens of the anchors, rising."""
+    training_K: np.ndarray
+    """Training tokens of the anchors, repetitions included."""
+    loss_B_K: np.ndarray
+    """What was fitted."""
+    offset_B: np.ndarray
+    """E: no amount of text goes below it, says the law. NaN for interpolation."""
+    scale_B: np.ndarray
+    """A (or B): the loss above E at `centre` tokens."""
+    exponent_B: np.ndarray
+    centre: float
+    r_star: float
+
+    def loss(self, unique: np.ndarray | float) -> np.ndarray:
+        """Loss at each number of unique tokens: `(B, n)`."""
+        unique_n = np.atleast_1d(np.asarray(unique, dtype=np.float64))
+        if self.law == "interpolation":
+            return _between(np.log(unique_n), np.log(self.unique_K), self.loss_B_K)
+        seen_n = self._effective(unique_n)
+        return self.offset_B[:, None] + self.scale_B[:, None] * (seen_n / self.centre) ** -self.exponent_B[:, None]
+
+    def needed(self, loss_B: np.ndarray | float) -> np.ndarray:
+        """Unique tokens at which each curve reaches a loss, `(B,)`: infinite where it never does."""
+        target_B = np.broadcast_to(np.asarray(loss_B, dtype=np.float64), (len(self.loss_B_K),))
+        if self.law == "interpolation":
+            return _invert(target_B, np.log(self.unique_K), self.loss_B_K)
+        above_B = target_B - self.offset_B
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            seen_B = self.centre * (self.scale_B / above_B) ** (1.0 / self.exponent_B)
+        seen_B = np.where(above_B <= 0, np.inf, seen_B)  # a flat curve (A = 0) above its offset is reached by any text: 0
+        return seen_B if self.law == "power" else self._unique(seen_B)
+
+    @property
+    def residual_B(self) -> np.ndarray:
+        """Root mean square of fit minus loss over the anchors, nats per token."""
+        return np.sqrt(np.mean((self.loss(self.unique_K) - self.loss_B_K) ** 2, axis=1))
+
+    def _effective(self, unique_n: np.ndarray) -> np.ndarray:
+        if self.law == "power":
+            return unique_n
+        return effective_tokens(unique_n, self._training(unique_n), self.r_star)
+
+    def _training(self, unique_n: np.ndarray) -> np.ndarray:
+        """Training tokens spent at U: straight between anchors in logs, the nearest anchor's beyond them."""
+        return np.exp(np.interp(np.log(unique_n), np.log(self.unique_K), np.log(self.training_K)))
+
+    def _unique(self, seen_B: np.ndarray) -> np.ndarray:
+        """U with D'(U) = seen, by bisection. Infinite where one pass over the budget's worth of text is not enough."""
+        low_B = np.full_like(seen_B, 1.0)
+        high_B = np.full_like(seen_B, max(self.training_K[-1], self.unique_K[-1]))
+        enough_B = self._effective(high_B) >= seen_B
+        for _ in range(64):
+            middle_B = np.sqrt(low_B * high_B)
+            short_B = self._effective(middle_B) < seen_B
+            low_B, high_B = np.where(short_B, middle_B, low_B), np.where(short_B, high_B, middle_B)
+        return np.where(enough_B, high_B, np.inf)
+
+
+def effective_tokens(unique: np.ndarray, training: np.ndarray, r_star: float = R_STAR) -> np.ndarray:
+    """D' of arXiv 2305.16264, equation 5: fresh tokens worth as much as `training` tokens over `unique` ones."""
+    used = np.minimum(unique, training)
+    repeats = training / used - 1.0
+    return used + used * r_star * (1.0 - np.exp(-repeats / r_star))
+
+
+def fit(
+    unique: np.ndarray,
+    loss_B_K: np.ndarray,
+    *,
+    law: Law = "power",
+    training: np.ndarray | None = None,
+    r_star: float | None = R_STAR,
+) -> Curve:
+    """Fit a law to losses `(B, K)` at K anchors, each of B sets on its own.
+
+    `training`: training tokens of each anchor, needed for `repetition`. `r_star=None` fits it too (one value, from the mean of
+    all sets) where there are at least five anchors. Raises ValueError for too few anchors, anchors that are not distinct,
+    an unknown law, or losses that are not finite and positive.
+    """
+    order = np.argsort(unique, kind="stable")
+    unique_K = np.asarray(unique, dtype=np.float64)[order]
+    losses = np.atleast_2d(np.asarray(loss_B_K, dtype=np.float64))[:, order]
+    training_K = unique_K if training is None else np.asarray(training, dtype=np.float64)[order]
+    if law not in get_args(Law):
+        raise ValueError(f"law: {law!r} is not one of {', '.join(get_args(Law))}")
+    least = 2 if law == "interpolation" else 3
+    if len(unique_K) < least:
+        raise ValueError(f"the {law} law needs at least {least} anchors of different size, got {len(unique_K)}")
+    if (unique_K[0] <= 0) or (np.diff(unique_K) <= 0).any():
+        raise ValueError("anchors need different, positive numbers of unique tokens")
+    if losses.shape[1] != len(unique_K) or not (np.isfinite(losses).all() and (losses > 0).all()):
+        raise ValueError("every anchor needs a finite, positive loss in every set")
+    none = np.full(len(losses), np.nan)
+    if law == "interpolation":
+        lower = np.minimum.accumulate(losses, axis=1)
+        return Curve(law, unique_K, training_K, lower, none, none, none, 1.0, np.nan)
+    if law == "power":
+        return _fitted(law, unique_K, training_K, losses, unique_K, np.nan)
+    if training is None:
+        raise ValueError("the repetition law needs the training tokens of every anchor")
+    if r_star is None:
+        mean = losses.mean(axis=0, keepdims=True)
+        tried = [_power(effective_tokens(unique_K, training_K, r), mean)[3][0] for r in _R_STARS]
+        r_star = float(_R_STARS[int(np.argmin(tried))]) if len(unique_K) >= _FREE_R_STAR else R_STAR
+    return _fitted(law, unique_K, training_K, losses, effective_tokens(unique_K, training_K, r_star), r_star)
+
+
+def _fitted(
+    law: Law, unique_K: np.ndarray, training_K: np.ndarray, losses: np.ndarray, seen_K: np.ndarray, r_star: float
+) -> Curve:
+    offset_B, scale_B, exponent_B, _ = _power(seen_K, losses)
+    centre = float(np.exp(np.log(seen_K).mean()))
+    return Curve(law, unique_K, training_K, losses, offset_B, scale_B, exponent_B, centre, r_star)
+
+
+def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(E, A, alpha, squared error), each `(B,)`, of loss = E + A (seen / centre)^-alpha."""
+    log_K = np.log(seen_K)
+    log_K = log_K - log_K.mean()
+
+    def error(log_alpha_B: np.ndarray) -> np.ndarray:
+        return _linear(np.exp(-np.exp(log_alpha_B)[:, None] * log_K), loss_B_K)[2]
+
+    scan = np.linspace(np.log(EXPONENTS[0]), np.log(EXPONENTS[1]), _SCAN)
+    errors = np.stack([error(np.full(len(loss_B_K), a)) for a in scan])
+    best = np.argmin(errors, axis=0)
+    low, high = scan[np.maximum(best - 1, 0)], scan[np.minimum(best + 1, _SCAN - 1)]
+    for _ in range(40):  # golden section between the neighbours of the best
+        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        left = error(a) <= error(b)
+        low, high = np.where(left, low, a), np.where(left, b, high)
+    alpha = np.exp((low + high) / 2)
+    offset, scale, squared = _linear(np.exp(-alpha[:, None] * log_K), loss_B_K)
+    return offset, scale, alpha, squared
+
+
+def _linear(x_B_K: np.ndarray, y_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(intercept, slope, squared error) of y = intercept + slope x by least squares, neither below 0."""
+    x_mean, y_mean = x_B_K.mean(axis=1), y_B_K.mean(axis=1)
+    dx, dy = x_B_K - x_mean[:, None], y_B_K - y_mean[:, None]
+    slope = np.maximum((dx * dy).sum(axis=1) / (dx * dx).sum(axis=1), 0.0)
+    intercept = y_mean - slope * x_mean
+    through_zero = (x_B_K * y_B_K).sum(axis=1) / (x_B_K * x_B_K).sum(axis=1)
+    slope = np.where(intercept < 0, through_zero, slope)
+    intercept = np.maximum(intercept, 0.0)
+    return intercept, slope, ((intercept[:, None] + slope[:, None] * x_B_K - y_B_K) ** 2).sum(axis=1)
+
+
+def _between(at_n: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
+    """Straight lines between anchors, the outermost ones carried on."""
+    left_n = np.clip(np.searchsorted(log_K, at_n, side="right") - 1, 0, len(log_K) - 2)
+    share_n = (at_n - log_K[left_n]) / (log_K[left_n + 1] - log_K[left_n])
+    return loss_B_K[:, left_n] * (1 - share_n) + loss_B_K[:, left_n + 1] * share_n
+
+
+def _invert(target_B: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
+    """The smallest U at which falling straight lines reach the target."""
+    reached = loss_B_K <= target_B[:, None]
+    right = np.where(reached.any(axis=1), np.argmax(reached, axis=1), loss_B_K.shape[1] - 1)
+    right = np.maximum(right, 1)
+    rows = np.arange(len(target_B))
+    top, bottom = loss_B_K[rows, right - 1], loss_B_K[rows, right]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = (top - target_B) / (top - bottom)
+        found = np.exp(log_K[right - 1] + share * (log_K[right] - log_K[right - 1]))
+    flat = top <= bottom
+    return np.where(flat, np.where(target_B < bottom, np.inf, np.where(target_B > top, 0.0, np.exp(log_K[right - 1]))), found)
