@@ -12,7 +12,6 @@ import torch
 from olmo_core.config import DType
 from olmo_core.distributed.parallel import DataParallelType
 from olmo_core.distributed.utils import broadcast_object, get_rank, get_world_size, init_distributed, is_distributed
-from olmo_core.nn.transformer import TransformerBlockConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.optim.scheduler import WSD, ConstantScheduler, ConstantWithWarmup, Scheduler
 from olmo_core.train import Duration, Trainer, TrainerConfig
@@ -57,7 +56,6 @@ def build_module(
     batch: int,
     scheduler: Scheduler,
     seed: int,
-    dropout: float = 0.0,
 ) -> TransformerTrainModule:
     """The model with fresh weights (a function of `seed`) and its AdamW, laid out over the processes.
 
@@ -71,9 +69,6 @@ def build_module(
         )
     shape = transformer_config(model, vocab_size, attention=None if hardware.attention == "auto" else hardware.attention)
     shape.init_seed = seed
-    block = shape.block
-    assert isinstance(block, TransformerBlockConfig)
-    block.dropout = dropout or None
     bfloat16 = hardware.precision == "bfloat16"
     parallel = None
     if is_distributed():

@@ -19,7 +19,6 @@ from olmo_core.distributed.utils import get_rank, get_world_size, is_distributed
 from olmo_core.train.callbacks import Callback
 from olmo_core.train.common import TRAIN_CE_LOSS_METRIC
 from olmo_core.train.train_module import TransformerTrainModule
-from olmo_core.utils import seed_all
 
 from synpro.lm import checkpoint
 from synpro.lm.batches import IGNORE
@@ -82,8 +81,6 @@ class Watch(Callback):
     loss_name: str = "train_loss"
     """Column of the training loss."""
     microbatch: int = 16
-    dropout_seed: int | None = None
-    """What the dropout masks are drawn from, with the step's number: a run carried on draws those of an undisturbed one."""
 
     points: list[tuple[int, float]] = field(default_factory=list)
     """(tokens since this training began, reference loss)."""
@@ -121,10 +118,6 @@ class Watch(Callback):
     def pre_train(self) -> None:
         if self.step == 0 and self.evaluate_every:
             self._measure()
-
-    def pre_step(self, batch: Mapping[str, Any]) -> None:
-        if self.dropout_seed is not None:
-            seed_all(int(np.random.SeedSequence([self.dropout_seed, self.step, get_rank()]).generate_state(1)[0]))
 
     def post_step(self) -> None:
         loss = self.trainer.get_metric(TRAIN_CE_LOSS_METRIC)

@@ -37,8 +37,6 @@ class PretrainConfig:
     """Microbatch, precision and parallelism."""
     plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
     """When a round ends; None: on its token budget alone."""
-    dropout: float = 0.0
-    """Share of what each half of a block adds that is dropped in training (published: none)."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     """Shares of organic and synthetic text in an epoch."""
     sequence_length: int = 2048
@@ -77,8 +75,6 @@ class PretrainConfig:
             raise ValueError(f"max_tokens: {self.max_tokens:,} is less than one batch of {one:,}; raise it or shrink the batch")
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise ValueError(f"min_tokens: {self.min_tokens:,} is outside 0 .. max_tokens = {self.max_tokens:,}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: {self.dropout} is no share below 1; give 0 (off) to about 0.3")
         if self.warmup < 0:
             raise ValueError(f"warmup: {self.warmup} steps; give 0 or more")
         if not 0 <= self.anneal <= 1:
@@ -135,7 +131,6 @@ def pretrain(
         batch=cfg.batch,
         scheduler=trainer.schedule(warmup=0 if start else cfg.warmup, steps=steps, anneal=cfg.anneal),
         seed=seed,
-        dropout=cfg.dropout,
     )
     if start is not None:
         checkpoint.load(module, start.dir / "trainer")
@@ -166,7 +161,6 @@ def pretrain(
         tokens_before=start.tokens_seen if start else 0,
         label="pretraining",
         microbatch=cfg.hardware.microbatch,
-        dropout_seed=seed if cfg.dropout else None,
     )
     if rank == 0:
         size = parameters(cfg.model, corpus.vocab_size)

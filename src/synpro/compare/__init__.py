@@ -1,0 +1,1 @@
+"""The comparison: the same loop under several arms, measured alike."""
