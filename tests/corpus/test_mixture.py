@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synpro.corpus.mixture import MixtureConfig, build_epoch, epoch_documents, plan_epoch
+from synpro.corpus.mixture import MixtureConfig, TokenNoise, build_epoch, epoch_documents, megadocs, plan_epoch
 
 RNG = np.random.default_rng(0)
 ORGANIC, SYNTHETIC = RNG.integers(5, 200, 300).tolist(), RNG.integers(5, 100, 900).tolist()
@@ -59,3 +59,61 @@ def test_edges() -> None:
     for share in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="organic_share: "):
             MixtureConfig(share)
+
+
+GAP = np.array([9999], dtype=np.uint32)
+
+
+def test_a_megadoc_holds_every_version_of_its_source_once_and_one_end() -> None:
+    organic, synthetic = arrays([4, 3, 5], 1), arrays([3, 4, 3, 6], 1000)
+    sources = [0, 2, 0, 2]
+    plan = plan_epoch([4, 3, 5], [3, 4, 3, 6], MixtureConfig(), seed=0)
+    packed = megadocs(organic, synthetic, sources, plan, GAP, seed=4)
+    held = [set(d.tolist()) - {0, 9999} for d in packed]
+    assert held == [{1, 1000, 1002}, {2}, {3, 1001, 1003}]
+    for document, versions in zip(packed, (3, 1, 3), strict=True):
+        assert np.flatnonzero(document == 0).tolist() == [len(document) - 1], "one end, and it stands last"
+        assert (document == 9999).sum() == versions - 1
+    counts = np.bincount(np.concatenate(packed), minlength=1004)
+    assert [counts[i] for i in (1, 2, 3, 1000, 1001, 1002, 1003)] == [3, 2, 4, 2, 3, 2, 5], "no token of a text is lost"
+
+
+def test_the_order_of_versions_is_drawn_anew_each_pass_and_is_the_seed_s() -> None:
+    organic, synthetic = arrays([3] * 30, 1), arrays([3] * 90, 1000)
+    sources = [i % 30 for i in range(90)]
+    plan = plan_epoch([3] * 30, [3] * 90, MixtureConfig(), seed=0)
+    first, again, other = (megadocs(organic, synthetic, sources, plan, GAP, seed=s) for s in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert sum(not np.array_equal(a, b) for a, b in zip(first, other, strict=True)) > 20
+    leading = [int(d[0]) for d in first]
+    assert 2 < sum(v < 1000 for v in leading) < 20, "the organic version has no fixed place"
+
+
+def test_repeated_versions_stand_in_further_documents_of_their_source() -> None:
+    lengths, versions = [4, 6], [3, 3]
+    plan = plan_epoch(lengths, versions, MixtureConfig(0.9), seed=1)
+    assert min(plan.organic) > 1
+    packed = megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 1], plan, GAP, seed=1)
+    for source, (times, synthetic) in enumerate(zip(plan.organic, (1000, 1001), strict=True), start=1):
+        mine = [set(d.tolist()) - {0, 9999} for d in packed if source in d]
+        assert len(mine) == times and mine.count({source, synthetic}) == 1 and mine.count({source}) == times - 1
+    with pytest.raises(ValueError, match="megadocs: "):
+        megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 7], plan, GAP, seed=1)
+
+
+def test_token_noise_replaces_its_share_and_draws_what_the_corpus_holds() -> None:
+    rng = np.random.default_rng(0)
+    organic = [np.append(rng.choice([5, 6, 7], 2000, p=[0.7, 0.2, 0.1]), 0).astype(np.uint16) for _ in range(20)]
+    noise = TokenNoise(0.3, organic, eos_id=0)
+    first, again, other = noise(1), noise(1), noise(2)
+    assert all((a == b).all() and a.dtype == np.uint16 for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+    before, after = np.concatenate(organic), np.concatenate(first)
+    assert ((before == 0) == (after == 0)).all(), "ends of documents stay"
+    same = 0.7**2 + 0.2**2 + 0.1**2  # a draw may give the token that stood there
+    assert (before != after).mean() == pytest.approx(0.3 * (1 - same), abs=0.01)
+    shares = np.bincount(after[(before != after) & (before == 5)], minlength=8)[6:8]
+    assert shares[0] / shares.sum() == pytest.approx(2 / 3, abs=0.03)
+    for bad in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="token_noise: "):
+            MixtureConfig(token_noise=bad)

@@ -42,6 +42,23 @@ def test_a_batch_larger_than_a_pass_takes_several(tmp_path: Path) -> None:
     assert s(0).input_B_T.ravel().tolist() == [*range(100, 105), *range(200, 205), *range(300, 305), 400]
 
 
+def test_noise_is_read_and_the_clean_text_is_predicted(tmp_path: Path) -> None:
+    clean = stream(tmp_path / "a")
+    noisy = TokenStream(
+        lambda n: np.stack([np.zeros(10, int), np.arange(n * 100, n * 100 + 10)]),
+        folder=tmp_path / "b",
+        sequence_length=3,
+        batch=2,
+        dtype="uint16",
+        noised=True,
+    )
+    for step, whole in ((0, [[101, 102, IGNORE], [104, 105, IGNORE]]), (1, [[107, 108, IGNORE], [200, 201, IGNORE]])):
+        rows = noisy(step)
+        assert rows.label_B_T is not None and rows.label_B_T.tolist() == whole
+        assert not rows.input_B_T.any() and rows.keep_B is not None and rows.keep_B.all()
+    assert clean(0).label_B_T is None
+
+
 def test_an_empty_mixture_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no tokens"):
         stream(tmp_path, sizes=(0,))(0)

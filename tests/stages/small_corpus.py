@@ -36,7 +36,10 @@ def small_shard(folder: Path) -> Shard:
     from synpro.corpus.store import write_rows
 
     folder.mkdir(parents=True)
-    schema = pa.schema([("id", pa.string()), ("operation", pa.string()), ("text", pa.large_string())])
-    rows = [{"id": f"s-{i}", "operation": "rephrase", "text": text} for i, text in enumerate(sentences(14, 40))]
+    schema = pa.schema([*((n, pa.string()) for n in ("id", "document", "operation")), ("text", pa.large_string())])
+    rows = [
+        {"id": f"s-{i}", "document": f"train-{i}", "operation": "rephrase", "text": text}
+        for i, text in enumerate(sentences(14, 40))
+    ]
     write_rows(folder / "documents.parquet", schema, rows)
     return Shard(folder, "rephrase", 1, 40, 40, 0, 40, 1000, digest_files(folder, folder / "documents.parquet"))

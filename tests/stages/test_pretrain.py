@@ -7,8 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from synpro.corpus.mixture import MixtureConfig
 from synpro.lm.plateau import PlateauConfig
 from synpro.lm.settings import HardwareConfig, OptimizerConfig
 from synpro.records import Checkpoint
@@ -112,6 +114,48 @@ def test_without_a_plateau_rule_the_budget_alone_ends_it(first: Checkpoint, corp
     assert (ended.plateau, ended.reason) == (False, "the budget of 6,144 tokens is used")
     weights = [(c.dir / "hf" / "model.safetensors").read_bytes() for c in (first, ended)]
     assert weights[0] == weights[1]
+
+
+def test_dropout_and_noise_carry_on_to_the_same_end(first: Checkpoint, corpus, tmp_path: Path, monkeypatch) -> None:
+    from synpro.lm.watch import Watch
+
+    cfg = dataclasses.replace(
+        CFG, optimizer=OptimizerConfig(lr=3e-3, dropout=0.2), mixture=MixtureConfig(token_noise=0.1), max_tokens=8 * 8 * LENGTH
+    )
+    whole = run(cfg, corpus, tmp_path / "whole")
+    kept = Watch.post_step
+
+    def broken(self: Watch) -> None:
+        kept(self)
+        if self.step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "post_step", broken)
+        with pytest.raises(KeyboardInterrupt):
+            run(cfg, corpus, tmp_path / "killed")
+    assert run(cfg, corpus, tmp_path / "killed").digest == whole.digest
+    plain = {r["step"]: r["train_loss"] for r in rows(first.dir) if "train_loss" in r}
+    harder = {r["step"]: r["train_loss"] for r in rows(whole.dir) if "train_loss" in r}
+    assert all(harder[s] > plain[s] for s in (4, 6, 8)), "what is noised and dropped is harder to learn"
+
+
+def test_megadocs_join_the_versions_of_a_document(corpus, tmp_path: Path) -> None:
+    from synpro.corpus.store import documents, read_rows
+    from synpro.corpus.tokens import load_tokenizer
+    from synpro.stages.pretrain import _Epochs
+
+    shard = small_shard(tmp_path / "shard")
+    found = _Epochs(MixtureConfig(packing="megadocs"), corpus, [shard, shard], seed=3)(1)
+    texts = load_tokenizer(corpus.dir / "tokenizer").decode_batch(
+        [d.tolist() for d in np.split(found, np.flatnonzero(found == corpus.eos_id) + 1)]
+    )
+    organic = {d.id: d.text for d in documents(corpus, "train")}
+    rewritten = {r["document"]: r["text"] for r in read_rows(shard.dir / "documents.parquet")}
+    expected = sorted(
+        "\n\n".join(sorted([text, *2 * [rewritten[i]]]) if i in rewritten else [text]) for i, text in organic.items()
+    )
+    assert sorted("\n\n".join(sorted(t.split("\n\n"))) for t in texts if t) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,62 @@ def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarra
     return [document for document, times in pairs for _ in range(times)]
 
 
+def megadocs(
+    organic: Sequence[np.ndarray],
+    synthetic: Sequence[np.ndarray],
+    sources: Sequence[int],
+    plan: EpochPlan,
+    gap: np.ndarray,
+    seed: int,
+) -> list[np.ndarray]:
+    """The documents of a plan, all versions of one source joined, ready for `build_epoch`.
+
+    `sources`: of each synthetic document, the place of its organic one. `gap`: tokens between versions (a blank line).
+    The order of a source's versions is drawn from `seed`. Where a plan repeats documents, the second copies of a source's
+    versions form its second training document, and so on. Raises ValueError when a synthetic document has no source.
+    """
+    import numpy as np
+
+    if len(sources) != len(synthetic) or any(not 0 <= s < len(organic) for s in sources):
+        raise ValueError("megadocs: every synthetic document needs the place of the organic document it was made from")
+    members: list[list[tuple[np.ndarray, int]]] = [[(d, n)] for d, n in zip(organic, plan.organic, strict=True)]
+    for document, source, times in zip(synthetic, sources, plan.synthetic, strict=True):
+        members[source].append((document, times))
+    rng = np.random.default_rng([seed, 2])
+    packed = []
+    for versions in members:
+        for copy in range(max(times for _, times in versions)):
+            here = [document for document, times in versions if times > copy]
+            order = rng.permutation(len(here))
+            pieces = [piece for i in order for piece in (here[i][:-1], gap)]
+            packed.append(np.concatenate([*pieces[:-1], here[order[-1]][-1:]]))
+    return packed
+
+
+class TokenNoise:
+    """Replaces a share of organic tokens by draws from the organic unigram distribution, anew each pass."""
+
+    def __init__(self, share: float, organic: Sequence[np.ndarray], eos_id: int) -> None:
+        """Ends of documents are neither replaced nor drawn."""
+        import numpy as np
+
+        self._share, self._eos, self._organic = share, eos_id, organic
+        joined = np.concatenate(organic)
+        self._pool = joined[joined != eos_id]  # a uniform draw from all tokens is a draw from the unigram distribution
+
+    def __call__(self, seed: int) -> list[np.ndarray]:
+        """The noised documents; the same seed gives the same ones."""
+        import numpy as np
+
+        rng = np.random.default_rng([seed, 3])
+        noised = []
+        for document in self._organic:
+            hit = (rng.random(len(document)) < self._share) & (document != self._eos)
+            drawn = self._pool[rng.integers(len(self._pool), size=len(document))] if len(self._pool) else document
+            noised.append(np.where(hit, drawn, document).astype(document.dtype))
+        return noised
+
+
 def _repeat(lengths: np.ndarray, wanted: float, seed: int) -> np.ndarray:
     """Times of each document, at least 1, so that their tokens come nearest to `wanted`."""
     import numpy as np

@@ -45,6 +45,8 @@ class TokenStream:
     `epoch(n)` (n from 1) gives the tokens of the n-th pass over the mixture, documents in a fresh order, EOS after each. What
     does not fill a sequence at the end of a pass begins the next one, so that no text is dropped. One process builds a
     pass and writes it to `folder`; all map the file, so that a corpus larger than memory per process is no burden.
+
+    With `noised`, a pass is `(2, T)`: what the model reads, and the same text without noise, which it is to predict.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TokenStream:
         sequence_length: int,
         batch: int,
         dtype: str,
+        noised: bool = False,
         writer: bool = True,
         wait: Callable[[], None] | None = None,
     ) -> None:
@@ -63,11 +66,12 @@ class TokenStream:
         self._folder = folder
         self._shape = (batch, sequence_length)
         self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._rows = 2 if noised else 1
         self._writer = writer
         self._wait = wait or (lambda: None)
         self._number = 0
         self._start = 0  # position of the open pass in the endless stream
-        self._open: np.ndarray = np.empty(0, self._dtype)
+        self._open: np.ndarray = np.empty((self._rows, 0), self._dtype)
 
     @property
     def tokens(self) -> int:
@@ -82,33 +86,39 @@ class TokenStream:
         """Raises ValueError for a mixture without tokens."""
         first = step * self.tokens
         if first < self._start:
-            self._number, self._start, self._open = 0, 0, np.empty(0, self._dtype)
+            self._number, self._start, self._open = 0, 0, np.empty((self._rows, 0), self._dtype)
         parts, missing = [], self.tokens
         while missing:
             offset = first + self.tokens - missing - self._start
-            if offset >= len(self._open):
+            if offset >= self._open.shape[1]:
                 self._advance()
                 continue
-            part = self._open[offset : offset + missing]
+            part = self._open[:, offset : offset + missing]
             parts.append(part)
-            missing -= len(part)
-        input_B_T = np.concatenate(parts).astype(np.int64).reshape(self._shape)
-        return Rows(input_B_T, keep_B=np.array([not repetitive(row) for row in input_B_T]))
+            missing -= part.shape[1]
+        both = np.concatenate(parts, axis=1).astype(np.int64).reshape(self._rows, *self._shape)
+        input_B_T, clean_B_T = both[0], both[-1]
+        keep_B = np.array([not repetitive(row) for row in clean_B_T])
+        if self._rows == 1:
+            return Rows(input_B_T, keep_B=keep_B)
+        label_B_T = np.full_like(clean_B_T, IGNORE)
+        label_B_T[:, :-1] = clean_B_T[:, 1:]
+        return Rows(input_B_T, label_B_T, keep_B)
 
     def _advance(self) -> None:
-        self._start += len(self._open)
+        self._start += self._open.shape[1]
         self._number += 1
         file = self._folder / f"pass-{self._number:05d}.bin"
         if self._writer:
             self._folder.mkdir(parents=True, exist_ok=True)
             tokens = np.asarray(self._epoch(self._number))
-            if not len(tokens):
+            if not tokens.size:
                 raise ValueError("the training mixture has no tokens; check the corpus and the mixture's shares")
             draft = file.with_suffix(".tmp")
             tokens.astype(self._dtype).tofile(draft)
             draft.replace(file)
         self._wait()
-        self._open = np.memmap(file, mode="r", dtype=self._dtype)
+        self._open = np.memmap(file, mode="r", dtype=self._dtype).reshape(self._rows, -1)
         if self._writer:
             for old in self._folder.glob("pass-*.bin"):
                 if old.name < file.name:

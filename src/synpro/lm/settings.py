@@ -24,6 +24,9 @@ class OptimizerConfig:
     """Largest norm of the gradient."""
     z_loss: float = 1e-5
     """Weight of the squared log-partition in the loss; 0 turns it off."""
+    dropout: float = 0.0
+    """Share of each block's outputs dropped before they are added to the residual (published: none); one of the settings that
+    repetition is tuned by."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -35,6 +38,8 @@ class OptimizerConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} is outside 0 <= {name} < 1")
         if not self.eps > 0 or not self.clip > 0:
             raise ValueError(f"eps, clip: {self.eps}, {self.clip} must both be above 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: {self.dropout} is no share; give 0 (off) to below 1, 0.1 is usual")
         if self.z_loss < 0:
             raise ValueError(f"z_loss: {self.z_loss} is negative; give 0 or more")
 

@@ -12,6 +12,7 @@ import torch
 from olmo_core.config import DType
 from olmo_core.distributed.parallel import DataParallelType
 from olmo_core.distributed.utils import broadcast_object, get_rank, get_world_size, init_distributed, is_distributed
+from olmo_core.nn.transformer import TransformerBlockConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.optim.scheduler import WSD, ConstantScheduler, ConstantWithWarmup, Scheduler
 from olmo_core.train import Duration, Trainer, TrainerConfig
@@ -69,6 +70,9 @@ def build_module(
         )
     shape = transformer_config(model, vocab_size, attention=None if hardware.attention == "auto" else hardware.attention)
     shape.init_seed = seed
+    if optimizer.dropout:
+        assert isinstance(shape.block, TransformerBlockConfig)
+        shape.block.dropout = optimizer.dropout
     bfloat16 = hardware.precision == "bfloat16"
     parallel = None
     if is_distributed():

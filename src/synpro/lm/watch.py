@@ -81,6 +81,8 @@ class Watch(Callback):
     loss_name: str = "train_loss"
     """Column of the training loss."""
     microbatch: int = 16
+    dropout_seed: int | None = None
+    """What dropout draws from, together with the step: a run carried on drops what an undisturbed one drops."""
 
     points: list[tuple[int, float]] = field(default_factory=list)
     """(tokens since this training began, reference loss)."""
@@ -118,6 +120,11 @@ class Watch(Callback):
     def pre_train(self) -> None:
         if self.step == 0 and self.evaluate_every:
             self._measure()
+
+    def pre_step(self, batch: dict[str, Any]) -> None:
+        if self.dropout_seed is not None:
+            key = np.random.SeedSequence([self.dropout_seed, self.step, get_rank()])
+            torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
     def post_step(self) -> None:
         loss = self.trainer.get_metric(TRAIN_CE_LOSS_METRIC)

@@ -136,6 +136,7 @@ def pretrain(
         checkpoint.load(module, start.dir / "trainer")
     stream = TokenStream(
         _epochs(cfg.mixture, corpus, shards, seed, journal if rank == 0 else None),
+        noised=cfg.mixture.token_noise > 0,
         folder=out / "scratch" / "data",
         sequence_length=cfg.sequence_length,
         batch=cfg.batch,
@@ -161,6 +162,7 @@ def pretrain(
         tokens_before=start.tokens_seen if start else 0,
         label="pretraining",
         microbatch=cfg.hardware.microbatch,
+        dropout_seed=seed if cfg.optimizer.dropout else None,
     )
     if rank == 0:
         size = parameters(cfg.model, corpus.vocab_size)
@@ -217,29 +219,47 @@ def _rewind(out: Path, journal: Journal, states: Path | None, start: Checkpoint 
 
 
 class _Epochs:
-    """The n-th pass over the mixture: whole documents, drawn and ordered by the seed and n."""
+    """The n-th pass over the mixture: whole documents, drawn, packed, ordered and noised by the seed and n."""
 
     def __init__(self, mixture: MixtureConfig, corpus: Corpus, shards: Sequence[Shard], seed: int) -> None:
-        from synpro.corpus.store import read_rows
+        from synpro.corpus.mixture import TokenNoise
+        from synpro.corpus.store import documents, read_rows
         from synpro.corpus.tokens import encode_documents, load_tokenizer, read_tokens, split_documents
 
         self._mixture, self._seed = mixture, seed
         self.organic = split_documents(read_tokens(corpus.dir / "tokens" / "train.bin", corpus.dtype), corpus.eos_id)
         self.synthetic: list[np.ndarray] = []
+        self.sources: list[int] = []  # of each synthetic document: the place of its organic one, where megadocs need it
         tokenizer = load_tokenizer(corpus.dir / "tokenizer")
         for shard in shards:
             texts = [row["text"] for row in read_rows(shard.dir / "documents.parquet", ["text"])]
             self.synthetic += encode_documents(tokenizer, texts, corpus.eos_id, corpus.dtype)
+        if mixture.packing == "megadocs":
+            place = {d.id: i for i, d in enumerate(documents(corpus, "train"))}
+            if len(place) != len(self.organic):
+                raise RuntimeError(f"{len(place)} train documents but {len(self.organic)} in train.bin; run `prepare` again")
+            rows = (row for shard in shards for row in read_rows(shard.dir / "documents.parquet", ["document"]))
+            self.sources = [place[row["document"]] for row in rows]
+        self._gap = encode_documents(tokenizer, ["\n\n"], corpus.eos_id, corpus.dtype)[0][:-1]
+        self._noise = TokenNoise(mixture.token_noise, self.organic, corpus.eos_id) if mixture.token_noise else None
 
     def __call__(self, number: int) -> np.ndarray:
+        """`(T,)`, or with token noise `(2, T)`: what is read, and what is to be predicted."""
         import numpy as np
 
-        from synpro.corpus.mixture import build_epoch, epoch_documents, plan_epoch
+        from synpro.corpus.mixture import build_epoch, epoch_documents, megadocs, plan_epoch
 
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         lengths = [len(d) for d in self.organic], [len(d) for d in self.synthetic]
         plan = plan_epoch(*lengths, self._mixture, seed)
-        return build_epoch(epoch_documents(self.organic, self.synthetic, plan), seed)
+
+        def built(organic: Sequence[np.ndarray]) -> np.ndarray:
+            if self._mixture.packing == "megadocs":
+                return build_epoch(megadocs(organic, self.synthetic, self.sources, plan, self._gap, seed), seed)
+            return build_epoch(epoch_documents(organic, self.synthetic, plan), seed)
+
+        clean = built(self.organic)
+        return clean if self._noise is None else np.stack([built(self._noise(seed)), clean])
 
 
 def _epochs(mixture: MixtureConfig, corpus: Corpus, shards: Sequence[Shard], seed: int, journal: Journal | None) -> _Epochs:
