@@ -33,6 +33,20 @@ def run(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
 
 
 @app.command()
+def compare(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    results: Annotated[Path | None, typer.Option(help="also publish table, numbers and pictures in this folder")] = None,
+) -> None:
+    """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or carry a comparison on."""
+    from synpro.compare.session import load
+    from synpro.compare.session import run as run_comparison
+
+    run_comparison(load(config, set_ or []), runs, results)
+
+
+@app.command()
 def check(
     config: Config,
     set_: Sets = None,
@@ -64,9 +78,9 @@ def plan(
 @app.command()
 def status(run: Run) -> None:
     """Where a run is, step by step, and how long it has left."""
-    from synpro.session import status as run_status
+    from synpro.compare.session import status as step_lines
 
-    for line in run_status(run):
+    for line in step_lines(run):
         typer.echo(line)
 
 

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
@@ -89,8 +89,16 @@ class RunConfig:
                 raise ValueError(f"synthesize: max_new_tokens has no value for {name!r}; add one")
 
 
+C = TypeVar("C", bound=RunConfig)
+
+
 def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file, with `a.b=c` settings applied on top.
+    """The config of a run. Raises ConfigError, as `load_as` does."""
+    return load_as(RunConfig, path, sets)
+
+
+def load_as(kind: type[C], path: Path, sets: Sequence[str] = ()) -> C:
+    """The config of a TOML file, with `a.b=c` settings applied on top; `kind`: of a run, or a larger one built on it.
 
     Raises ConfigError for a file that cannot be read, is not TOML, or does not fit; the message has file and line.
     """
@@ -107,8 +115,10 @@ def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: not TOML: {problem}") from problem
     for setting in sets:
         _apply(table, setting)
+    if kind is RunConfig and "compare" in table:
+        raise ConfigError(f"{path}: has a [compare] table, so it is a comparison: synpro compare {path}")
     try:
-        return build(RunConfig, table)
+        return build(kind, table)
     except SchemaError as problem:
         if any(s.partition("=")[0].strip() == problem.key for s in sets):
             raise ConfigError(f"--set {problem.key}: {problem.problem}") from problem

@@ -1,1 +1,0 @@
-"""The comparison: the same loop under several arms, measured alike."""

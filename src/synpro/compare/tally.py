@@ -34,6 +34,14 @@ from synpro.measure.data_efficiency import (
 from synpro.measure.losses import Losses, difference, loss_interval
 from synpro.run.reading import read_json, read_lines, read_table
 
+CONTRASTS = (
+    ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
+    ("synpro", "no-influence", "influence among the rewards against none"),
+    ("synpro", "placebo", "influence against the same values dealt out at random"),
+    ("synpro", "static", "generators refreshed in every round against those of round 1"),
+    ("megadocs", "synpro", "versions of a source in one training document against one each"),
+)
+"""(arm, its control, what the difference says)."""
 POINTS = 60
 """Of the fitted curve in the picture."""
 
@@ -60,8 +68,8 @@ def tally(cfg: CompareConfig, done: Compared, root: Path) -> dict[str, Any]:
             row["change"] = _interval(difference(losses["tuned-repetition"], losses[name]))
         if {"tuned-repetition", "oracle"} <= set(losses):
             row["oracle_gap"] = _said(oracle_gap(method, losses["tuned-repetition"], losses["oracle"], base))
-        if ARMS[name].oracle:  # it had more text: the ratio would be its own definition
-            row["data_efficiency"] = None
+        if name == "tuned-repetition" or ARMS[name].oracle:  # the ends of the scale: 1 and 0, or the oracle's own text
+            row["data_efficiency"] = row["oracle_gap"] = None
         arms[name] = row
     model = cfg.pretrain.model
     vocab = done.corpora["u1"].vocab_size
@@ -90,6 +98,11 @@ def tally(cfg: CompareConfig, done: Compared, root: Path) -> dict[str, Any]:
         "passes": [
             {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, done.passes[n], a.losses)}
             for n, a in zip(done.passes, passes, strict=True)
+        ],
+        "contrasts": [
+            {"arm": a, "control": b, "about": about, "change": _interval(difference(losses[b], losses[a]))}
+            for a, b, about in CONTRASTS
+            if {a, b} <= set(losses)
         ],
         "curve": _curve(anchors, cfg) if base.untuned is None else None,
     }

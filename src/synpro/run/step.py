@@ -128,10 +128,12 @@ def step_seed(seed: int, name: str) -> int:
 
 def expected_seconds(root: Path, name: str) -> float | None:
     """How long a step of this kind took before in this run, or None."""
-    kind = name.rsplit("/", maxsplit=1)[-1]
+    first, _, kind = name.partition("/")
+    # In a run, `round-02/probe` takes what `round-01/probe` took; in a comparison what stands beside it in the same part.
+    pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
     seen = [
         json.loads(p.read_text(encoding="utf-8")).get("seconds", 0.0)
-        for p in root.glob(f"round-*/{kind}/timing.json")
+        for p in root.glob(f"{pattern}/timing.json")
         if (p.parent / "result.json").exists()
     ]
     return max(seen) if seen else None

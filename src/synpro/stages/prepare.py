@@ -243,12 +243,12 @@ def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal, base: C
             raise CorpusError(
                 f"prepare.train_words: no document fits into {cfg.train_words:,} words; the shortest has {least:,}"
             )
-        if inner and words < 0.98 * cfg.train_words:
+        unused = sum(s == "unused" for s in splits.values())
+        if inner and not unused and words < 0.98 * cfg.train_words:
             raise CorpusError(
                 f"prepare.train_words: {cfg.train_words:,} words are asked for, and the sources hold {words:,} for training; "
                 "take a smaller multiple, or give more text"
             )
-        unused = sum(s == "unused" for s in splits.values())
         if unused:
             journal.say(
                 f"train_words = {cfg.train_words:,}: {words:,} words are used, {unused:,} train documents are left unused"
