@@ -122,6 +122,28 @@ def rewrite(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="a Hugging Face folder, such as RUN/round-00/pretrain/hf", metavar="PATH")],
+    task: Annotated[list[str] | None, typer.Option(help="one of the twelve tasks; all when left out")] = None,
+    max_items: Annotated[int | None, typer.Option(help="only the first items of each task")] = None,
+    lambada: Annotated[bool, typer.Option("--lambada", help="also LAMBADA's accuracy by lm-eval, from the hub")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
+) -> None:
+    """Zero-shot scores of any exported checkpoint: the paper's twelve tasks, and its average of nine."""
+    from synpro.lm import suite
+
+    scores = suite.evaluate_folder(
+        model, task or tuple(suite.TASKS), max_items=max_items, told=lambda score: typer.echo(suite.line(score))
+    )
+    typer.echo("\n".join(suite.lines(scores)[len(scores) :]))
+    more = {"LAMBADA by lm-eval": suite.lambada(model, max_items=max_items)} if lambada else {}
+    for name, values in more.items():
+        typer.echo(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+    if out is not None:
+        out.write_text(suite.as_json(scores, more), encoding="utf-8")
+
+
+@app.command()
 def report(run: Run) -> None:
     """Write RUN/report.html: one page, everything inside, to be opened or sent."""
     from synpro.report.page import write_report
