@@ -27,6 +27,13 @@ def test_defaults_survive_a_round_trip(tmp_path):
     assert load(written(tmp_path, dumps(cfg))) == cfg and plain(cfg)["rounds"] == 2
 
 
+def test_without_refresh_generators_are_trained_once(tmp_path):
+    path = written(tmp_path, 'name = "x"\nrounds = 2\n')
+    once, again = (outline(load(path, [f"refresh={on}"])) for on in ("false", "true"))
+    assert [n for n in again if n not in once] == ["round-02/train-rephrase", "round-02/train-reformat"]
+    assert "round-02/synthesize-rephrase" in once
+
+
 def test_set_overrides_values_of_every_kind(tmp_path):
     path = written(tmp_path, 'name = "x"\n[[operations]]\nname = "rephrase"\n')
     cfg = load(path, ["rounds=1", "name=other", "operations.0.name=reformat", "pretrain.optimizer.lr=1e-3"])

@@ -33,6 +33,20 @@ def run(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
 
 
 @app.command()
+def compare(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    results: Annotated[Path | None, typer.Option(help="also publish table, numbers and pictures in this folder")] = None,
+) -> None:
+    """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or carry a comparison on."""
+    from synpro.compare.session import load
+    from synpro.compare.session import run as run_comparison
+
+    run_comparison(load(config, set_ or []), runs, results)
+
+
+@app.command()
 def check(
     config: Config,
     set_: Sets = None,
@@ -81,9 +95,9 @@ def plan(
 @app.command()
 def status(run: Run) -> None:
     """Where a run is, step by step, and how long it has left."""
-    from synpro.session import status as run_status
+    from synpro.compare.session import status as step_lines
 
-    for line in run_status(run):
+    for line in step_lines(run):
         typer.echo(line)
 
 
@@ -122,6 +136,28 @@ def rewrite(
     from synpro.session import rewrite as rewrite_file
 
     rewrite_file(run, file, operation, out)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="a Hugging Face folder, such as RUN/round-00/pretrain/hf", metavar="PATH")],
+    task: Annotated[list[str] | None, typer.Option(help="one of the twelve tasks; all when left out")] = None,
+    max_items: Annotated[int | None, typer.Option(help="only the first items of each task")] = None,
+    lambada: Annotated[bool, typer.Option("--lambada", help="also LAMBADA's accuracy by lm-eval, from the hub")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
+) -> None:
+    """Zero-shot scores of any exported checkpoint: the paper's twelve tasks, and its average of nine."""
+    from synpro.lm import suite
+
+    scores = suite.evaluate_folder(
+        model, task or tuple(suite.TASKS), max_items=max_items, told=lambda score: typer.echo(suite.line(score))
+    )
+    typer.echo("\n".join(suite.lines(scores)[len(scores) :]))
+    more = {"LAMBADA by lm-eval": suite.lambada(model, max_items=max_items)} if lambada else {}
+    for name, values in more.items():
+        typer.echo(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+    if out is not None:
+        out.write_text(suite.as_json(scores, more), encoding="utf-8")
 
 
 @app.command()

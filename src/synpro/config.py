@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
@@ -50,6 +50,9 @@ class RunConfig:
     """Of the run: its directory is `runs/NAME`."""
     rounds: int = 2
     """Rounds of probe, generators and continued pretraining after the first plateau."""
+    refresh: bool = True
+    """Train the generators again in every round (paper); false: those of round 1 write in every later round, which the paper
+    found to lose its use quickly."""
     seed: int = 0
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -86,8 +89,16 @@ class RunConfig:
                 raise ValueError(f"synthesize: max_new_tokens has no value for {name!r}; add one")
 
 
+C = TypeVar("C", bound=RunConfig)
+
+
 def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file, with `a.b=c` settings applied on top.
+    """The config of a run. Raises ConfigError, as `load_as` does."""
+    return load_as(RunConfig, path, sets)
+
+
+def load_as(kind: type[C], path: Path, sets: Sequence[str] = ()) -> C:
+    """The config of a TOML file, with `a.b=c` settings applied on top; `kind`: of a run, or a larger one built on it.
 
     Raises ConfigError for a file that cannot be read, is not TOML, or does not fit; the message has file and line.
     """
@@ -104,8 +115,10 @@ def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: not TOML: {problem}") from problem
     for setting in sets:
         _apply(table, setting)
+    if kind is RunConfig and "compare" in table:
+        raise ConfigError(f"{path}: has a [compare] table, so it is a comparison: synpro compare {path}")
     try:
-        return build(RunConfig, table)
+        return build(kind, table)
     except SchemaError as problem:
         if any(s.partition("=")[0].strip() == problem.key for s in sets):
             raise ConfigError(f"--set {problem.key}: {problem.problem}") from problem

@@ -26,8 +26,16 @@ def loop(cfg: RunConfig, do: Do) -> None:
             break
         name = f"round-{number:02d}"
         probe = do(f"{name}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
-        for operation in cfg.operations:
-            paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "round": number}
+        mixture += write(cfg, do, name, number, corpus, probe, generators)  # cumulative: earlier rounds stay in
+        model = pretrain(cfg, do, name, corpus, mixture, start=model)
+
+
+def write(cfg: RunConfig, do: Do, name: str, number: int, corpus: Any, probe: Any, generators: dict[str, Any]) -> list[Any]:
+    """Update every operation's generator, in `generators`, and let it rewrite the corpus; the shards of this round."""
+    shards = []
+    for operation in cfg.operations:
+        paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "round": number}
+        if cfg.refresh or operation.name not in generators:
             generators[operation.name] = do(
                 f"{name}/train-{operation.name}",
                 "synpro.stages.train_generator:train_generator",
@@ -37,18 +45,18 @@ def loop(cfg: RunConfig, do: Do) -> None:
                 probe=probe,
                 start=generators.get(operation.name),
             )
-            shard = do(
-                f"{name}/synthesize-{operation.name}",
-                "synpro.stages.synthesize:synthesize",
-                cfg.synthesize,
-                **paid,
-                corpus=corpus,
-                probe=probe,
-                generator=generators[operation.name],
-                tasks=cfg.evaluate.tasks,
-            )
-            mixture.append(shard)  # cumulative: earlier rounds stay in
-        model = pretrain(cfg, do, name, corpus, mixture, start=model)
+        shard = do(
+            f"{name}/synthesize-{operation.name}",
+            "synpro.stages.synthesize:synthesize",
+            cfg.synthesize,
+            **paid,
+            corpus=corpus,
+            probe=probe,
+            generator=generators[operation.name],
+            tasks=cfg.evaluate.tasks,
+        )
+        shards.append(shard)
+    return shards
 
 
 def pretrain(cfg: RunConfig, do: Do, name: str, corpus: Any, mixture: list[Any], start: Any) -> Any:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,10 @@ def open_run(root: Path) -> RunConfig:
     return load(root / "config.toml")
 
 
-def status(root: Path) -> list[str]:
-    """One line per step: done, running or to come, with times; then the time left."""
-    cfg = open_run(root)
+def status(root: Path, names: Sequence[str] | None = None) -> list[str]:
+    """One line per step: done, running or to come, with times; then the time left. `names`: of steps, if not a run's."""
     lines, left, unknown = [], 0.0, 0
-    for name in outline(cfg):
+    for name in outline(open_run(root)) if names is None else names:
         folder = root / name
         timing = json.loads((folder / "timing.json").read_text()) if (folder / "timing.json").exists() else {}
         if is_done(root, name):

@@ -57,6 +57,18 @@ def test_influence_of_what_does_not_carry_its_passage_is_the_worst(text: str, ju
     assert reward.score(told("honey", text)) == [reward.worst]
 
 
+def test_the_placebo_deals_the_values_of_what_carries_its_passage_and_leaves_the_worst(judges: Judges) -> None:
+    rewrites = [r for name, text in REPHRASED.items() for r in told(name, text)] + told("honey", "Bees make honey.")
+    scores = {}
+    for shuffled in (False, True):
+        reward = Influence(Counting(), judges.encoder, InfluenceConfig(shuffled=shuffled))
+        reward.prepare([passage(n) for n in SOURCES])
+        scores[shuffled] = reward.score(rewrites)
+        assert reward.score(rewrites) == scores[shuffled], "the same batch is dealt alike"
+    assert scores[True] != scores[False] and sorted(scores[True]) == sorted(scores[False])
+    assert scores[True][-1] == scores[False][-1] == reward.worst
+
+
 def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: Judges) -> None:
     reward = Similarity(judges.encoder)
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"])

@@ -69,6 +69,21 @@ def files(out: Path) -> dict[str, str]:
     }
 
 
+def test_a_larger_corpus_holds_the_smaller_one_and_reads_with_its_tokenizer(data: Path, tmp_path: Path) -> None:
+    small, _ = run(config(data, train_words=600), tmp_path / "small")
+    whole = config(data, train_words=1200)
+    large = prepare(whole, base=small, out=tmp_path / "large", journal=Journal(tmp_path / "large"), seed=0)
+    ids = [{d.id for d in store.documents(c, "train")} for c in (small, large)]
+    assert ids[0] < ids[1] and large.tokens["train"] > 1.5 * small.tokens["train"]
+    for name in ("tokenizer/tokenizer.json", "tokens/heldout.bin", "tokens/reference.bin"):
+        assert (small.dir / name).read_bytes() == (large.dir / name).read_bytes()
+    with pytest.raises(CorpusError, match=r"train_words: 999,999 words are asked for, and the sources hold"):
+        prepare(config(data, train_words=999_999), base=small, out=tmp_path / "x", journal=Journal(tmp_path / "x"), seed=0)
+    with pytest.raises(CorpusError, match="same sources with the same shares"):
+        other = config(data, heldout_share=0.3)
+        prepare(other, base=small, out=tmp_path / "y", journal=Journal(tmp_path / "y"), seed=0)
+
+
 def test_everything_goes_somewhere(data: Path, tmp_path: Path) -> None:
     corpus, journal = run(config(data), tmp_path / "out")
     assert sum(corpus.documents.values()) == 120 and min(corpus.documents[s] for s in ("train", "reference", "heldout")) > 0

@@ -109,6 +109,13 @@ def test_a_plateau_ends_the_round(corpus, tmp_path: Path) -> None:
     assert ended.plateau and ended.steps < 20 and "surely less than 9.0" in ended.reason
 
 
+def test_without_a_plateau_rule_the_budget_alone_ends_it(first: Checkpoint, corpus, tmp_path: Path) -> None:
+    ended = run(dataclasses.replace(CFG, plateau=None), corpus, tmp_path)
+    assert (ended.plateau, ended.reason) == (False, "the budget of 6,144 tokens is used")
+    weights = [(c.dir / "hf" / "model.safetensors").read_bytes() for c in (first, ended)]
+    assert weights[0] == weights[1]
+
+
 def test_dropout_and_noise_carry_on_to_the_same_end(first: Checkpoint, corpus, tmp_path: Path, monkeypatch) -> None:
     from synpro.lm.watch import Watch
 

@@ -98,7 +98,8 @@ def resampled(settings: Sequence[Losses], resamples: int = RESAMPLES, seed: int 
     stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resamples))
     # A sum over seeds of normal weight times deviation has the variance of their mean once divided by sqrt(S (S - 1)).
     weight_B_S = rng.standard_normal((resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
-    return loss_B_K + weight_B_S @ (by_seed_S_K - by_seed_S_K.mean(axis=0))
+    # With two seeds t has tails without a mean; a loss stays positive all the same.
+    return np.maximum(loss_B_K + weight_B_S @ (by_seed_S_K - by_seed_S_K.mean(axis=0)), 1e-6)
 
 
 def loss_interval(

@@ -13,13 +13,14 @@ There is no falling back to the source's own influence.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from synpro.judges.base import Encoder
 from synpro.judges.rules import held, overlap, well_formed, words
-from synpro.records import Passage, Probe, Rewrite
+from synpro.records import Passage, Probe, Rewrite, digest_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class InfluenceConfig:
     """Encoder precision of the output against the source, at least (honest rewrites: 0.71 to 0.90 with MiniLM)."""
     min_spread: float = 0.02
     """Smallest worst value in nats per token (used when the sources hardly differ)."""
+    shuffled: bool = False
+    """Deal the values of the outputs that carry their passage out among them at random: the placebo arm of a comparison, in
+    which the reward has its usual size and spread and says nothing. The worst value stays where it is."""
 
     def __post_init__(self) -> None:
         for name in ("min_words", "max_copied", "max_run", "max_held", "min_form", "min_recall", "min_precision"):
@@ -96,6 +100,18 @@ class Influence:
             else:
                 gain = self._known[r.text] - self._known[r.passage.text]
                 out.append(min(max(gain, self.worst), -self.worst))
+        return self._dealt(out, carried, rewrites) if self.cfg.shuffled else out
+
+    def _dealt(
+        self, values: Sequence[float | None], carried: Sequence[bool], rewrites: Sequence[Rewrite]
+    ) -> list[float | None]:
+        """The values of the outputs that carry their passage, in an order drawn from the answers."""
+        places = [i for i, ok in enumerate(carried) if ok]
+        drawn = places.copy()
+        random.Random(digest_of([[r.passage.id, r.answer] for r in rewrites])).shuffle(drawn)
+        out = list(values)
+        for place, source in zip(places, drawn, strict=True):
+            out[place] = values[source]
         return out
 
     def carried(self, rewrites: Sequence[Rewrite]) -> list[bool]:

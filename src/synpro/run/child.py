@@ -61,7 +61,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def main() -> None:
     die_with_parent()
-    out, root = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    do(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+
+
+def do(out: Path, root: Path) -> None:
+    """Do the step whose `request.json` stands in `out`, in this process. Raises what its stage raises."""
     request = json.loads((out / "request.json").read_text(encoding="utf-8"))
     first = int(os.environ.get("RANK", "0")) == 0
     try:

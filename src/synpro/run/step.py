@@ -43,11 +43,12 @@ class Steps:
         """The one step to do again although it is done."""
         self.expected: Callable[[str], float | None] = lambda step: expected_seconds(self.root, step)
 
-    def __call__(self, name: str, stage: str, cfg: Any, *, processes: int = 1, **inputs: Any) -> Any:
-        """The record of a step, done now or found done. Raises StepError."""
+    def __call__(self, name: str, stage: str, cfg: Any, *, processes: int = 1, drawn: str | None = None, **inputs: Any) -> Any:
+        """The record of a step, done now or found done. Its seed is drawn from its name, or from `drawn`: steps that are to be
+        compared share one. Raises StepError."""
         out = self.root / name
         request = {"stage": stage, "config": encode(cfg, self.root), "inputs": encode(inputs, self.root)}
-        request["seed"] = step_seed(self.seed, name)
+        request["seed"] = step_seed(self.seed, drawn or name)
         again = name == self.redo
         if (out / "result.json").exists() and not again:
             result = self._found(name, out, request)
@@ -127,10 +128,12 @@ def step_seed(seed: int, name: str) -> int:
 
 def expected_seconds(root: Path, name: str) -> float | None:
     """How long a step of this kind took before in this run, or None."""
-    kind = name.rsplit("/", maxsplit=1)[-1]
+    first, _, kind = name.partition("/")
+    # In a run, `round-02/probe` takes what `round-01/probe` took; in a comparison what stands beside it in the same part.
+    pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
     seen = [
         json.loads(p.read_text(encoding="utf-8")).get("seconds", 0.0)
-        for p in root.glob(f"round-*/{kind}/timing.json")
+        for p in root.glob(f"{pattern}/timing.json")
         if (p.parent / "result.json").exists()
     ]
     return max(seen) if seen else None

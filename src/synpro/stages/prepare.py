@@ -20,6 +20,7 @@ from synpro.corpus.readers import Reader, Row, SourceConfig, find, read
 from synpro.corpus.tokens import (
     TokenizerConfig,
     fetch_tokenizer,
+    load_tokenizer,
     save_tokenizer,
     special_ids,
     token_dtype,
@@ -81,9 +82,11 @@ class _Kept:
     words: int
 
 
-def prepare(cfg: PrepareConfig, *, out: Path, journal: Journal, seed: int) -> Corpus:
+def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, out: Path, journal: Journal, seed: int) -> Corpus:
     """Read, reject, split, cut and tokenize. An interrupted step starts over. `seed` changes nothing: splits go by hash.
 
+    `base` is a smaller corpus of the same sources, for curves over unique tokens: its train documents are all among ours, the
+    reference and held-out splits are the same, and its tokenizer is used, so that losses per token can be compared.
     Raises CorpusError (a source that cannot be read, a corpus too small to split, a tokenizer that does not fit, a full disk)
     and AssetError (a reference that cannot be had).
     """
@@ -98,13 +101,13 @@ def prepare(cfg: PrepareConfig, *, out: Path, journal: Journal, seed: int) -> Co
         spool = out / "spool.parquet"
         kept: dict[str, _Kept] = {}
         store.write_rows(spool, store.DOCUMENTS, _documents(cfg, kept, journal))
-        splits = _split(cfg, kept, journal)
+        splits = _split(cfg, kept, journal, base)
         rows = ({**row, "split": splits[row["id"]]} for row in store.read_rows(spool))
         store.write_rows(out / "documents.parquet", store.DOCUMENTS, rows)
         spool.unlink()
         cuts = (_passage_row(p) for d in _texts(out, "train") for p in cut(d, cfg.passages))
         passages = store.write_rows(out / "passages.parquet", store.PASSAGES, cuts)
-        vocab, eos, pad, tokens = _tokens(cfg.tokenizer, out, splits, journal)
+        vocab, eos, pad, tokens = _tokens(cfg.tokenizer, out, splits, journal, base)
     counts = {name: sum(s == name for s in splits.values()) for name in store.SPLITS}
     written = [out / name for name in ("documents.parquet", "passages.parquet", "tokenizer", "tokens", "rejects.jsonl")]
     journal.metrics(
@@ -227,8 +230,8 @@ def _place(id: str) -> float:
     return int.from_bytes(hashlib.sha256(f"split:{id}".encode()).digest()[:8], "big") / 2**64
 
 
-def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> dict[str, str]:
-    """Split of each document. Raises CorpusError when one of the three would be empty."""
+def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal, base: Corpus | None) -> dict[str, str]:
+    """Split of each document. Raises CorpusError when one of the three would be empty, or would not hold the one of `base`."""
     if not kept:
         reasons = ", ".join(f"{n} {reason}" for reason, n in journal.rejects.reasons().items())
         raise CorpusError(
@@ -246,8 +249,9 @@ def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> dict
             f"{counts['reference']} reference and {counts['heldout']} held-out, and each needs at least one; add documents, "
             "or raise prepare.reference_share and prepare.heldout_share"
         )
+    inner = _nested(base, splits)
     if cfg.train_words is not None:
-        order = sorted((id for id, s in splits.items() if s == "train"), key=lambda id: (kept[id].place, id))
+        order = sorted((id for id, s in splits.items() if s == "train"), key=lambda id: (id not in inner, kept[id].place, id))
         words = 0
         for id in order:
             if words + kept[id].words <= cfg.train_words:
@@ -260,11 +264,32 @@ def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> dict
                 f"prepare.train_words: no document fits into {cfg.train_words:,} words; the shortest has {least:,}"
             )
         unused = sum(s == "unused" for s in splits.values())
+        if inner and not unused and words < 0.98 * cfg.train_words:
+            raise CorpusError(
+                f"prepare.train_words: {cfg.train_words:,} words are asked for, and the sources hold {words:,} for training; "
+                "take a smaller multiple, or give more text"
+            )
         if unused:
             journal.say(
                 f"train_words = {cfg.train_words:,}: {words:,} words are used, {unused:,} train documents are left unused"
             )
     return splits
+
+
+def _nested(base: Corpus | None, splits: dict[str, str]) -> set[str]:
+    """Train documents of `base`. Raises CorpusError when its splits are not found again in ours."""
+    from synpro.corpus import store
+
+    inner: set[str] = set()
+    for row in store.read_rows(base.dir / "documents.parquet", ["id", "split"]) if base is not None else ():
+        if row["split"] != "unused" and splits.get(row["id"]) != row["split"]:
+            raise CorpusError(
+                f"prepare: document {row['id']} is in the {row['split']} split of the smaller corpus and "
+                f"{splits.get(row['id'], 'missing')} here; both must be made of the same sources with the same shares"
+            )
+        if row["split"] == "train":
+            inner.add(row["id"])
+    return inner
 
 
 def _texts(out: Path, split: str) -> Iterator[Document]:
@@ -275,9 +300,13 @@ def _texts(out: Path, split: str) -> Iterator[Document]:
             yield Document(row["id"], row["text"], row["source"])
 
 
-def _tokens(cfg: TokenizerConfig, out: Path, splits: dict[str, str], journal: Journal) -> tuple[int, int, int, dict[str, int]]:
+def _tokens(
+    cfg: TokenizerConfig, out: Path, splits: dict[str, str], journal: Journal, base: Corpus | None
+) -> tuple[int, int, int, dict[str, int]]:
     """Write `tokenizer/` and `tokens/`; returns (vocabulary size, eos id, pad id, tokens per split)."""
-    if cfg.source == "train":
+    if base is not None:
+        tokenizer = load_tokenizer(base.dir / "tokenizer")
+    elif cfg.source == "train":
         tokenizer = train_tokenizer((d.text for d in _texts(out, "train")), cfg)
         trained = tokenizer.get_vocab_size()
         if trained < cfg.vocab_size:

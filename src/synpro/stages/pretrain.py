@@ -35,8 +35,8 @@ class PretrainConfig:
     """AdamW, clipping and z-loss."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     """Microbatch, precision and parallelism."""
-    plateau: PlateauConfig = field(default_factory=PlateauConfig)
-    """When a round ends."""
+    plateau: PlateauConfig | None = field(default_factory=PlateauConfig)
+    """When a round ends; None: on its token budget alone."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     """Shares of organic and synthetic text in an epoch."""
     sequence_length: int = 2048
@@ -169,7 +169,8 @@ def pretrain(
         work = flops_per_token(cfg.model, corpus.vocab_size, cfg.sequence_length) * budget
         journal.say(f"{size:,} parameters, at most {steps:,} steps, {budget:,} tokens, {work:.2g} FLOP")
     done = trainer.train(module, stream, watch, steps=steps, folder=out / "scratch" / "olmo")
-    reason = done.stopped or f"the budget of {budget:,} tokens is used; no plateau yet: {watch.verdict}"
+    used = f"the budget of {budget:,} tokens is used"
+    reason = done.stopped or (used if cfg.plateau is None else f"{used}; no plateau yet: {watch.verdict}")
     result = {
         "plateau": done.stopped is not None,
         "reason": reason,

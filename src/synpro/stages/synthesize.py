@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -123,9 +124,12 @@ def synthesize(
 
     task = build(operation)
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
+    began = time.monotonic()
     answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
+    answered = time.monotonic()
     paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
     scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe, out / "scratch"))
+    journal.metrics(step=0, **{"seconds/generate": answered - began, "seconds/reward": time.monotonic() - answered})
     verdicts = [judge(r, s, cfg) for r, s in zip(answers, scores, strict=True)]
     if tasks and not cfg.contaminated:
         from synpro.lm.tasks import held_items

@@ -1,0 +1,127 @@
+"""The bill of a step, read from what it left behind: request, metrics, timing, result.
+
+Estimates, and the page says so: tokens of prompts (from characters), and what judges read (each answer, and its passage once).
+Evaluation is left out: it is the same for every arm.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from synpro.assets import AssetError, model_folder
+from synpro.config import RunConfig
+from synpro.lm.shapes import flops_per_token
+from synpro.measure.cost import Bill, Work, learning, reading, scoring
+from synpro.plan import PROMPT_TOKENS
+from synpro.run.reading import operation_of, read_json, read_lines, read_table
+
+CHARACTERS_PER_TOKEN = 4.4
+"""Of English in a generator's tokenizer (SmolLM2 on the Wikipedia sample)."""
+
+
+def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
+    """What a finished step cost, `cfg` being that of its arm. Raises Damaged for a step whose files are not whole."""
+    folder = root / step
+    kind, operation = operation_of(step)
+    seconds = float(read_json(folder / "timing.json")["seconds"])
+    inputs, record = read_json(folder / "request.json")["inputs"], read_json(folder / "result.json")["record"]
+    if kind not in ("pretrain", "probe", "train", "synthesize"):
+        return {}
+    vocab, length = inputs["corpus"]["vocab_size"], cfg.pretrain.sequence_length
+    per_token = flops_per_token(cfg.pretrain.model, vocab, length)
+    if kind == "pretrain":
+        tokens = record["tokens_seen"] - (inputs["start"]["tokens_seen"] if inputs["start"] else 0)
+        return {"pretraining": Work(per_token * tokens, seconds, tokens)}
+    if kind == "probe":
+        tokens = cfg.probe.steps * cfg.probe.batch * length
+        return {"probing": Work(per_token * tokens, seconds, tokens)}
+    rows = list(read_lines(folder / "metrics.jsonl", whole=True))
+    passages, passage = _passages(root / inputs["corpus"]["dir"]["path"])
+    generator = parameters(cfg.train_generator.base)
+    assert operation is not None
+    weights = inputs["rubric"]["weights"][operation]
+    judging = _sum(rows, "seconds/reward")
+    if kind == "synthesize":
+        written, read = record["tokens"], passages * (passage + PROMPT_TOKENS)
+        judged = Work(_judged(cfg, weights, per_token, written + passages * passage), judging, written + passages * passage)
+        return {"generating": Work(reading(generator, written + read), seconds - judging, written + read), "judging": judged}
+    return _training(cfg, weights, per_token, generator, folder, rows, passage, seconds)
+
+
+def _training(
+    cfg: RunConfig,
+    weights: Mapping[str, float],
+    per_token: float,
+    generator: int,
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    passage: float,
+    seconds: float,
+) -> Bill:
+    """GRPO: answers written, judged and learned from, and two samples of the passages held aside, before and after."""
+    t = cfg.train_generator
+    answers = t.prompts_per_step * t.completions
+    learned_from = sum(float(r["completion_tokens"]) * answers for r in rows if "completion_tokens" in r)
+    steps = sum("completion_tokens" in r for r in rows)
+    prompts = steps * t.prompts_per_step * (passage + PROMPT_TOKENS)
+    validation = read_json(folder / "validation.json")
+    samples = [validation["before"], validation["after"]] if steps else [validation["before"]]
+    sampled = sum(s["completion_tokens"] * len(s["samples"]) * t.completions for s in samples)
+    written = learned_from + sampled
+    read = prompts + sum(len(s["samples"]) for s in samples) * (passage + PROMPT_TOKENS)
+    # The policy's pass, and that of the frozen reference where a KL penalty asks for one.
+    flops = learning(generator, learned_from + prompts, adapters=t.tuning == "lora")
+    flops += reading(generator, learned_from + prompts) if t.beta and steps else 0.0
+    judging = _sum(rows, "seconds/reward")  # of the steps; judging the two samples counts as RL
+    judged = Work(_judged(cfg, weights, per_token, written), judging, written)
+    return {"RL": Work(flops + reading(generator, written + read), seconds - judging, written + read), "judging": judged}
+
+
+def _judged(cfg: RunConfig, weights: Mapping[str, float], per_token: float, tokens: float) -> float:
+    """Operations of the judges whose rewards have a weight, over `tokens` of text."""
+    paid = {name for name, weight in weights.items() if weight > 0}
+    flops = 0.0
+    if paid & {"influence", "faithfulness", "similarity"}:
+        flops += reading(parameters(cfg.judges.encoder), tokens)
+    if "quality" in paid:
+        flops += reading(parameters(cfg.judges.fluency), tokens)
+    if "influence" in paid:
+        flops += 2 * scoring(per_token, tokens)  # before and after the probe's training
+    return flops
+
+
+def _sum(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    return sum(float(r[key]) for r in rows if r.get(key) is not None)
+
+
+@cache
+def _passages(corpus: Path) -> tuple[int, float]:
+    """How many passages a corpus has, and the tokens of one on average."""
+    lengths = [len(r["text"]) for r in read_table(corpus / "passages.parquet", ["text"])]
+    return len(lengths), sum(lengths) / max(1, len(lengths)) / CHARACTERS_PER_TOKEN
+
+
+@cache
+def parameters(reference: str) -> int:
+    """Parameters of a model, from the headers of its weights on this machine; 0 when it cannot be had here."""
+    try:
+        folder = model_folder(reference, slot="cost")
+    except AssetError:
+        return 0
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            (size,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(size))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                product = 1
+                for n in tensor["shape"]:
+                    product *= n
+                count += product
+    return count

@@ -1,0 +1,97 @@
+"""What the command `compare` does with a comparison: start it or carry it on, write its numbers, page and published results."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synpro.compare.comparison import compare, outline
+from synpro.compare.config import CompareConfig
+from synpro.config import ConfigError, load_as
+from synpro.run.child import write_json
+from synpro.run.screen import Screen, duration
+from synpro.run.step import Steps, expected_seconds, lock
+from synpro.session import claim, preconditions
+from synpro.session import status as run_status
+
+NUMBERS = "compare.json"
+
+
+def load(path: Path, sets: Sequence[str] = ()) -> CompareConfig:
+    """The config of a comparison. Raises ConfigError."""
+    return load_as(CompareConfig, path, sets)
+
+
+def run(cfg: CompareConfig, runs: Path, results: Path | None = None) -> Path:
+    """Do every step of a comparison that is not done yet, then write `compare.json` and `compare.html`. Returns its directory.
+
+    With `results`, settings, numbers, pictures and the table are copied there too. Raises ConfigError when the directory
+    belongs to another config, StepError when a step stops.
+    """
+    root = runs / cfg.name
+    held = lock(root)  # kept open until the process ends
+    claim(cfg, root)
+    problems = preconditions(cfg)
+    if problems:
+        raise ConfigError("this comparison cannot start:\n  " + "\n  ".join(problems))
+    began = time.monotonic()
+    names = outline(cfg)
+    known = Expected(root)
+    with Screen(names, known) as screen:
+        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+        steps.expected = known
+
+        def do(name: str, *given: Any, **inputs: Any) -> Any:
+            record = steps(name, *given, **inputs)
+            known.forget()
+            return record
+
+        done = compare(cfg, do)
+    from synpro.compare.tally import tally
+    from synpro.report.comparison import publish, summary, write_page
+
+    numbers = tally(cfg, done, root)
+    write_json(root / NUMBERS, numbers)
+    page = write_page(root, numbers)
+    print(f"\nthe comparison took {duration(time.monotonic() - began)} this time\n")
+    for line in summary(numbers):
+        print(line)
+    print(f"\nnumbers: {root / NUMBERS}\nreport: {page}")
+    if results is not None:
+        print(f"published: {publish(root, numbers, results)}")
+    del held
+    return root
+
+
+class Expected:
+    """Seconds that a step of a kind took before in this comparison, looked up once between two steps: the screen asks often."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    def __call__(self, step: str) -> float | None:
+        kind = (step.partition("/")[0], step.rpartition("/")[2])
+        if kind not in self._known:
+            self._known[kind] = expected_seconds(self._root, step)
+        return self._known[kind]
+
+    def forget(self) -> None:
+        """Look again: another step is done."""
+        self._known.clear()
+
+
+def is_comparison(root: Path) -> bool:
+    """Whether a directory is that of a comparison."""
+    config = root / "config.toml"
+    return config.exists() and "compare" in tomllib.loads(config.read_text(encoding="utf-8"))
+
+
+def status(root: Path) -> list[str]:
+    """Lines of `synpro status`, for a run or a comparison. A search may end before the last trial it lists."""
+    if not is_comparison(root):
+        return run_status(root)
+    return [line.replace("report.html", "compare.html") for line in run_status(root, outline(load(root / "config.toml")))]

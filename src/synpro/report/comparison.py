@@ -1,0 +1,287 @@
+"""The page of a comparison, its table as markdown, and what is published: all from `compare.json` alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synpro.report.drawing import COLOURS, Drawing, Series, to_plotly, to_svg
+
+Numbers = dict[str, Any]
+
+TITLES = {
+    "loss": "Held-out loss against training tokens",
+    "unique": "Loss against unique organic tokens",
+    "compute": "Loss against all compute",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm in the table, in words."""
+
+    arm: str
+    about: str
+    loss: str
+    change: str
+    efficiency: str
+    gap: str
+    flops: str
+    notes: tuple[str, ...]
+
+
+def rows(numbers: Numbers) -> list[Row]:
+    """The table: one row per arm, in the order of the arms."""
+    table = []
+    for name, arm in numbers["arms"].items():
+        loss, change = arm["loss"], arm.get("change")
+        said = [arm.get("data_efficiency"), arm.get("oracle_gap")]
+        table.append(
+            Row(
+                name,
+                arm["about"],
+                f"{loss['mean']:.4f} [{loss['low']:.4f}, {loss['high']:.4f}]",
+                "–" if change is None or name == "tuned-repetition" else interval(change),
+                _words(said[0], numbers),
+                _words(said[1], numbers),
+                f"{arm['cost']['total']['flops']:.2g}",
+                tuple(dict.fromkeys(note for s in said if s for note in s["notes"])),
+            )
+        )
+    return table
+
+
+def _words(said: Numbers | None, numbers: Numbers) -> str:
+    if said is None:
+        return "–"
+    return "not stated" if said.get("refused") == numbers["refused"] is not None else str(said["words"])
+
+
+def interval(change: Numbers) -> str:
+    """`-0.0123 [-0.0200, -0.0046]`."""
+    return f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
+
+
+def headline(numbers: Numbers) -> str:
+    """What the comparison comes to, in a sentence: a multiplier with its interval, or why there is none."""
+    if numbers["refused"]:
+        return f"No multiplier is printed: {numbers['refused']}."
+    arms = {n: a for n, a in numbers["arms"].items() if a["shards"]}
+    if not arms:
+        return "No arm with synthetic text was compared."
+    name = "synpro" if "synpro" in arms else min(arms, key=lambda n: arms[n]["loss"]["mean"])
+    said = arms[name]["data_efficiency"]
+    return f"Data efficiency of {name} over tuned repetition: {said['words'] if said else 'no curve was measured'}."
+
+
+def summary(numbers: Numbers) -> list[str]:
+    """The same for a terminal, with a line per arm and what a reader must know."""
+    width = max(len(n) for n in numbers["arms"])
+    lines = [headline(numbers), ""]
+    lines += [f"{r.arm:<{width}}  loss {r.loss}  efficiency {r.efficiency}  oracle gap {r.gap}" for r in rows(numbers)]
+    return [*lines, *([""] if notes(numbers) else []), *notes(numbers)]
+
+
+def notes(numbers: Numbers) -> list[str]:
+    """What a reader must know: contrasts that do not show, limits of the search and of the intervals."""
+    found = []
+    for c in numbers["contrasts"]:
+        if c["change"]["high"] >= 0:
+            sure = "is worse" if c["change"]["low"] > 0 else "is not clearly better"
+            found.append(
+                f"{c['arm']} {sure} than {c['control']} ({interval(c['change'])} nats): {c['about']} shows no gain here."
+            )
+    about, searches = numbers["about"], numbers["searches"]
+    found += [f"Baseline: {note}." for note in numbers["notes"]]
+    for name, search in searches.items():
+        if search["trials"] and not search["settled"]:
+            found.append(f"The search at {name} ended on its {len(search['trials'])} trainings: a better setting may be near.")
+    if len(about["seeds"]) == 1:
+        found.append("One seed: intervals are over held-out documents only.")
+    if about["texts"] == "once" and any(a["shards"] for a in numbers["arms"].values()):
+        found.append("Texts were made once per arm: intervals hold what training varies by, not what generation varies by.")
+    for row in rows(numbers):
+        found += [f"{row.arm}: {note}." for note in row.notes if note not in numbers["notes"]]
+    return list(dict.fromkeys(found))
+
+
+def drawings(numbers: Numbers) -> dict[str, Drawing]:
+    """The pictures by name; one that has nothing to show is left out."""
+    colour = {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(numbers["arms"])}
+    dash = {n: i >= len(COLOURS) for i, n in enumerate(numbers["arms"])}
+    curves = {n: _mean_points(a) for n, a in numbers["arms"].items()}
+    lines = tuple(
+        Series(n, tuple(x for x, _ in p), tuple(y for _, y in p), colour=colour[n], dash=dash[n])
+        for n, p in curves.items()
+        if p
+    )
+    found = {}
+    if lines:
+        begin = max(x for s in lines for x in s.x) * 0.15  # the steep beginning would flatten all else
+        seen = [y for s in lines for x, y in zip(s.x, s.y, strict=True) if x >= begin] or [y for s in lines for y in s.y]
+        margin = (max(seen) - min(seen)) * 0.06 or 0.1
+        span = (min(seen) - margin, max(seen) + margin)
+        found["loss"] = Drawing("training tokens", "held-out loss, nats per token", lines, y_range=span)
+    if numbers["anchors"]:
+        found["unique"] = _unique(numbers, colour, dash)
+    points = tuple(
+        Series(n, (a["cost"]["total"]["flops"],), *_at(a["loss"]), kind="points", colour=colour[n])
+        for n, a in numbers["arms"].items()
+        if a["cost"]["total"]["flops"] > 0
+    )
+    if points:
+        found["compute"] = Drawing("FLOP, text and training", "held-out loss, nats per token", points, log_x=True)
+    return found
+
+
+def _at(loss: Numbers) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    return (loss["mean"],), (loss["low"],), (loss["high"],)
+
+
+def _mean_points(arm: Numbers) -> list[tuple[float, float]]:
+    """Held-out loss by tokens, the mean of the seeds where all have one."""
+    tables = [dict(map(tuple, s["points"])) for s in arm["seeds"].values()]
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    return [(x, sum(t[x] for t in tables) / len(tables)) for x in shared if x > 0]
+
+
+def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> Drawing:
+    """The curve with its anchors, and each arm's loss led to the curve where that says a number."""
+    anchors, curve = numbers["anchors"], numbers["curve"]
+    scarce = numbers["corpora"]["u1"]["tokens"]["train"]
+    series = []
+    if curve:
+        x = tuple(curve["unique_tokens"])
+        series.append(Series("fitted, 95%", x, (), tuple(curve["low"]), tuple(curve["high"]), kind="band"))
+        series.append(Series("", x, tuple(curve["loss"])))
+    series.append(
+        Series(
+            "tuned repetition",
+            tuple(a["unique_tokens"] for a in anchors),
+            tuple(a["loss"]["mean"] for a in anchors),
+            tuple(a["loss"]["low"] for a in anchors),
+            tuple(a["loss"]["high"] for a in anchors),
+            kind="points",
+            colour="#333333",
+        )
+    )
+    ends = [v for a in anchors for v in (a["loss"]["low"], a["loss"]["high"])]
+    for name, arm in numbers["arms"].items():
+        said = arm["data_efficiency"]
+        if not arm["shards"] and name != "token-noise":
+            continue
+        loss = arm["loss"]["mean"]
+        ends.append(loss)
+        series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name]))
+        if curve and said and said.get("value"):
+            reached = said["value"] * scarce
+            if reached <= 3 * max(curve["unique_tokens"]):
+                bottom = min(v for v in (*ends, *(curve["loss"])))
+                path = ((scarce, reached, reached), (loss, loss, bottom))
+                series.append(Series("", *path, colour=colour[name], dash=True))
+    return Drawing("unique organic tokens", "held-out loss, nats per token", tuple(series), log_x=True)
+
+
+def markdown(numbers: Numbers, command: str) -> str:
+    """The table with its notes, for a page in `docs/results`."""
+    about, corpora = numbers["about"], numbers["corpora"]
+    head = [
+        "arm",
+        "held-out loss [95%]",
+        "against tuned repetition [95%]",
+        "data efficiency [95%]",
+        "oracle gap closed",
+        "FLOP",
+    ]
+    lines = [
+        headline(numbers),
+        "",
+        f"{corpora['u1']['tokens']['train']:,} unique organic tokens, {about['budget_tokens']:,} training tokens, "
+        f"{about['parameters']:,} parameters, seeds {', '.join(map(str, about['seeds']))}, "
+        f"{corpora['u1']['documents']['heldout']:,} held-out documents.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+    ]
+    lines += [f"| {r.arm} | {r.loss} | {r.change} | {r.efficiency} | {r.gap} | {r.flops} |" for r in rows(numbers)]
+    lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
+    return "\n".join(lines)
+
+
+def write_page(root: Path, numbers: Numbers) -> Path:
+    """Write ROOT/compare.html, by rename, and return its path."""
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from synpro.report.page import count, number, seconds
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("synpro.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"seconds": seconds, "count": count, "number": number, "interval": interval}
+    shown = {
+        name: Markup(to_plotly(drawing).to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}"))
+        for name, drawing in drawings(numbers).items()
+    }
+    settings = root / "config.toml"
+    page = environment.get_template("comparison.html.jinja").render(
+        n=numbers,
+        headline=headline(numbers),
+        rows=rows(numbers),
+        notes=notes(numbers),
+        charts=shown,
+        titles=TITLES,
+        plotly=get_plotlyjs(),
+        settings=settings.read_text(encoding="utf-8") if settings.exists() else "",
+    )
+    return _written(root / "compare.html", page)
+
+
+def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
+    """Copy settings, numbers and pictures to FOLDER/NAME and put the table into FOLDER/README.md, in the place of an older one.
+
+    The interactive page stays in the run directory: it holds the drawing library, which is too large to commit.
+    """
+    name = numbers["name"]
+    here = folder / name
+    here.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / "config.toml", here / "config.toml")
+    _written(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    pictures = drawings(numbers)
+    for picture, drawing in pictures.items():
+        _written(here / f"{picture}.svg", to_svg(drawing))
+    table = markdown(numbers, f"synpro compare {folder.as_posix()}/{name}/config.toml --results {folder.as_posix()}")
+    shown = "\n".join(f"![{TITLES[p]}]({name}/{p}.svg)\n" for p in pictures)
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    block = f"{begin}\n## {name}\n\n{table}\n{shown}{end}\n"
+    readme = folder / "README.md"
+    text = (
+        readme.read_text(encoding="utf-8")
+        if readme.exists()
+        else "# Results\n\nWritten by `synpro compare CONFIG --results`.\n\n"
+    )
+    if begin in text and end in text:
+        before, _, rest = text.partition(begin)
+        text = before + block + rest.partition(end)[2].removeprefix("\n")
+    else:
+        text = text.rstrip("\n") + "\n\n" + block
+    return _written(readme, text)
+
+
+def _written(path: Path, text: str) -> Path:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+    return path

@@ -1,0 +1,69 @@
+"""The [compare] table, and which steps a comparison is made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from synpro.compare.arms import ARMS
+from synpro.compare.comparison import outline
+from synpro.compare.config import CompareConfig
+from synpro.compare.session import load
+from synpro.config import ConfigError, dumps, load_as
+from synpro.config import load as load_run
+from tests.conftest import ROOT
+
+ALL = f"compare.arms={list(ARMS)}"
+SMALL = ROOT / "configs" / "compare-tiny.toml"
+
+
+@pytest.mark.parametrize("name", ["compare", "compare-tiny"])
+def test_shipped_configs_load_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    cfg = load(ROOT / "configs" / f"{name}.toml")
+    (tmp_path / "c.toml").write_text(dumps(cfg))
+    assert load_as(CompareConfig, tmp_path / "c.toml") == cfg
+    assert {"tuned-repetition", "prompt-only", "synpro", "oracle"} <= set(cfg.compare.arms) and cfg.compare.tune.trials
+
+
+def test_arms_share_what_is_equal_and_seeds_share_the_texts() -> None:
+    names = outline(load(SMALL, [ALL, "rounds=2", "compare.seeds=[0, 1]"]))
+    assert len(set(names)) == len(names)
+    kinds = Counter(n.partition("/")[0] + "/" + n.rsplit("/", 1)[1] for n in names if n.startswith("text/"))
+    assert kinds["text/probe"] == 3, "one for all first rounds, one each for the second of synpro (and static) and placebo"
+    static = [n for n in names if n.startswith("text/static")]
+    assert static == ["text/static/round-02/synthesize-rephrase", "text/static/round-02/synthesize-reformat"]
+    assert not any(n.startswith("text/megadocs") for n in names)
+    for arm in ARMS:
+        assert [n for n in names if n.startswith(f"arms/{arm}/") and n.endswith("pretrain")] == [
+            f"arms/{arm}/seed-{seed}/pretrain" for seed in (0, 1)
+        ]
+
+
+def test_texts_of_their_own_for_each_seed() -> None:
+    names = outline(load(SMALL, ["compare.arms=['synpro']", "compare.seeds=[0, 1]", "compare.texts=per-seed"]))
+    assert sum("synthesize-rephrase" in n for n in names) == 2 * load(SMALL).rounds
+    assert {"text/shared/seed-0/round-00/pretrain", "text/shared/seed-1/round-00/pretrain"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("compare.arms=['sinpro']", "no arm 'sinpro'"),
+        ("compare.seeds=[1, 1]", "stands twice"),
+        ("compare.anchors=[1]", "multiples of the corpus"),
+        ("compare.tune.trials=0", "tuned-repetition needs a search"),
+        ("rounds=0", "needs at least one"),
+        ("prepare.train_words=none", "is what the anchors are multiples of"),
+        ("compare.budget=5", "did you mean 'budget_tokens'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(SMALL, [setting])
+
+
+def test_run_names_the_right_command_for_a_comparison() -> None:
+    with pytest.raises(ConfigError, match="synpro compare"):
+        load_run(SMALL)

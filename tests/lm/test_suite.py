@@ -1,0 +1,85 @@
+"""The zero-shot suite on a small real checkpoint: equal to OLMo-core's own evaluator, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.lm.suite import AVERAGED, TASKS, Score, SuiteError, as_json, average, evaluate_folder, lambada, lines
+from tests.lm.conftest import TINY
+
+LENGTH = 512
+"""The evaluator of OLMo-core takes no task whose longest item is longer than what was trained on."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, special_ids, stream_tokens: np.ndarray):
+    """A module some steps into training, and its export."""
+    from synpro.lm import checkpoint, trainer
+    from synpro.lm.batches import TokenStream
+    from synpro.lm.watch import Watch
+
+    out = tmp_path_factory.mktemp("suite")
+    trainer.enter(5)
+    module = trainer.build_module(
+        TINY,
+        OptimizerConfig(lr=3e-3),
+        HardwareConfig(microbatch=2),
+        vocab_size=320,
+        sequence_length=LENGTH,
+        batch=2,
+        scheduler=trainer.schedule(warmup=0, steps=8, anneal=0.0),
+        seed=5,
+    )
+    stream = TokenStream(lambda n: stream_tokens, folder=out / "data", sequence_length=LENGTH, batch=2, dtype="uint16")
+    trainer.train(module, stream, Watch(), steps=8, folder=out / "olmo")
+    eos, pad = special_ids
+    checkpoint.export(module, out / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+    return module, out / "hf"
+
+
+@pytest.mark.parametrize("name", ["COPA", "LAMBADA"])
+def test_scores_are_those_of_olmo_cores_own_evaluator(name: str, trained, special_ids) -> None:
+    import torch
+    from olmo_core.data.utils import get_labels
+    from olmo_core.train.callbacks.evaluator_callback import DownstreamEvaluator
+    from olmo_eval import HFTokenizer
+
+    module, folder = trained
+    items = 30 if name == "LAMBADA" else None
+    (ours,) = evaluate_folder(folder, [name], max_items=items)
+    eos, pad = special_ids
+    tokenizer = HFTokenizer(str(folder / "tokenizer.json"), eos_token_id=eos, pad_token_id=pad)
+    evaluator = DownstreamEvaluator(name="downstream", task=TASKS[name], batch_spec=module.eval_batch_spec, tokenizer=tokenizer)
+    samples = evaluator.batches.dataset.samples
+    evaluator.batches.dataset.samples = [s for s in samples if items is None or s["doc_id"] < items]
+    for batch in evaluator:
+        with torch.no_grad():
+            output = module.eval_batch(batch, labels=get_labels(batch))
+        evaluator.update_metrics(batch, output.ce_loss, output.logits)
+    theirs = {key.rpartition("(")[2].rstrip(")"): float(value) for key, value in evaluator.compute_metrics().items()}
+    assert ours.bits_per_byte == pytest.approx(theirs["BPB v2"], rel=1e-6)
+    if ours.value is not None:
+        assert ours.value == pytest.approx(theirs["accuracy v2"])
+    assert ours.items == (items or 100)
+
+
+def test_the_average_is_that_of_nine_in_percent_and_needs_all_of_them() -> None:
+    scores = [Score(n, "acc", 0.1 * (i + 1), 1.0, 10) for i, n in enumerate(AVERAGED)] + [Score("COPA", "acc", 1.0, 1.0, 10)]
+    assert average(scores) == pytest.approx(50.0) and average(scores[1:]) is None
+    assert "50.00" in lines(scores)[-1] and json.loads(as_json(scores, {}))["tasks"]["COPA"]["value"] == 1.0
+
+
+def test_what_cannot_be_scored_says_what_to_do(trained, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SuiteError, match=r"no config.json; name an exported model"):
+        evaluate_folder(tmp_path)
+    with pytest.raises(SuiteError, match="no task 'piqa'; known: PIQA"):
+        evaluate_folder(trained[1], ["piqa"])
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(SuiteError, match=r"pip install 'synpro-lm\[lambada\]'"):
+        lambada(trained[1])
