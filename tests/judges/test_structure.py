@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layout_agreement import mistakes, table, verdicts
+from benchmarks.layout_agreement import corpus_pairs, mistakes, table, verdicts
 from benchmarks.layout_pairs import pairs as made
 from synpro.judges.structure import KEPT, Fingerprints, fingerprint, layout_pairs
 from synpro.measure.agreement import agreement, rank_correlation
@@ -112,6 +112,18 @@ def test_the_command_prints_the_table() -> None:
     argv = [sys.executable, "benchmarks/layout_agreement.py"]
     done = subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=60, check=True)
     assert "| all | 200 |" in done.stdout and "labels: 100" in done.stdout
+
+
+def test_pairs_can_be_made_of_a_corpus(tmp_path: Path) -> None:
+    from synpro.corpus.store import PASSAGES, write_rows
+
+    texts = ["One block alone.", "Religion\n\n" + "A sentence of some words about it. " * 5 + "\n\nA last block.\n\n"]
+    rows = [{"id": f"p{i}", "document": "d", "index": i, "start": 0, "end": len(t), "text": t} for i, t in enumerate(texts)]
+    write_rows(tmp_path / "passages.parquet", PASSAGES, rows)
+    found = corpus_pairs(tmp_path / "passages.parquet")
+    assert [(p.id, p.kept) for p in found] == [("p1", True), ("p1", False)]
+    assert max(map(len, found[0].output.splitlines())) <= 72 < max(map(len, found[0].source.splitlines()))
+    assert verdicts(Fingerprints(), found, KEPT) == [True, False]
 
 
 def test_agreement_on_known_numbers() -> None:
