@@ -67,6 +67,8 @@ def test_kept_is_the_share_of_the_kind_kept_worst() -> None:
     assert judge.kept(source, "Beginning.\n\n* i j\n* k l\n* m n") == 0.75
     assert judge.kept(source, "Beginning, and all of it in prose.") == 0.0
     assert judge.kept_each([(source, source), (source, "")]) == [1.0, 0.0]
+    assert judge.kept("One.\n\nTwo.", "One and two.") == 0.5
+    assert judge.kept("", "") == 1.0
 
 
 def test_the_shipped_pairs_are_those_that_the_contents_give() -> None:

@@ -25,7 +25,8 @@ class LocalModel(HFEngine):
         """As in engines/hf.py."""
         if self.model is None or self.model.device.type != "cpu":
             return super().generate(chats, sampling)
-        return [group for chat in chats for group in super().generate([chat], sampling)]
+        alone = super().generate
+        return [group for chat in chats for group in alone([chat], sampling)]
 
     def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
         """As in engines/base.py. Raises ValueError for options that cannot be told apart, for a chat that does not fit the

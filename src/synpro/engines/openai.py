@@ -38,7 +38,7 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """How servers are asked. A step that stopped can be carried on with other times, but not with other values of the rest."""
+    """How servers are asked."""
 
     connect_seconds: float = 10.0
     """For a connection to be made."""

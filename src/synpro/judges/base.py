@@ -16,8 +16,8 @@ from synpro.engines.table import check_reference
 
 @dataclass(frozen=True)
 class JudgesConfig:
-    """The models behind the rewards. A reference of a language model may be an asset (`hf:`, `wheel:`, a folder), `vllm:` and an
-    asset, or `http://HOST:PORT/v1#MODEL`, a model behind an OpenAI-compatible server (engines/table.py)."""
+    """The models behind the rewards. A language model may be an asset (`hf:`, `wheel:`, a folder), `vllm:` and an asset, or
+    `http://HOST:PORT/v1#MODEL`, a model behind an OpenAI-compatible server (engines/table.py)."""
 
     quality: Literal["fluency", "dataman"] = "fluency"
     """Who rates a text: likelihood and rules, or DataMan (paper)."""
