@@ -13,7 +13,9 @@ import pytest
 
 from benchmarks.layout_agreement import corpus_pairs, mistakes, table, verdicts
 from benchmarks.layout_pairs import pairs as made
+from synpro.judges.base import JudgesConfig
 from synpro.judges.structure import KEPT, Fingerprints, fingerprint, layout_pairs
+from synpro.judges.table import Judges
 from synpro.measure.agreement import agreement, rank_correlation
 
 TEXTS = {
@@ -107,6 +109,19 @@ def test_the_pairs_tell_a_poor_judge_from_a_good_one() -> None:
     lines = table(found, pairs)
     assert lines[-1].startswith("| all | 200 | 1.000 | 1.00 |") and f"{poor.accuracy:.3f} | {poor.kappa:.2f}" in lines[-1]
     assert len(mistakes(found["poor"], pairs)) == round(200 * (1 - poor.accuracy))
+
+
+def test_a_language_model_by_reference_is_compared_the_same_way(qwen: Path) -> None:
+    pairs = layout_pairs()[::25]
+    judges = Judges(JudgesConfig(layout="llm", layout_model=str(qwen)))
+    try:
+        values = judges.layout.kept_each([(p.source, p.output) for p in pairs])
+        given = verdicts(judges.layout, pairs, sorted(values)[4])
+    finally:
+        judges.close()
+    assert len(set(values)) > 1 and all(0 < v < 1 for v in values)
+    assert sum(given) == 4  # of 8, by a threshold at their median
+    assert "model: right" in table({"model": given}, pairs)[0]
 
 
 def test_the_command_prints_the_table() -> None:
