@@ -3,16 +3,20 @@
     python benchmarks/layout_agreement.py
     python benchmarks/layout_agreement.py --model hf:Qwen/Qwen3-4B
     python benchmarks/layout_agreement.py --model http://127.0.0.1:8000/v1#Qwen/Qwen3-4B
+    python benchmarks/layout_agreement.py --passages runs/tiny/round-00/prepare/passages.parquet
 
 The fingerprint (judges/structure.py) always; with `--model` also a language model by reference (judges/layout.py). Prints, for
 each judge, the share of pairs it labels right and Cohen's kappa, over all pairs and by kind of layout, then the two judges
-against each other.
+against each other. `--passages` takes pairs from a corpus instead, which nobody wrote for the purpose: each passage of several
+blocks against itself wrapped at 72 characters (kept) and against itself run together (not kept).
 """
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from synpro.judges.base import JudgesConfig, Layout
 from synpro.judges.structure import KEPT, Fingerprints, LayoutPair, layout_pairs
@@ -22,6 +26,20 @@ from synpro.measure.agreement import agreement
 def verdicts(judge: Layout, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
     """Kept, yes or no, by a judge's value and a threshold."""
     return [value >= threshold for value in judge.kept_each([(p.source, p.output) for p in pairs])]
+
+
+def corpus_pairs(file: Path) -> list[LayoutPair]:
+    """Two pairs for each passage of at least two blocks in a `passages.parquet`."""
+    from synpro.corpus.store import read_rows
+
+    pairs = []
+    for row in read_rows(file, ["id", "text"]):
+        text = row["text"].strip()
+        if "\n\n" in text:
+            wrapped = "\n".join(textwrap.fill(line, 72) for line in text.split("\n"))
+            pairs.append(LayoutPair(row["id"], "wrapped at 72", "wrapped", True, text, wrapped))
+            pairs.append(LayoutPair(row["id"], "run together", "run together", False, text, " ".join(text.split())))
+    return pairs
 
 
 def table(found: dict[str, list[bool]], pairs: Sequence[LayoutPair]) -> list[str]:
@@ -53,9 +71,12 @@ def main() -> None:
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="probability of yes from which the model's answer counts as yes"
     )
+    parser.add_argument(
+        "--passages", type=Path, help="passages.parquet of a run: pairs from its texts instead of the shipped ones"
+    )
     parser.add_argument("--mistakes", action="store_true", help="also list the pairs a judge labels wrong")
     arguments = parser.parse_args()
-    pairs = layout_pairs()
+    pairs = corpus_pairs(arguments.passages) if arguments.passages else layout_pairs()
     found = {"fingerprint": verdicts(Fingerprints(), pairs, KEPT)}
     if arguments.model:
         from synpro.judges.table import Judges

@@ -82,9 +82,9 @@ def test_rewards(cfg):
     }
     assert cfg.rubric.similarity.threshold == 0.65 and cfg.rubric.length.at_most == 1.25
     j = cfg.judges
+    assert (j.encoder, j.encoder_layer) == ("hf:microsoft/deberta-large-mnli", 18)
     assert (j.quality, j.dataman) == ("dataman", "hf:RuPeng/DataMan-1.5B-EN")
     assert (j.layout, j.layout_model) == ("llm", "hf:Qwen/Qwen3-4B")
-    assert (j.encoder, j.encoder_layer) == ("hf:microsoft/deberta-large-mnli", 18)
 
 
 def test_generation(cfg):

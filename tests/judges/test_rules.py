@@ -1,9 +1,8 @@
-"""Copies, loops and layouts, told by rule."""
+"""Copies and loops, told by rule."""
 
 from __future__ import annotations
 
 from synpro.judges.rules import looped, overlap, well_formed
-from synpro.judges.structure import Fingerprints, fingerprint
 from tests.rewards.honest import REPHRASED, SOURCES
 
 
@@ -27,37 +26,3 @@ def test_form() -> None:
     assert well_formed(SOURCES["honey"]) == 1.0
     assert well_formed(", ".join(w for w in SOURCES["honey"].split() if len(w) > 4)) < 0.3
     assert well_formed("a b") == 0.0
-
-
-LAID_OUT = """# Tools
-
-Two paragraphs stand
-here.
-
-The second one.
-
-- a hammer
-- a saw
-
-| name | weight |
-|------|--------|
-| saw  | 300 g  |
-
-```
-x = 1
-```
-"""
-
-
-def test_fingerprint() -> None:
-    layout = fingerprint(LAID_OUT)
-    assert (layout.paragraphs, layout.headings, layout.lists, layout.tables, layout.code) == (2, 1, 2, 3, 3)
-    assert fingerprint("Anna: Where is it?\nBen: There.").dialogue == 2
-
-
-def test_layout_kept() -> None:
-    judge = Fingerprints()
-    assert judge.kept(LAID_OUT, LAID_OUT.replace("hammer", "mallet")) == 1.0
-    assert judge.kept(LAID_OUT, "All of it in one line.") < 0.2
-    assert judge.kept("One.\n\nTwo.", "One and two.") == 0.5
-    assert judge.kept("", "") == 1.0

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layout_agreement import mistakes, table, verdicts
+from benchmarks.layout_agreement import corpus_pairs, mistakes, table, verdicts
 from benchmarks.layout_pairs import pairs as made
+from synpro.judges.base import JudgesConfig
 from synpro.judges.structure import KEPT, Fingerprints, fingerprint, layout_pairs
+from synpro.judges.table import Judges
 from synpro.measure.agreement import agreement, rank_correlation
 
 TEXTS = {
@@ -67,6 +69,8 @@ def test_kept_is_the_share_of_the_kind_kept_worst() -> None:
     assert judge.kept(source, "Beginning.\n\n* i j\n* k l\n* m n") == 0.75
     assert judge.kept(source, "Beginning, and all of it in prose.") == 0.0
     assert judge.kept_each([(source, source), (source, "")]) == [1.0, 0.0]
+    assert judge.kept("One.\n\nTwo.", "One and two.") == 0.5
+    assert judge.kept("", "") == 1.0
 
 
 def test_the_shipped_pairs_are_those_that_the_contents_give() -> None:
@@ -107,11 +111,36 @@ def test_the_pairs_tell_a_poor_judge_from_a_good_one() -> None:
     assert len(mistakes(found["poor"], pairs)) == round(200 * (1 - poor.accuracy))
 
 
+def test_a_language_model_by_reference_is_compared_the_same_way(qwen: Path) -> None:
+    pairs = layout_pairs()[::25]
+    judges = Judges(JudgesConfig(layout="llm", layout_model=str(qwen)))
+    try:
+        values = judges.layout.kept_each([(p.source, p.output) for p in pairs])
+        given = verdicts(judges.layout, pairs, sorted(values)[4])
+    finally:
+        judges.close()
+    assert len(set(values)) > 1 and all(0 < v < 1 for v in values)
+    assert sum(given) == 4  # of 8, by a threshold at their median
+    assert "model: right" in table({"model": given}, pairs)[0]
+
+
 def test_the_command_prints_the_table() -> None:
     root = Path(__file__).parents[2]
     argv = [sys.executable, "benchmarks/layout_agreement.py"]
     done = subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=60, check=True)
     assert "| all | 200 |" in done.stdout and "labels: 100" in done.stdout
+
+
+def test_pairs_can_be_made_of_a_corpus(tmp_path: Path) -> None:
+    from synpro.corpus.store import PASSAGES, write_rows
+
+    texts = ["One block alone.", "Religion\n\n" + "A sentence of some words about it. " * 5 + "\n\nA last block.\n\n"]
+    rows = [{"id": f"p{i}", "document": "d", "index": i, "start": 0, "end": len(t), "text": t} for i, t in enumerate(texts)]
+    write_rows(tmp_path / "passages.parquet", PASSAGES, rows)
+    found = corpus_pairs(tmp_path / "passages.parquet")
+    assert [(p.id, p.kept) for p in found] == [("p1", True), ("p1", False)]
+    assert max(map(len, found[0].output.splitlines())) <= 72 < max(map(len, found[0].source.splitlines()))
+    assert verdicts(Fingerprints(), found, KEPT) == [True, False]
 
 
 def test_agreement_on_known_numbers() -> None:
