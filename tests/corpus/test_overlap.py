@@ -96,7 +96,7 @@ def test_nothing_to_look_for_or_in() -> None:
     assert survey(KNOWN, [])[0][0].hit == {}
 
 
-@pytest.mark.parametrize("task", ["copa", "arc_easy_rc_0shot_bpb", "winogrande", "boolq"])
+@pytest.mark.parametrize("task", ["copa", "arc_easy_rc_0shot_bpb", "sciq_rc_0shot_bpb"])
 def test_items_of_real_tasks_find_themselves(task: str) -> None:
     from synpro.lm.tasks import items
 

@@ -93,7 +93,7 @@ class Curve:
         low_B = np.full_like(seen_B, 1.0)
         high_B = np.full_like(seen_B, max(self.training_K[-1], self.unique_K[-1]))
         enough_B = self._effective(high_B) >= seen_B
-        for _ in range(64):
+        for _ in range(48):
             middle_B = np.sqrt(low_B * high_B)
             short_B = self._effective(middle_B) < seen_B
             low_B, high_B = np.where(short_B, middle_B, low_B), np.where(short_B, high_B, middle_B)
