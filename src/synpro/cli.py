@@ -53,10 +53,9 @@ def check(
     assets: Annotated[bool, typer.Option("--assets", help="also fetch every model and corpus it names")] = False,
 ) -> None:
     """Say whether a config can run, before anything is spent."""
-    from synpro.config import load
-    from synpro.session import check as check_config
+    from synpro.compare.session import check as check_config
 
-    check_config(load(config, set_ or []), assets)
+    check_config(config, set_ or [], assets)
 
 
 @app.command()
@@ -145,8 +144,8 @@ def evaluate(
 
 @app.command()
 def report(run: Run) -> None:
-    """Write RUN/report.html: one page, everything inside, to be opened or sent."""
-    from synpro.report.page import write_report
+    """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
+    from synpro.compare.session import write_report
 
     typer.echo(f"report: {write_report(run)}")
 
