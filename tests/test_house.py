@@ -35,7 +35,7 @@ def test_help_opens_no_library_and_lists_every_command():
     code = "import sys; sys.argv = ['synpro', '--help']\nfrom synpro.cli import app\ntry: app()\nexcept SystemExit: pass"
     assert loaded_after(code) == set()
     done = subprocess.run([sys.executable, "-m", "synpro.cli", "--help"], capture_output=True, text=True, check=True)
-    for name in ("run", "check", "plan", "status", "step", "why", "rewrite", "report"):
+    for name in ("run", "compare", "check", "plan", "status", "step", "why", "rewrite", "evaluate", "report"):
         assert re.search(rf"^\s*{name}\s", done.stdout, re.MULTILINE), name
 
 

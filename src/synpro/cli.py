@@ -57,14 +57,11 @@ def check(
     runs: Runs = Path("runs"),
 ) -> None:
     """Say whether a config can run, before anything is spent."""
-    from synpro.config import load
-    from synpro.session import audit_rewards
-    from synpro.session import check as check_config
+    from synpro.compare.session import check as check_config
 
-    cfg = load(config, set_ or [])
-    check_config(cfg, assets)
+    check_config(config, set_ or [], assets)
     if audit:
-        audit_rewards(cfg, runs)
+        audit_rewards(config, set_, runs)
 
 
 @app.command("audit-rewards")
@@ -162,8 +159,8 @@ def evaluate(
 
 @app.command()
 def report(run: Run) -> None:
-    """Write RUN/report.html: one page, everything inside, to be opened or sent."""
-    from synpro.report.page import write_report
+    """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
+    from synpro.compare.session import write_report
 
     typer.echo(f"report: {write_report(run)}")
 

@@ -134,11 +134,13 @@ def preconditions(cfg: RunConfig) -> list[str]:
     return problems
 
 
-def check(cfg: RunConfig, fetch: bool) -> None:
-    """Print what was checked; raise ConfigError when the config cannot run. With `fetch`, also get every asset it names."""
-    print(
-        f"config: fits; {len(outline(cfg))} steps, {cfg.rounds} rounds, operations {', '.join(o.name for o in cfg.operations)}"
-    )
+def check(cfg: RunConfig, fetch: bool, names: Sequence[str] | None = None) -> None:
+    """Print what was checked; raise ConfigError when the config cannot run. With `fetch`, also get every asset it names.
+
+    `names`: of its steps, if not those of a run.
+    """
+    steps = len(outline(cfg) if names is None else names)
+    print(f"config: fits; {steps} steps, {cfg.rounds} rounds, operations {', '.join(o.name for o in cfg.operations)}")
     problems = preconditions(cfg)
     if fetch:
         problems += [problem for slot, reference in references(used(cfg)) if (problem := _fetch(cfg, slot, reference))]

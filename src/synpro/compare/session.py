@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tomllib
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 from synpro.compare.comparison import compare, outline
 from synpro.compare.config import CompareConfig
-from synpro.config import ConfigError, load_as
+from synpro.config import ConfigError, RunConfig, load_as
 from synpro.run.child import write_json
 from synpro.run.screen import Screen, duration
-from synpro.run.step import Steps, expected_seconds, lock
+from synpro.run.step import StepError, Steps, expected_seconds, lock
+from synpro.session import check as check_run
 from synpro.session import claim, preconditions
 from synpro.session import status as run_status
 
@@ -84,14 +86,39 @@ class Expected:
         self._known.clear()
 
 
-def is_comparison(root: Path) -> bool:
-    """Whether a directory is that of a comparison."""
-    config = root / "config.toml"
-    return config.exists() and "compare" in tomllib.loads(config.read_text(encoding="utf-8"))
+def is_comparison(config: Path) -> bool:
+    """Whether a file is a config with a [compare] table."""
+    try:
+        return "compare" in tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # whoever loads it says what is wrong
+        return False
+
+
+def check(path: Path, sets: Sequence[str], fetch: bool) -> None:
+    """`synpro check`, for a run or a comparison. Raises ConfigError."""
+    if not is_comparison(path):
+        check_run(load_as(RunConfig, path, sets), fetch)
+        return
+    cfg = load(path, sets)
+    check_run(cfg, fetch, outline(cfg))
+
+
+def write_report(root: Path) -> Path:
+    """`synpro report`, for a run or a comparison: the path of the page. Raises StepError for a comparison without numbers."""
+    from synpro.report.comparison import write_page
+    from synpro.report.page import write_report as write_run_report
+
+    if not is_comparison(root / "config.toml"):
+        return write_run_report(root)
+    if not (root / NUMBERS).exists():
+        raise StepError(
+            f"{root} has no {NUMBERS} yet: it is written when every step is done; `synpro status {root}` shows them"
+        )
+    return write_page(root, json.loads((root / NUMBERS).read_text(encoding="utf-8")))
 
 
 def status(root: Path) -> list[str]:
     """Lines of `synpro status`, for a run or a comparison. A search may end before the last trial it lists."""
-    if not is_comparison(root):
+    if not is_comparison(root / "config.toml"):
         return run_status(root)
     return [line.replace("report.html", "compare.html") for line in run_status(root, outline(load(root / "config.toml")))]

@@ -1,0 +1,159 @@
+"""A whole comparison of organic arms on a tiny real model, its steps in this process instead of one each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synpro.compare.comparison import Compared, Search, compare, usual
+from synpro.compare.config import CompareConfig
+from synpro.compare.session import load
+from synpro.compare.tally import tally
+from synpro.lm.shapes import flops_per_token
+from synpro.report.comparison import drawings, headline, notes, publish, rows, summary, write_page
+from synpro.run import child
+from synpro.run.screen import Silent
+from synpro.run.step import Steps
+from tests.conftest import ROOT
+from tests.lm.conftest import sentences
+
+
+class Here(Steps):
+    """Steps in this process, without starting Python and its libraries for each; counts those it does."""
+
+    most: int | None = None
+    """Stops like a killed run after so many."""
+
+    def _do(self, name: str, out: Path, request: dict[str, Any], processes: int, keep: bool) -> None:
+        self.done = [*getattr(self, "done", []), name]
+        if self.most is not None and len(self.done) > self.most:
+            raise KeyboardInterrupt
+        out.mkdir(parents=True, exist_ok=True)
+        child.write_json(out / "request.json", request)
+        child.write_json(out / "timing.json", {"seconds": 2.0})
+        child.do(out, self.root)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, Compared, Path, list[list[str]]]:
+    """A finished comparison that was killed once on its way, and the steps done before and after."""
+    folder = tmp_path_factory.mktemp("comparison")
+    texts = folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": t}) + "\n" for t in sentences(5, 300)))
+    cfg = load(ROOT / "tests" / "compare.toml", [f'prepare.sources.0.path="{texts}"'])
+    root = folder / "runs" / "compare"
+    root.mkdir(parents=True)
+
+    def steps(most: int | None = None) -> Here:
+        made = Here(root, seed=cfg.seed, threads=1, watcher=Silent())
+        made.most = most
+        return made
+
+    killed, carried = steps(9), steps()
+    with pytest.raises(KeyboardInterrupt):
+        compare(cfg, killed)
+    return cfg, compare(cfg, carried), root, [killed.done[:9], carried.done]
+
+
+@pytest.fixture(scope="module")
+def numbers(world) -> dict[str, Any]:
+    cfg, done, root, _ = world
+    return json.loads(json.dumps(tally(cfg, done, root), allow_nan=False))
+
+
+def request(root: Path, step: str) -> dict[str, Any]:
+    return json.loads((root / step / "request.json").read_text())
+
+
+def test_it_carries_on_after_a_kill_and_does_nothing_twice(world) -> None:
+    _, _, _, (before, after) = world
+    assert len(before) == 9 and not set(before) & set(after)
+    assert not any(s.startswith(("curve/u1", "curve/u4")) for s in after), "tuned repetition and the oracle are on the curve"
+    assert any(s.startswith("curve/u2") for s in after)
+
+
+def test_corpora_nest_and_are_measured_alike(world, numbers) -> None:
+    _, done, _, _ = world
+    sizes = [c.tokens["train"] for c in done.corpora.values()]
+    assert sizes == sorted(set(sizes)) and [a["unique_tokens"] for a in numbers["anchors"]] == sizes
+    assert len({(c.tokens["heldout"], c.tokens["reference"], c.vocab_size) for c in done.corpora.values()}) == 1
+
+
+def test_arms_are_paired_and_have_the_same_tokens_and_schedule(world) -> None:
+    cfg, done, root, _ = world
+    asked = {a: request(root, f"arms/{a}/seed-0/pretrain") for a in cfg.compare.arms}
+    assert len({r["seed"] for r in asked.values()}) == 1
+    for name, arm in done.arms.items():
+        training = asked[name]["config"]
+        assert (training["anneal"], training["plateau"]) == (0.2, None)
+        assert training["max_tokens"] == round(cfg.budget * arm.settings.share)
+    assert asked["token-noise"]["config"]["mixture"]["token_noise"] == 0.1
+    assert asked["repetition"]["config"]["optimizer"]["weight_decay"] == 0.1
+    assert done.arms["token-noise"].settings.share == 1.0
+
+
+def test_the_search_reads_the_reference_split_and_its_budget_is_recorded(world, numbers) -> None:
+    _, done, _, _ = world
+    search, found = done.searches["u1"], numbers["searches"]["u1"]
+    assert len(search.trials) == 4 and search.chosen == min(search.trials, key=lambda t: t.loss).settings
+    assert {t["reference_loss"] for t in found["trials"]} == {t.loss for t in search.trials}
+    assert found["cost"]["flops"] > 0 and found["cost"]["tokens"] == sum(t.tokens for t in search.trials)
+    assert numbers["searches"]["u2"]["carried"] and any("at all of them" in n for n in notes(numbers))
+
+
+def test_losses_and_cost_are_those_of_the_steps(world, numbers) -> None:
+    cfg, done, root, _ = world
+    for name, arm in numbers["arms"].items():
+        seed = arm["seeds"]["0"]
+        body = json.loads((root / seed["step"].replace("pretrain", "evaluate") / "evaluation.json").read_text())
+        assert seed["heldout_loss"] == body["heldout_loss"] == pytest.approx(arm["loss"]["mean"])
+        assert arm["loss"]["low"] < arm["loss"]["mean"] < arm["loss"]["high"]
+        per_token = flops_per_token(cfg.pretrain.model, done.corpora["u1"].vocab_size, cfg.pretrain.sequence_length)
+        assert arm["cost"]["total"]["flops"] == pytest.approx(per_token * seed["tokens_seen"])
+        assert name == "tuned-repetition" or arm["change"]["mean"] == pytest.approx(
+            arm["loss"]["mean"] - numbers["arms"]["tuned-repetition"]["loss"]["mean"]
+        )
+
+
+def test_a_tuned_baseline_gives_numbers_and_an_untuned_one_the_reason_why_not(world, numbers, tmp_path: Path) -> None:
+    cfg, done, root, _ = world
+    assert numbers["refused"] is None and numbers["curve"] and "value" in numbers["arms"]["token-noise"]["data_efficiency"]
+    untuned = dataclasses.replace(done, searches={n: Search(usual(cfg)) for n in done.searches})
+    found = tally(cfg, untuned, root)
+    assert "was not tuned" in found["refused"] and found["curve"] is None
+    assert "No multiplier is printed: the repetition baseline was not tuned" in headline(found)
+    assert {r.efficiency for r in rows(found)} <= {"not stated", "–"} and not re.search(r"\d\.\d+x", "\n".join(summary(found)))
+    assert "was not tuned" in write_page(tmp_path, found).read_text()
+
+
+def test_the_page_holds_everything_and_the_pictures_are_pictures(world, numbers, tmp_path: Path) -> None:
+    _, _, root, _ = world
+    page = write_page(root, numbers).read_text()
+    for name, arm in numbers["arms"].items():
+        assert f"<b>{name}</b>" in page and f"{arm['loss']['mean']:.4f}" in page
+    outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=.http", outside)
+    assert set(drawings(numbers)) == {"loss", "unique", "compute"}
+
+
+def test_results_are_published_and_published_again_in_their_place(world, numbers, tmp_path: Path) -> None:
+    _, _, root, _ = world
+    (root / "config.toml").write_text("name = 'compare'\n")
+    readme = publish(root, numbers, tmp_path)
+    first = readme.read_text()
+    assert sum(line.startswith("| ") for line in first.splitlines()) == 1 + len(numbers["arms"])
+    readme.write_text("# Results\n\nBefore.\n\n" + first.removeprefix("# Results\n\n") + "\nAfter.\n")
+    changed = json.loads(json.dumps(numbers))
+    changed["arms"]["oracle"]["loss"]["mean"] = 1.2345
+    again = publish(root, changed, tmp_path).read_text()
+    assert "Before." in again and "After." in again and "1.2345" in again and again.count("## compare") == 1
+    for name in ("loss", "unique", "compute"):
+        picture = ET.parse(tmp_path / "compare" / f"{name}.svg").getroot()
+        assert len(picture.findall("{*}polyline")) + len(picture.findall("{*}circle")) >= len(numbers["arms"]) - 1
+    assert json.loads((tmp_path / "compare" / "compare.json").read_text()) == changed
