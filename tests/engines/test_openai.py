@@ -155,7 +155,7 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
     thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
     thread.start()
     address = f"http://127.0.0.1:{listener.server_port}/v1"
-    cfg = replace(CFG, answer_seconds=0.3 if fault == "hang" else 30)
+    cfg = replace(CFG, answer_seconds=0.6 if fault == "hang" else 30)
     engine = ServerModel(address, NAME, slot="judges.layout_model", cfg=cfg)
     try:
         yield model, engine
@@ -170,7 +170,7 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
 @pytest.mark.parametrize(
     ("fault", "said", "tries"),
     [
-        ("hang", r"did not answer within 0\.3 s \(answer_seconds\), after 3 tries", 3),
+        ("hang", r"did not answer within 0\.6 s \(answer_seconds\), after 3 tries", 3),
         ("drop", r"dropped the connection .*, after 3 tries", 3),
         ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 tries', 3),
         ("html", r"not a JSON object \('<html>not json</html>'\), after 3 tries", 3),
