@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,7 +118,7 @@ class Counting(ScriptedEngine):
         return super().generate(chats, sampling)
 
 
-def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, **changes):
+def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, rubric=RULES, **changes):
     from synpro.engines.hf import HFEngine
 
     monkeypatch.setattr(HFEngine, "load", classmethod(lambda cls, *args, **kwargs: engine))
@@ -125,7 +126,7 @@ def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: Scri
     return synthesize(
         replace(SynthesizeConfig(chunk=5), **changes),
         operation=OperationConfig("rephrase"),
-        rubric=RULES,
+        rubric=rubric,
         judges=JudgesConfig(),
         generator=GENERATOR,
         corpus=corpus(tmp_path),
@@ -166,6 +167,20 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     documents = pq.read_table(shard.dir / "documents.parquet").to_pylist()
     assert list(documents[0]) == ["id", "document", "operation", "round", "text"]
     assert documents[1]["text"] == "\n\n".join(r["text"] for r in rows[4:8] if r["kept"])
+
+
+def test_kept_texts_are_embedded_beside_their_passages_where_the_encoder_is_in_use(tmp_path: Path, monkeypatch) -> None:
+    from synpro.measure.collapse import spread
+
+    paid = RubricConfig(weights={"rephrase": {"similarity": 1.0, "format": 1.0}})
+    shard = run(tmp_path, "a", monkeypatch, Counting(), rubric=paid, embedded=4, min_support=0)
+    rows = pq.read_table(shard.dir / "embeddings.parquet").to_pylist()
+    kept = [r["passage"] for r in pq.read_table(shard.dir / "rewrites.parquet").to_pylist() if r["kept"]]
+    assert [r["id"] for r in rows] == kept[::3] and len(kept) == 9 and len(rows) <= 4
+    texts, sources = (np.array([r[side] for r in rows]) for side in ("text", "source"))
+    assert texts.shape == sources.shape == (3, 384)
+    assert 0 < (spread(texts) or 0) < 0.1, "rewrites of nearly the same passage lie close together"
+    assert not (run(tmp_path, "b", monkeypatch, Counting()).dir / "embeddings.parquet").exists()
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
