@@ -53,6 +53,7 @@ def write(cfg: RunConfig, do: Do, name: str, number: int, corpus: Any, probe: An
             corpus=corpus,
             probe=probe,
             generator=generators[operation.name],
+            tasks=cfg.evaluate.tasks,
         )
         shards.append(shard)
     return shards
@@ -69,7 +70,15 @@ def pretrain(cfg: RunConfig, do: Do, name: str, corpus: Any, mixture: list[Any],
         shards=list(mixture),
         start=start,
     )
-    do(f"{name}/evaluate", "synpro.stages.evaluate:evaluate", cfg.evaluate, corpus=corpus, model=model)
+    do(
+        f"{name}/evaluate",
+        "synpro.stages.evaluate:evaluate",
+        cfg.evaluate,
+        corpus=corpus,
+        model=model,
+        shards=list(mixture),
+        reference=cfg.probe.data,
+    )
     return model
 
 

@@ -38,6 +38,8 @@ def test_loss_bits_per_byte_and_tasks(trained, tmp_path: Path) -> None:
     assert set(found.tasks) == {"copa/acc", "copa/bpb", "arc_easy_rc_0shot_bpb/bpb"}
     assert body["items"]["copa"] == 20 and 0 <= found.tasks["copa/acc"] <= 1
     assert body["tasks"] == found.tasks
+    copa = body["overlap"][0]
+    assert (copa["group"], copa["items"], copa["hit"]) == ("copa", 100, {"organic": 0, "reference": 0})
     again = run(trained, tmp_path / "again", cfg)
     assert (again.tasks, again.heldout_loss, again.digest) == (found.tasks, found.heldout_loss, found.digest)
 

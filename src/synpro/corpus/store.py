@@ -51,6 +51,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
 HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
 """Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
 
+OVERLAP = pa.schema(
+    [*((n, pa.string()) for n in ("task", "item", "kind", "document", "words")), pa.field("share", pa.float64())]
+)
+"""Evaluation items found in texts (stage `evaluate`, `corpus/overlap.py`)."""
+
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows to a zstd Parquet file that appears by rename; the same rows give the same bytes. Returns their number."""

@@ -5,13 +5,16 @@ The items are those OLMo's own in-loop evaluation uses and lie inside the wheel;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from olmo_eval import HFTokenizer, ICLMetric, build_task, list_tasks
+from olmo_eval import HFTokenizer, ICLMetric, Tokenizer, build_task, list_tasks
+
+from synpro.corpus.overlap import Item, Items
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +44,63 @@ def check_tasks(names: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; `olmo_eval.list_tasks()` names them all"
             raise ValueError(f"tasks: there is no task {name!r}{hint}")
+
+
+def items(names: Sequence[str]) -> list[Item]:
+    """Every item of the tasks as text, the context with its right answer, for `synpro.corpus.overlap`.
+
+    A reading passage (BoolQ, SciQ) becomes an item of its own. Raises ValueError for an unknown task.
+    """
+    check_tasks(names)
+    found: list[Item] = []
+    for name in names:
+        texts = _Texts()
+        task = build_task(name, texts, model_ctx_len=1 << 30)
+        passages = dict(_passages(task))
+        right: dict[int, dict[str, Any]] = {}
+        for sample in task.samples:
+            if sample["doc_id"] not in right or sample["cont_id"] == sample["label_id"]:
+                right[sample["doc_id"]] = sample
+        for number, sample in right.items():
+            text, passage = texts.decode([*sample["ctx"], *sample["continuation"]]), passages.get(number, "")
+            if passage:
+                found.append(Item(name, str(number), passage, passage=True))
+                text = text.replace(passage, " ")
+            # The words of the format stand in every item and in no text that holds one.
+            found.append(Item(name, str(number), re.sub(r"(?m)^\s*(Question|Answer|Goal|Passage):", " ", text).strip()))
+    return found
+
+
+def held_items(texts: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """For each text: why it may not be trained on, the evaluation item that stands in it; or None."""
+    known = Items(items(names))
+    return [known.contaminated(text) for text in texts]
+
+
+class _Texts(Tokenizer):
+    """A "tokenizer" whose tokens are whole strings: a task's samples come out as text."""
+
+    vocab_size, pad_token_id, eos_token_id = 1 << 30, 0, 0
+
+    def __init__(self) -> None:
+        self._strings: list[str] = []
+
+    def encode_batch(self, inputs: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
+        self._strings += inputs
+        return [[i] for i in range(len(self._strings) - len(inputs), len(self._strings))]
+
+    def decode_batch(self, token_ids: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
+        return ["".join(self._strings[i] for i in ids) for ids in token_ids]
+
+
+def _passages(task: Any) -> Iterator[tuple[int, str]]:
+    """(`doc_id`, reading passage) where items have one."""
+    for number, row in enumerate(task.dataset):
+        # Request files come as a list of lists of requests that carry their own number; other tasks count their rows.
+        for id, doc in ((r["doc_id"], r["doc"]) for r in row) if isinstance(row, list) else [(number, row)]:
+            passage = doc.get("passage") or doc.get("support")
+            if isinstance(passage, str) and passage.strip():
+                yield id, passage.strip()
 
 
 def score_task(

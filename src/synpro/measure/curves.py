@@ -93,7 +93,7 @@ class Curve:
         low_B = np.full_like(seen_B, 1.0)
         high_B = np.full_like(seen_B, max(self.training_K[-1], self.unique_K[-1]))
         enough_B = self._effective(high_B) >= seen_B
-        for _ in range(64):
+        for _ in range(48):
             middle_B = np.sqrt(low_B * high_B)
             short_B = self._effective(middle_B) < seen_B
             low_B, high_B = np.where(short_B, middle_B, low_B), np.where(short_B, high_B, middle_B)
@@ -119,7 +119,7 @@ def fit(
 
     `training`: training tokens of each anchor, needed for `repetition`. `r_star=None` fits it too (one value, from the mean of
     all sets) where there are at least five anchors. Raises ValueError for too few anchors, anchors that are not distinct,
-    an unknown law, or losses that are not finite and positive.
+    an unknown law, or losses that are not finite.
     """
     order = np.argsort(unique, kind="stable")
     unique_K = np.asarray(unique, dtype=np.float64)[order]
@@ -132,8 +132,8 @@ def fit(
         raise ValueError(f"the {law} law needs at least {least} anchors of different size, got {len(unique_K)}")
     if (unique_K[0] <= 0) or (np.diff(unique_K) <= 0).any():
         raise ValueError("anchors need different, positive numbers of unique tokens")
-    if losses.shape[1] != len(unique_K) or not (np.isfinite(losses).all() and (losses > 0).all()):
-        raise ValueError("every anchor needs a finite, positive loss in every set")
+    if losses.shape[1] != len(unique_K) or not np.isfinite(losses).all():
+        raise ValueError("every anchor needs a finite loss in every set")
     none = np.full(len(losses), np.nan)
     if law == "interpolation":
         lower = np.minimum.accumulate(losses, axis=1)
@@ -162,14 +162,14 @@ def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.nda
     log_K = np.log(seen_K)
     log_K = log_K - log_K.mean()
 
-    def error(log_alpha_B: np.ndarray) -> np.ndarray:
+    def error(log_alpha_B: np.ndarray) -> np.ndarray:  # of one exponent for all sets, or of one for each
         return _linear(np.exp(-np.exp(log_alpha_B)[:, None] * log_K), loss_B_K)[2]
 
     scan = np.linspace(np.log(EXPONENTS[0]), np.log(EXPONENTS[1]), _SCAN)
-    errors = np.stack([error(np.full(len(loss_B_K), a)) for a in scan])
+    errors = np.stack([error(np.array([a])) for a in scan])
     best = np.argmin(errors, axis=0)
     low, high = scan[np.maximum(best - 1, 0)], scan[np.minimum(best + 1, _SCAN - 1)]
-    for _ in range(40):  # golden section between the neighbours of the best
+    for _ in range(26):  # golden section between the neighbours of the best
         a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         left = error(a) <= error(b)
         low, high = np.where(left, low, a), np.where(left, b, high)
@@ -184,7 +184,7 @@ def _linear(x_B_K: np.ndarray, y_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarra
     dx, dy = x_B_K - x_mean[:, None], y_B_K - y_mean[:, None]
     slope = np.maximum((dx * dy).sum(axis=1) / (dx * dx).sum(axis=1), 0.0)
     intercept = y_mean - slope * x_mean
-    through_zero = (x_B_K * y_B_K).sum(axis=1) / (x_B_K * x_B_K).sum(axis=1)
+    through_zero = np.maximum((x_B_K * y_B_K).sum(axis=1) / (x_B_K * x_B_K).sum(axis=1), 0.0)
     slope = np.where(intercept < 0, through_zero, slope)
     intercept = np.maximum(intercept, 0.0)
     return intercept, slope, ((intercept[:, None] + slope[:, None] * x_B_K - y_B_K) ** 2).sum(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synpro.report.contamination import contamination
 from synpro.report.gather import Contents, GeneratorTraining
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def cautions(contents: Contents) -> tuple[Caution, ...]:
                     f"Only {s.kept:,} of {s.passages:,} passages gave a text; most often dropped as {reason!r} ({count:,}).",
                     "The synthetic text covers part of the corpus only.",
                 )
+            )
+    for row in contamination(contents):
+        if row.flagged:
+            where = ", ".join(f"{count:,} in {kind} text" for kind, count in row.hit.items() if count)
+            found.append(
+                Caution("evaluate", f"Of {row.items:,} items of {row.group}, {where}.", "Its score may be learned by heart.")
             )
     if contents.trainings and not any(t.heldout for t in contents.trainings):
         found.append(

@@ -63,6 +63,8 @@ class Evaluated:
     items: dict[str, int]
     """Items scored per task, where the step says."""
     tokens_seen: int | None
+    overlap: tuple[Row, ...]
+    """Evaluation items found in this round's training text, by task: `group`, `items`, `tested`, `hit` by kind of text."""
     documents: dict[str, tuple[float, int, int]]
     """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
 
@@ -298,6 +300,7 @@ def _evaluated(folder: Path, number: int) -> Evaluated:
         tasks=dict(body.get("tasks", {})),
         items=dict(body.get("items", {})),
         tokens_seen=body.get("tokens_seen"),
+        overlap=tuple(body.get("overlap", ())),
         documents=documents,
     )
 

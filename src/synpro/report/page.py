@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from synpro.report import charts
 from synpro.report.cautions import cautions, influence_change
+from synpro.report.collapse import collapse
+from synpro.report.contamination import contamination, finds
 from synpro.report.gather import Contents, gather
 from synpro.report.headline import changes, headline
 from synpro.report.samples import samples
@@ -64,6 +66,7 @@ def render(run: Path) -> str:
     contents = gather(run)
     measured = changes(contents)
     shown = samples(contents)
+    overlap = contamination(contents)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("synpro.report", "."),
         autoescape=True,
@@ -81,6 +84,11 @@ def render(run: Path) -> str:
         samples=shown,
         lineage=_one_lineage(run, contents),
         cautions=cautions(contents),
+        collapse=collapse(contents),
+        overlap=overlap,
+        flagged={row.group for row in overlap if row.flagged},
+        kinds=list(dict.fromkeys(kind for row in overlap for kind in row.hit)),
+        finds=finds(contents),
         influence={(g.operation, g.round): influence_change(g) for g in contents.generators},
         tasks=sorted({t for e in contents.evaluated for t in e.tasks}),
         rewards=charts.reward_names(contents.generators),

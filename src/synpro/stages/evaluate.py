@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from synpro.records import Checkpoint, Corpus, Evaluation, digest_files
+from synpro.records import Checkpoint, Corpus, Evaluation, Shard, digest_files
 from synpro.run.journal import Journal
 from synpro.run.ledger import Reject
 
@@ -55,9 +56,22 @@ class EvaluateConfig:
                 raise ValueError(f"{name}: {value} leaves nothing to measure; give at least 1")
 
 
-def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Path, journal: Journal, seed: int) -> Evaluation:
+def evaluate(
+    cfg: EvaluateConfig,
+    *,
+    corpus: Corpus,
+    model: Checkpoint,
+    out: Path,
+    journal: Journal,
+    seed: int,
+    shards: Sequence[Shard] = (),
+    reference: str | None = None,
+) -> Evaluation:
     """Measure `model.dir/hf` and write `evaluation.json`. Nothing is drawn: `seed` has no effect.
 
+    `shards`: the synthetic text trained on so far; `reference`: the probe's prompt/answer data, where it has any. What was
+    trained on is searched for the tasks' items (`overlap.parquet`): organic and reference text where there is no synthetic text
+    yet, afterwards the newest round's synthetic text, so that every text is looked through once.
     Raises ValueError for an unknown task and for an empty held-out split.
     """
     from synpro.corpus.store import HELDOUT, documents, write_rows
@@ -104,6 +118,7 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
         shown = ", ".join(f"{metric} {value:.4f}" for metric, value in found.scores.items()) or "no item fits the context"
         journal.say(f"{name}: {shown} ({found.items} items)")
         journal.progress(place + 1, steps, name)
+    overlap = _overlap(cfg.tasks, corpus, shards, reference, out, journal)
     body = {
         "heldout_loss": heldout,
         "bits_per_byte": bits,
@@ -111,6 +126,7 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
         "heldout_tokens": tokens,
         "tasks": scores,
         "items": items,
+        "overlap": overlap,
         "tokens_seen": model.tokens_seen,
     }
     rows = [
@@ -119,4 +135,46 @@ def evaluate(cfg: EvaluateConfig, *, corpus: Corpus, model: Checkpoint, out: Pat
     ]
     write_rows(out / "heldout.parquet", HELDOUT, rows)  # by document: what the report's interval is drawn over
     (out / "evaluation.json").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return Evaluation(out, heldout, bits, scores, digest_files(out, out / "evaluation.json", out / "heldout.parquet"))
+    files = [out / name for name in ("evaluation.json", "heldout.parquet", "overlap.parquet")]
+    return Evaluation(out, heldout, bits, scores, digest_files(out, *files))
+
+
+def _overlap(
+    tasks: Sequence[str], corpus: Corpus, shards: Sequence[Shard], reference: str | None, out: Path, journal: Journal
+) -> list[dict[str, Any]]:
+    """How many items of each task stand in what was trained on, by kind of text; each find is a row of `overlap.parquet`."""
+    from synpro.corpus.overlap import Items, survey
+    from synpro.corpus.store import OVERLAP, write_rows
+    from synpro.lm.tasks import items
+
+    table, found = survey(Items(items(tasks)), _trained_on(corpus, shards, reference, journal)) if tasks else ([], [])
+    write_rows(out / "overlap.parquet", OVERLAP, found)
+    for row in table:
+        if row.flagged:
+            where = ", ".join(f"{n:,} in {kind} text" for kind, n in row.hit.items() if n)
+            journal.say(f"contamination: of {row.items:,} items of {row.group}, {where}; see overlap.parquet")
+    return [asdict(row) for row in table]
+
+
+def _trained_on(
+    corpus: Corpus, shards: Sequence[Shard], reference: str | None, journal: Journal
+) -> Iterator[tuple[str, str, str]]:
+    """(kind, id, text)."""
+    from synpro.assets import resolve
+    from synpro.corpus.store import documents, read_rows
+    from synpro.lm.answers import read_answers
+
+    newest = max((s.round for s in shards), default=0)
+    for shard in shards:
+        if shard.round == newest:
+            for row in read_rows(shard.dir / "documents.parquet", ["id", "text"]):
+                yield "synthetic", row["id"], row["text"]
+    if shards:
+        return
+    for kind, split in (("organic", "train"), ("reference", "reference")):
+        for document in documents(corpus, split):
+            yield kind, document.id, document.text
+    if reference is not None:
+        for example in read_answers(resolve(reference, slot="probe.data", say=journal.say)):
+            if not isinstance(example, Reject):
+                yield "reference", example.id, example.prompt + example.answer

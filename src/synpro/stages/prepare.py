@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synpro.corpus.files import CorpusError, File
 from synpro.corpus.passages import PassageConfig, cut, spans
@@ -30,6 +30,9 @@ from synpro.corpus.tokens import (
 from synpro.records import Corpus, Document, digest_files
 from synpro.run.journal import Journal
 from synpro.run.ledger import Reject
+
+if TYPE_CHECKING:
+    from synpro.corpus.overlap import Items
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class PrepareConfig:
     document_words: int | None = None
     """Cut longer documents into several of at most so many words, at paragraph and sentence ends, before splitting; None leaves
     them whole. For small corpora of long documents: parts of one document may then stand in different splits."""
+    exclude_tasks: tuple[str, ...] = ()
+    """Reject documents that hold an item of these evaluation tasks (names as in `evaluate.tasks`; rule in `corpus/overlap.py`).
+    Paper: none named. Whatever is excluded, `evaluate` reports what stands in the text that is trained on."""
     max_row_bytes: int = 20_000_000
     """A larger row (text in UTF-8, or its line in a file) is rejected."""
     passages: PassageConfig = field(default_factory=PassageConfig)
@@ -137,6 +143,7 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         found = find(source, slot=f"prepare.sources.{number}", say=journal.say, progress=journal.progress)
         files += [(file, reader, source) for file, reader in found]
     total = sum(file.size for file, _, _ in files)
+    items = _items(cfg.exclude_tasks)
     first: dict[bytes, str] = {}  # hash of a text -> the document that holds it
     ids: set[str] = set()
     before = taken = 0
@@ -171,6 +178,9 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
             for part_id, part in _parts(id, item, cfg.document_words):
                 if part_id != id and not new(part, part_id):
                     continue
+                if items is not None and (held := items.contaminated(part.text)) is not None:
+                    journal.rejects.append(Reject(part_id, "contamination", held, part.source, part.text))
+                    continue
                 kept[part_id] = _Kept(_place(part_id), len(part.text.split()))
                 yield _document_row(part_id, part, kept[part_id].words)
                 if len(kept) == cfg.max_documents:
@@ -183,6 +193,16 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         )
     if taken > len(kept):
         raise CorpusError(f"prepare.sources: {taken:,} of {taken + len(kept):,} rows repeat an id; leave `id_column` out")
+
+
+def _items(tasks: tuple[str, ...]) -> Items | None:
+    """What no document may hold. Raises ValueError for an unknown task."""
+    if not tasks:
+        return None
+    from synpro.corpus.overlap import Items
+    from synpro.lm.tasks import items
+
+    return Items(items(tasks))
 
 
 def _parts(id: str, row: Row, most: int | None) -> Iterator[tuple[str, Row]]:

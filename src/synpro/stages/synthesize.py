@@ -14,12 +14,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from synpro.engines.base import Engine, Sampling
 from synpro.judges.base import JudgesConfig
+from synpro.judges.language import language
 from synpro.judges.rules import looped, overlap, words
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
@@ -30,6 +30,8 @@ from synpro.run.ledger import Reject
 
 Scores = dict[str, float | None]
 
+ENCODED = frozenset({"influence", "faithfulness", "similarity"})
+"""Rewards that open the encoder: where none of them is paid, nothing is embedded either."""
 SCORING = 0.25
 """Time of scoring a passage over that of generating it, for the progress bar."""
 
@@ -64,6 +66,10 @@ class SynthesizeConfig:
     """By operation: share of the text's words in runs of 6 that stand in its passage, at most; 1 lets copies pass."""
     max_looped: float = 0.2
     """Share of the text's runs of 4 words that stood in it before, at most."""
+    contaminated: bool = False
+    """Keep texts that hold an evaluation item (13 words of it in a row, or 80% of its 5-word runs; `corpus/overlap.py`)."""
+    embedded: int = 256
+    """At most so many kept texts, and their passages, are embedded for the collapse watch."""
     min_support: float = 0.5
     """The rubric's faithfulness, or similarity where there is no faithfulness, at least; 0 lets everything pass."""
 
@@ -75,9 +81,9 @@ class SynthesizeConfig:
         for name, limit in self.max_new_tokens.items():
             if limit < 1:
                 raise ValueError(f"max_new_tokens.{name}: {limit} tokens hold no answer; use 1 or more")
-        for name in ("batch_size", "chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        for name, least in (("batch_size", 1), ("chunk", 1), ("embedded", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least {least}")
         if not 0 <= self.min_length < self.max_length:
             raise ValueError(f"min_length: {self.min_length} must be 0 or more and below max_length = {self.max_length}")
         shares = {"max_looped": self.max_looped, "min_support": self.min_support}
@@ -103,10 +109,11 @@ def synthesize(
     out: Path,
     journal: Journal,
     seed: int,
+    tasks: Sequence[str] = (),
 ) -> Shard:
-    """Rewrite every passage of the corpus' train split; write the shard to `out`.
+    """Rewrite every passage of the corpus' train split; write the shard to `out`. No text may hold an item of `tasks`.
 
-    A shard that kept nothing is written too, and said loudly. Raises what the engine, the judges and the files raise.
+    A shard that kept nothing is written too. Raises what the engine, the judges and the files raise.
     """
     from synpro.corpus.store import passages
 
@@ -123,7 +130,19 @@ def synthesize(
     paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
     scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe))
     journal.metrics(step=0, **{"seconds/generate": answered - began, "seconds/reward": time.monotonic() - answered})
-    return _write(cfg, task, generator, answers, scores, round, out, journal, work.seeds())
+    verdicts = [judge(r, s, cfg) for r, s in zip(answers, scores, strict=True)]
+    if tasks and not cfg.contaminated:
+        from synpro.lm.tasks import held_items
+
+        held = held_items([r.text or "" for r in answers], tasks)
+        verdicts = [v or (("contamination", h) if h else None) for v, h in zip(verdicts, held, strict=True)]
+    if ENCODED & {name for name, weight in rubric.weights[operation.name].items() if weight}:
+        from synpro.judges.sentences import write_embeddings
+
+        kept = [r for r, v in zip(answers, verdicts, strict=True) if v is None]
+        some = [(r.passage.id, r.text or "", r.passage.text) for r in kept[:: -(-len(kept) // max(1, cfg.embedded)) or 1]]
+        write_embeddings(out / "embeddings.parquet", judges, some[: cfg.embedded])
+    return _write(cfg, task, generator, answers, scores, verdicts, round, out, journal, work.seeds())
 
 
 class Work:
@@ -250,7 +269,7 @@ def _loop(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
 def _language(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
     if not cfg.same_language:
         return None
-    (ours, sure), (theirs, source_sure) = _classify(r.text or ""), _classify(r.passage.text)
+    (ours, sure), (theirs, source_sure) = language(r.text or ""), language(r.passage.text)
     return f"in {ours!r}, its passage in {theirs!r}" if ours != theirs and min(sure, source_sure) >= 0.9 else None
 
 
@@ -290,24 +309,13 @@ def judge(rewrite: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> tuple[str,
     return None
 
 
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def _classify(text: str) -> tuple[str, float]:
-    language, probability = _identifier().classify(text)
-    return str(language), float(probability)
-
-
 def _write(
     cfg: SynthesizeConfig,
     operation: Operation,
     generator: Generator,
     rewrites: Sequence[Rewrite],
     scores: Sequence[Scores],
+    verdicts: Sequence[tuple[str, str] | None],
     round: int,
     out: Path,
     journal: Journal,
@@ -326,7 +334,6 @@ def _write(
         "prompt_hash": digest_of(list(operation.prompt(empty))),
         "sampling": json.dumps({k: v for k, v in asdict(cfg.sampling_for(operation.name)).items() if k not in ("n", "seed")}),
     }
-    verdicts = [judge(r, s, cfg) for r, s in zip(rewrites, scores, strict=True)]
     joined: dict[str, list[str]] = {}
     journal.rejects.start()
     for rewrite, verdict in zip(rewrites, verdicts, strict=True):
@@ -391,6 +398,7 @@ def _write(
             "loosen the checks or use a stronger generator"
         )
     shutil.rmtree(out / "chunks")  # the shard holds all of it
-    files = [out / name for name in ("documents.parquet", "rewrites.parquet", "rejects.jsonl")]
+    names = ["documents.parquet", "rewrites.parquet", "rejects.jsonl", "embeddings.parquet"]
+    files = [out / name for name in names if (out / name).exists()]
     tokens = sum(r.tokens for r in rewrites)
     return Shard(out, operation.name, round, len(rewrites), kept, dropped, len(documents), tokens, digest_files(out, *files))

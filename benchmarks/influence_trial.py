@@ -1,0 +1,251 @@
+"""Does influence predict what training on a text does? A trial on a finished run.
+
+    python benchmarks/influence_trial.py runs/tiny --out docs/results/influence_trial.json
+
+1. The kept texts of a round are scored by its probe, sorted, and cut into groups of equal tokens. From the plateau checkpoint
+   the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on
+   organic text alone are the comparison. Spearman's rank correlation of a group's influence with what it took off the reference
+   and held-out losses says whether influence predicts anything.
+2. The share of texts with positive influence: round 1's texts under round 1's probe; the same texts under later probes (what a
+   static generator would still offer); and later rounds' texts under their own probe (what refreshing gives).
+
+Carries on after a kill: every score and training is kept under --work with the settings it belongs to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from synpro.config import RunConfig, load
+from synpro.records import Checkpoint, Corpus, Probe, Shard, decode, digest_files, digest_of
+from synpro.run.reading import finished, operation_of, read_json, round_of, steps
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of a finished run that the trial reads."""
+
+    dir: Path
+    cfg: RunConfig
+    corpus: Corpus
+    checkpoints: dict[int, Checkpoint]
+    """The end of each round's pretraining."""
+    probes: dict[int, Probe]
+    shards: dict[int, list[Shard]]
+
+
+def opened(folder: Path) -> Run:
+    """Raises ValueError when the run has no synthetic text yet."""
+    records: dict[tuple[str, int], list[Any]] = {}
+    for name in steps(folder):
+        if finished(folder / name):
+            record = decode(read_json(folder / name / "result.json")["record"], folder)
+            records.setdefault((operation_of(name)[0], round_of(name)), []).append(record)
+    rounds = sorted(r for kind, r in records if kind == "synthesize" and ("probe", r) in records)
+    if not rounds:
+        raise ValueError(f"{folder} has no finished round of synthetic text; run it first")
+    return Run(
+        dir=folder,
+        cfg=load(folder / "config.toml"),
+        corpus=records["prepare", 0][0],
+        checkpoints={r: records["pretrain", r - 1][0] for r in rounds},
+        probes={r: records["probe", r][0] for r in rounds},
+        shards={r: records["synthesize", r] for r in rounds},
+    )
+
+
+class Memory:
+    """Results by name, each written last, by rename; one of other settings is not used."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def once(self, name: str, work: Callable[[], Any]) -> Any:
+        path = self.folder / f"{name}.json"
+        if path.exists():
+            held = json.loads(path.read_text(encoding="utf-8"))
+            if held["key"] == self.key:
+                return held["value"]
+        value = work()
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps({"key": self.key, "value": value}), encoding="utf-8")
+        draft.replace(path)
+        print(f"{name}: done", flush=True)
+        return value
+
+
+def kept_texts(run: Run, number: int, most: int | None) -> list[dict[str, str]]:
+    """Kept rewrites of a round, all operations, evenly thinned to `most`: `id`, `document`, `text`, `passage`."""
+    from synpro.corpus.store import read_rows
+
+    columns = ["id", "document", "text", "passage", "kept"]
+    rows = [r for shard in run.shards[number] for r in read_rows(shard.dir / "rewrites.parquet", columns) if r["kept"]]
+    every = -(-len(rows) // most) if most and rows else 1
+    return rows[:: max(1, every)]
+
+
+def scored(run: Run, probe: int, texts: Sequence[str]) -> list[float]:
+    """Influence of texts under a round's probe, nats per token."""
+    from synpro.lm.influence import Influence
+
+    return Influence(run.probes[probe].before, run.probes[probe].after).score(texts)
+
+
+def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, seed: int) -> dict[str, float]:
+    """Reference and held-out loss after `steps` steps from the round's plateau checkpoint; no texts: organic alone."""
+    from synpro.lm.plateau import PlateauConfig
+    from synpro.run.journal import Journal
+    from synpro.stages.pretrain import pretrain
+
+    cfg = run.cfg.pretrain
+    organic_share = 0.5 if texts else None
+    cfg = dataclasses.replace(
+        cfg,
+        mixture=dataclasses.replace(cfg.mixture, organic_share=organic_share, packing="documents"),
+        plateau=PlateauConfig(min_points=10**6),  # the trial ends on its budget
+        max_tokens=steps * cfg.batch * cfg.sequence_length,
+        total_tokens=None,
+        min_tokens=0,
+        anneal=0.0,
+        evaluate_every=steps,
+        evaluate_tokens=10**9,
+        checkpoint_every=None,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        shards = [group_shard(out / "shard", number, texts)] if texts else []
+        pretrain(
+            cfg,
+            corpus=run.corpus,
+            shards=shards,
+            start=run.checkpoints[number],
+            out=out / "model",
+            journal=Journal(out / "model"),
+            seed=seed,
+        )
+        body = json.loads((out / "model/training.json").read_text(encoding="utf-8"))
+        shutil.rmtree(out / "model")
+    return {"reference": body["reference_loss"], "heldout": body["heldout_loss"]}
+
+
+def group_shard(folder: Path, number: int, texts: Sequence[dict[str, str]]) -> Shard:
+    """A group as the synthetic text of a round."""
+    import pyarrow as pa
+
+    from synpro.corpus.store import write_rows
+
+    folder.mkdir(parents=True)
+    fields = [pa.field(n, pa.string()) for n in ("id", "document")]
+    path = folder / "documents.parquet"
+    write_rows(path, pa.schema([*fields, pa.field("text", pa.large_string())]), texts)
+    return Shard(folder, "group", number, len(texts), len(texts), 0, len(texts), 0, digest_files(folder, path))
+
+
+def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Leave-in retrains of one round's groups."""
+    from synpro.corpus.tokens import load_tokenizer
+    from synpro.measure.trial import influence_groups, rank_correlation
+
+    number = arguments.round
+    texts = kept_texts(run, number, arguments.texts)
+    influence = memory.once(f"influence-{number}-{number}", partial(scored, run, number, [t["text"] for t in texts]))
+    encoded = load_tokenizer(run.corpus.dir / "tokenizer").encode_batch([t["text"] for t in texts], add_special_tokens=False)
+    tokens = [len(e.ids) for e in encoded]
+    groups = influence_groups(influence, tokens, arguments.groups)
+    seeds = range(arguments.seeds)
+
+    def after(name: str, some: Sequence[dict[str, str]]) -> list[dict[str, float]]:
+        """Losses after training on some texts, by seed."""
+        return [memory.once(f"{name}-seed-{s}", partial(trained, run, number, some, arguments.steps, 1000 + s)) for s in seeds]
+
+    alone = after("organic", [])
+    rows = []
+    for g, places in enumerate(groups):
+        gone = after(f"group-{g:02d}", [texts[i] for i in places])
+        size = sum(tokens[i] for i in places)
+        gains = {
+            f"{split}_gain": sum(a[split] - b[split] for a, b in zip(alone, gone, strict=True)) / len(seeds)
+            for split in ("reference", "heldout")
+        }
+        mean = sum(influence[i] * tokens[i] for i in places) / size
+        rows.append({"texts": len(places), "tokens": size, "influence": mean, **gains})
+    correlations = {
+        split: asdict(rank_correlation([r["influence"] for r in rows], [r[f"{split}_gain"] for r in rows]))
+        for split in ("reference", "heldout")
+    }
+    return {"round": number, "organic_alone": alone, "groups": rows, "spearman": correlations}
+
+
+def shares(run: Run, memory: Memory, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Texts with positive influence, by round of the texts and of the probe."""
+    from synpro.corpus.store import passages
+    from synpro.measure.trial import positive_share
+
+    sources = {p.id: p.text for p in passages(run.corpus)}
+    first = min(run.shards)
+    found = []
+    for made in sorted(run.shards):
+        texts = kept_texts(run, made, arguments.texts)
+        for judged in [r for r in sorted(run.probes) if r == made or (made == first and r > made)]:
+            ours = memory.once(f"influence-{made}-{judged}", partial(scored, run, judged, [r["text"] for r in texts]))
+            read = [sources[r["passage"]] for r in texts]
+            theirs = memory.once(f"sources-{made}-{judged}", partial(scored, run, judged, read))
+            over = [a - b for a, b in zip(ours, theirs, strict=True)]
+            row = {"texts_of_round": made, "probe_of_round": judged, "mean": sum(ours) / len(ours)}
+            found.append({**row, "positive": asdict(positive_share(ours)), "above_source": asdict(positive_share(over))})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--work", type=Path, help="what is kept to carry on from (default: OUT with .work)")
+    parser.add_argument("--round", type=int, default=1, help="whose texts are trained on")
+    parser.add_argument("--groups", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps per group")
+    parser.add_argument("--seeds", type=int, default=1, help="data orders per group; gains are their mean, paired")
+    parser.add_argument("--texts", type=int, help="at most so many texts of a round (default: all)")
+    arguments = parser.parse_args()
+    run = opened(arguments.run.resolve())
+    if arguments.round not in run.shards:
+        raise SystemExit(f"round {arguments.round} has no synthetic text; there are rounds {', '.join(map(str, run.shards))}")
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "work")}
+    digests = [run.corpus.digest, *(c.digest for c in run.checkpoints.values()), *(p.digest for p in run.probes.values())]
+    digests += [s.digest for r in run.shards.values() for s in r]
+    memory = Memory(arguments.work or arguments.out.with_suffix(".work"), digest_of([settings, digests]))
+    body = {
+        "run": run.cfg.name,
+        "settings": settings,
+        "trial": trial(run, memory, arguments),
+        "shares": shares(run, memory, arguments),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    draft = arguments.out.with_suffix(".tmp")
+    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    draft.replace(arguments.out)
+    for split, found in body["trial"]["spearman"].items():
+        print(
+            f"{split}: rank correlation {found['rho']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p {found['p']:.3f}, "
+            f"{found['groups']} groups"
+        )
+    for row in body["shares"]:
+        p = row["positive"]
+        print(
+            f"texts of round {row['texts_of_round']}, probe of round {row['probe_of_round']}: {p['value']:.0%} "
+            f"[{p['low']:.0%}, {p['high']:.0%}] of {p['n']} positive"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Data efficiency on synthetic curves: the truth is known, so bias and coverage can be counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from synpro.measure.curves import R_STAR, effective_tokens, fit
+from synpro.measure.data_efficiency import (
+    Anchor,
+    Baseline,
+    Estimate,
+    Method,
+    Refusal,
+    curve,
+    curve_band,
+    data_efficiency,
+    oracle_equivalent,
+    oracle_gap,
+)
+from tests.measure.synthetic import TUNED, UNIQUE, experiment, law, losses
+
+EXPERIMENTS = 200
+
+
+def repetition(unique: float) -> float:
+    """The repetition law for a budget of 16 passes over UNIQUE: 8 times the text are worth 1.5 times the effective tokens."""
+    return 2.5 + 12.0 * (float(effective_tokens(np.array(unique), np.array(16.0 * UNIQUE))) / UNIQUE) ** -0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "chosen"),
+    [
+        ("3 seeds, 4 anchors", {}, {}),
+        ("5 seeds, 3 anchors", {"seeds": 5, "sizes": (1, 2, 4)}, {}),
+        ("3 seeds, the repetition law", {"curve": repetition}, {"law": "repetition"}),
+    ],
+)
+def test_the_interval_covers_the_truth_at_the_stated_rate(name: str, settings: dict, chosen: dict, capsys) -> None:
+    rng = np.random.default_rng(11)
+    found = []
+    for _ in range(EXPERIMENTS):
+        method, anchors = experiment(rng, **settings)
+        estimate = data_efficiency(method, anchors, TUNED, resamples=300, **chosen)
+        assert isinstance(estimate, Estimate)
+        found.append((estimate.low, estimate.value, estimate.high))
+    low, value, high = np.array(found).T
+    covered, bias = float(np.mean((low <= 1.5) & (high >= 1.5))), float(np.mean(value) - 1.5)
+    with capsys.disabled():
+        print(f"\n  {name}: 95% interval covers {covered:.1%} of {EXPERIMENTS}, bias {bias:+.4f}, median width "
+              f"{np.median(high - low):.3f}")  # fmt: skip
+    # 200 draws at 95% have a standard error of 1.5%. Two sources of noise and two degrees of freedom err on the wide side.
+    assert 0.92 <= covered <= 1.0
+    assert abs(bias) < 0.02
+    assert np.median(high - low) < 0.25, "wide enough to cover, not by covering all"
+
+
+def test_one_seed_is_said_to_speak_of_documents_only() -> None:
+    found = data_efficiency(*experiment(np.random.default_rng(0), seeds=1), TUNED)
+    assert isinstance(found, Estimate) and "one seed: the interval is over documents only" in found.notes
+
+
+def test_the_same_losses_give_the_same_words() -> None:
+    first, again = (data_efficiency(*experiment(np.random.default_rng(1)), TUNED) for _ in range(2))
+    assert first == again and first.words.startswith("1.") and "x [" in first.words
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        (Baseline(), "no search over its weight decay"),
+        (dataclasses.replace(TUNED, searched={"weight_decay": (0.1, 1.0)}), "only one value of learning rate, epochs"),
+        (
+            dataclasses.replace(TUNED, searched={**TUNED.searched, "weight_decay": (0.1, 0.1)}),
+            "only one value of weight decay",
+        ),
+    ],
+)
+def test_against_an_untuned_baseline_nothing_is_claimed(baseline: Baseline, said: str) -> None:
+    method, anchors = experiment(np.random.default_rng(2))
+    for found in (
+        data_efficiency(method, anchors, baseline),
+        oracle_gap(method, anchors[0].losses, anchors[2].losses, baseline),
+    ):
+        assert isinstance(found, Refusal) and said in found.reason
+        assert found.words.startswith("not stated: the repetition baseline was not tuned")
+        assert not any(c.isdigit() for c in found.words.replace("0.1", ""))
+
+
+def test_what_a_reader_must_know_of_the_baseline_is_noted() -> None:
+    method, anchors = experiment(np.random.default_rng(3))
+    edge = dataclasses.replace(TUNED, chosen={"weight_decay": 3.2}, carried=True, split="heldout")
+    notes = data_efficiency(method, anchors, edge).notes
+    assert [n for n in notes if "edge of its search" in n and "3.2" in n]
+    assert [n for n in notes if "used at all of them" in n] and [n for n in notes if "heldout split" in n]
+    assert not data_efficiency(method, anchors, TUNED).notes
+
+
+@pytest.mark.parametrize(("truth", "outside"), [(1.2, False), (7.5, False), (0.6, True), (12.0, True)])
+def test_a_value_outside_the_measured_text_is_an_extrapolation(truth: float, outside: bool) -> None:
+    found = data_efficiency(*experiment(np.random.default_rng(4), truth=truth, seed_noise=1e-4), TUNED)
+    assert isinstance(found, Estimate) and found.extrapolated is outside and found.reachable
+    assert found.value == pytest.approx(truth, rel=0.05)
+    assert ("(extrapolated)" in found.words) is outside
+    assert any("lie outside the measured 100,000 to 800,000" in n for n in found.notes) is outside
+
+
+def test_a_loss_below_the_offset_is_not_reached_by_any_text() -> None:
+    rng = np.random.default_rng(5)
+    *anchors, best = losses(rng, [law(UNIQUE * s) for s in (1, 2, 4, 8)] + [2.0], seed_noise=1e-4)
+    points = [Anchor(UNIQUE * s, 16 * UNIQUE, a) for s, a in zip((1, 2, 4, 8), anchors, strict=True)]
+    found = data_efficiency(Method("m", UNIQUE, best), points, TUNED)
+    assert isinstance(found, Estimate) and not found.reachable and math.isinf(found.value)
+    assert found.words.startswith("not reached") and any("lies below" in n and "offset" in n for n in found.notes)
+
+
+def test_a_law_that_misses_its_anchors_says_by_how_much() -> None:
+    rng = np.random.default_rng(6)
+    bent = [6.0, 5.9, 4.2, 4.15]  # no power law falls like this
+    *anchors, method = losses(rng, [*bent, 5.5], seed_noise=1e-4)
+    points = [Anchor(UNIQUE * s, 16 * UNIQUE, a) for s, a in zip((1, 2, 4, 8), anchors, strict=True)]
+    found = data_efficiency(Method("m", UNIQUE, method), points, TUNED)
+    assert any(n.startswith("the power law misses its anchors by 0.") for n in found.notes)
+
+
+def test_two_anchors_are_enough_for_interpolation_and_too_few_for_a_law() -> None:
+    method, anchors = experiment(np.random.default_rng(7), sizes=(1, 2))
+    refused = data_efficiency(method, anchors, TUNED)
+    assert isinstance(refused, Refusal) and "3 or more" in refused.reason
+    found = data_efficiency(method, anchors, TUNED, law="interpolation")
+    assert isinstance(found, Estimate) and found.low < found.value < found.high
+    assert found.value == pytest.approx(1.5, abs=0.08), "chords lie above a curve that bends upward: a little too many tokens"
+
+
+def test_oracle_equivalent_tokens_come_from_single_passes() -> None:
+    method, anchors = experiment(np.random.default_rng(8), seed_noise=1e-4)
+    passes = [Anchor(a.unique_tokens, a.unique_tokens, a.losses) for a in anchors]
+    found = oracle_equivalent(method, passes)
+    assert isinstance(found, Estimate) and found.value == pytest.approx(150_000, rel=0.02)
+    assert found.words.startswith("1") and found.unit == "tokens" and "x" not in found.words
+    with pytest.raises(ValueError, match="need single passes"):
+        oracle_equivalent(method, anchors)
+
+
+def test_the_share_of_the_gap_covers_its_truth_too() -> None:
+    rng, covered = np.random.default_rng(9), 0
+    for _ in range(EXPERIMENTS):
+        repeated, oracle, method = losses(rng, [5.8, 5.2, 5.5])
+        found = oracle_gap(Method("m", UNIQUE, method), repeated, oracle, TUNED, resamples=500)
+        assert isinstance(found, Estimate)
+        covered += found.low <= 0.5 <= found.high
+    assert 0.92 <= covered / EXPERIMENTS <= 1.0
+    same = losses(rng, [5.5, 5.5, 5.5])
+    refused = oracle_gap(Method("m", UNIQUE, same[2]), same[0], same[1], TUNED)
+    assert isinstance(refused, Refusal) and "not clearly worse" in refused.reason
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 4), (1, 2, 4, 8, 16)])
+def test_fits_of_exact_curves_are_exact_and_inverted_exactly(sizes: tuple[int, ...]) -> None:
+    unique = np.array(sizes, float) * UNIQUE
+    power = fit(unique, np.array([[law(u) for u in unique]]))
+    assert power.offset_B[0] == pytest.approx(3.0, abs=2e-3) and power.exponent_B[0] == pytest.approx(0.35, abs=2e-3)
+    repeated = fit(
+        unique, np.array([[repetition(u) for u in unique]]), law="repetition", training=np.full(len(unique), 16.0 * UNIQUE)
+    )
+    assert repeated.r_star == R_STAR and repeated.offset_B[0] == pytest.approx(2.5, abs=5e-3)
+    for curve_, truth in ((power, law), (repeated, repetition)):
+        for target in (1.0, 1.3, 3.0):
+            assert curve_.needed(truth(target * UNIQUE))[0] == pytest.approx(target * UNIQUE, rel=1e-3)
+        assert curve_.residual_B[0] < 1e-4
+
+
+def test_r_star_is_found_where_there_are_anchors_enough() -> None:
+    unique, training = np.array([1.0, 2, 4, 8, 16, 32]) * UNIQUE, np.array([64.0, 8, 64, 8, 64, 32]) * UNIQUE
+    seen = effective_tokens(unique, training, 4.0)
+    fitted = fit(unique, 3 + 2 * (seen[None] / UNIQUE) ** -0.4, law="repetition", training=training, r_star=None)
+    assert fitted.r_star == pytest.approx(4.0, rel=0.1)
+    few = fit(unique[:3], 3 + 2 * (seen[None, :3] / UNIQUE) ** -0.4, law="repetition", training=training[:3], r_star=None)
+    assert few.r_star == R_STAR
+
+
+def test_a_picture_s_band_holds_its_curve_and_narrows_with_seeds() -> None:
+    at = np.geomspace(1, 8, 5) * UNIQUE
+    widths = []
+    for seeds in (3, 8):
+        _, anchors = experiment(np.random.default_rng(10), seeds=seeds)
+        low, high = curve_band(anchors, at)
+        middle = curve(anchors).loss(at)[0]
+        assert ((low < middle) & (middle < high)).all()
+        widths.append(float((high - low).mean()))
+    assert widths[1] < widths[0]
+
+
+@pytest.mark.parametrize(
+    ("unique", "loss", "chosen", "said"),
+    [
+        ([1e5, 2e5], [[5.0, 4.0]], {}, "at least 3"),
+        ([1e5, 1e5, 2e5], [[5.0, 4.0, 3.0]], {}, "different"),
+        ([1e5, 2e5, 3e5], [[5.0, math.nan, 3.0]], {}, "finite"),
+        ([1e5, 2e5, 3e5], [[5.0, 4.0, 3.0]], {"law": "cubic"}, "not one of power"),
+        ([1e5, 2e5, 3e5], [[5.0, 4.0, 3.0]], {"law": "repetition"}, "training tokens of every anchor"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(unique: list, loss: list, chosen: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        fit(np.array(unique), np.array(loss), **chosen)

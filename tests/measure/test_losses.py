@@ -1,0 +1,58 @@
+"""Losses of several seeds on the same documents, and what is resampled."""
+
+import numpy as np
+import pytest
+
+from synpro.measure.losses import Losses, difference, loss_interval, means, resampled
+from tests.measure.synthetic import losses
+
+
+def rows(nll: list[float], tokens: tuple[int, ...] = (10, 30, 20), names: str = "abc") -> list[dict[str, object]]:
+    return [{"document": d, "nll": n, "tokens": t, "bytes": 4 * t} for d, n, t in zip(names, nll, tokens, strict=True)]
+
+
+def test_rows_of_heldout_tables_become_losses() -> None:
+    found = Losses.of({1: reversed(rows([20.0, 90.0, 60.0])), 0: rows([30.0, 80.0, 70.0])})
+    assert found.seeds == (0, 1) and found.documents == ("a", "b", "c")
+    assert found.mean == pytest.approx((180 / 60 + 170 / 60) / 2)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [(rows([1.0, 2.0, 3.0], names="abd"), "different held-out"), (rows([1.0, 2.0, 3.0], (10, 30, 21)), "documents or tokens")],
+)
+def test_seeds_measured_on_other_documents_are_refused(other: list, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Losses.of({0: rows([1.0, 2.0, 3.0]), 1: other})
+
+
+def test_settings_of_other_seeds_or_documents_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    (three,), (other,) = losses(rng, [5.0]), losses(rng, [5.0], documents=61)
+    with pytest.raises(ValueError, match="same seeds"):
+        means([three, Losses(three.seeds[:2], three.documents, three.nats[:2], three.tokens)])
+    with pytest.raises(ValueError, match="different held-out documents"):
+        resampled([three, other])
+
+
+def test_what_all_settings_share_cancels_in_their_difference() -> None:
+    first, second = losses(np.random.default_rng(1), [5.0, 4.9])
+    low, high = loss_interval(first)[1:]
+    mean, below, above = difference(first, second)
+    assert high - low > 0.15 and above - below < 0.1, "documents and shared seeds cancel in pairs"
+    assert mean == pytest.approx(second.mean - first.mean) and below < mean < above
+    same = difference(first, first)
+    assert same == (0.0, 0.0, 0.0)
+
+
+def test_the_interval_of_a_difference_is_that_of_t_over_seeds_when_documents_agree() -> None:
+    from scipy import stats
+
+    seeds, tokens = 4, np.full(50, 10.0)
+    gain = np.array([0.02, 0.05, 0.03, 0.08])
+    nats = np.ones((seeds, 50)) * 50
+    names = tuple(map(str, range(50)))
+    first = Losses(tuple(range(seeds)), names, nats, tokens)
+    second = Losses(tuple(range(seeds)), names, nats - gain[:, None] * tokens, tokens)
+    expected = stats.t.interval(0.95, seeds - 1, -gain.mean(), gain.std(ddof=1) / 2)
+    assert difference(first, second, resamples=100_000)[1:] == pytest.approx(expected, abs=0.002)

@@ -1,0 +1,153 @@
+"""One evaluation item planted in one organic document: found, shown, and kept out of the synthetic text."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from synpro.corpus import store
+from synpro.corpus.overlap import Item
+from synpro.corpus.passages import PassageConfig
+from synpro.corpus.readers import SourceConfig
+from synpro.corpus.tokens import TokenizerConfig
+from synpro.engines.scripted import ScriptedEngine
+from synpro.judges.base import JudgesConfig
+from synpro.operations.base import OperationConfig
+from synpro.records import Chat, Corpus, Generator, Probe
+from synpro.rewards.rubric import RubricConfig
+from synpro.run.journal import Journal
+from synpro.stages.evaluate import _overlap
+from synpro.stages.prepare import PrepareConfig, prepare
+from synpro.stages.synthesize import SynthesizeConfig, synthesize
+from tests.report.builder import build
+from tests.stages.test_prepare import text
+
+TASK = "arc_easy_rc_0shot_bpb"
+
+
+@pytest.fixture(scope="module")
+def item() -> Item:
+    from synpro.lm.tasks import items
+
+    return next(i for i in items([TASK]) if 18 <= len(i.text.split()) <= 30)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, item: Item) -> Path:
+    """60 documents; the 31st tells the item, between sentences of its own."""
+    texts = [text(i) for i in range(60)]
+    texts[30] = f"{text(1000)} A teacher asked: {item.text.lower()} {text(1001)}"
+    file = tmp_path_factory.mktemp("data") / "texts.jsonl"
+    file.write_text("".join(json.dumps({"id": f"doc-{i}", "text": t}) + "\n" for i, t in enumerate(texts)))
+    return file
+
+
+def prepared(data: Path, out: Path, **settings) -> Corpus:
+    cfg = PrepareConfig(
+        sources=(SourceConfig(str(data), id_column="id"),),
+        reference_share=0.1,
+        heldout_share=0.1,
+        passages=PassageConfig(max_words=400),
+        tokenizer=TokenizerConfig("train", 512),
+        **settings,
+    )
+    return prepare(cfg, out=out, journal=Journal(out), seed=0)
+
+
+@pytest.fixture(scope="module")
+def corpus(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return prepared(data, tmp_path_factory.mktemp("prepare"))
+
+
+def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: Item, tmp_path: Path) -> None:
+    assert "doc-30" in {d.id for d in store.documents(corpus, "train")}, "the planted document is one of the train split"
+    table = _overlap([TASK], corpus, [], None, tmp_path, Journal(tmp_path))
+    assert [(r["group"], r["hit"]) for r in table] == [(TASK, {"organic": 1, "reference": 0})]
+    rows = list(store.read_rows(tmp_path / "overlap.parquet"))
+    assert [(r["task"], r["item"], r["kind"], r["document"]) for r in rows] == [(TASK, item.id, "organic", "doc-30")]
+
+
+def test_on_request_the_organic_document_is_not_taken_in(data: Path, tmp_path: Path) -> None:
+    clean = prepared(data, tmp_path, exclude_tasks=(TASK,))
+    assert "doc-30" not in {d.id for split in store.SPLITS for d in store.documents(clean, split)}
+    found = [r for r in Journal(tmp_path).rejects.rows() if r.reason == "contamination"]
+    assert [r.id for r in found] == ["doc-30"] and TASK in found[0].detail
+
+
+def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
+    corpus: Corpus, item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synpro.engines.hf import HFEngine
+
+    sources = {p.text: p for p in store.passages(corpus)}
+
+    def answer(chat: Chat, index: int) -> str:
+        """The passage with its sentences turned round: what carries the item over word for word."""
+        passage = next(t for t in sources if t in chat[-1]["content"])
+        told = f"A teacher asked: {item.text.lower()}" if item.text.lower() in passage else ""
+        others = re.split(r"(?<=\.)\s+", passage.replace(told, "") if told else passage)
+        return f"Rephrased:\n{' '.join(reversed(others))} {told}"
+
+    monkeypatch.setattr(HFEngine, "load", classmethod(lambda cls, *args, **kwargs: ScriptedEngine(answer)))
+
+    def shard(out: Path, **settings):
+        return synthesize(
+            SynthesizeConfig(max_copied={"rephrase": 1.0}, max_looped=1.0, same_language=False, **settings),
+            operation=OperationConfig("rephrase"),
+            rubric=RubricConfig(weights={"rephrase": {"format": 1.0}}),
+            judges=JudgesConfig(),
+            generator=Generator("rephrase", "hf:some/model", None, None, 1, "generator"),
+            corpus=corpus,
+            probe=Probe(tmp_path, tmp_path, "probe"),
+            round=1,
+            out=out,
+            journal=Journal(out),
+            seed=1,
+            tasks=(TASK,),
+        )
+
+    clean = shard(tmp_path / "clean")
+    dropped = [r for r in Journal(clean.dir).rejects.rows() if r.reason == "contamination"]
+    assert clean.dropped == len(dropped) == 1 and dropped[0].id.startswith("doc-30#") and f"item {item.id}" in dropped[0].detail
+    assert item.text.lower() not in " ".join(r["text"] for r in store.read_rows(clean.dir / "documents.parquet"))
+    assert _overlap([TASK], corpus, [clean], None, tmp_path, Journal(tmp_path))[0]["hit"] == {"synthetic": 0}
+    kept = shard(tmp_path / "kept", contaminated=True)
+    assert kept.dropped == 0
+    assert _overlap([TASK], corpus, [kept], None, tmp_path, Journal(tmp_path))[0]["hit"] == {"synthetic": 1}
+
+
+def test_the_report_shows_it_and_flags_the_task(tmp_path: Path) -> None:
+    from synpro.corpus.store import OVERLAP, write_rows
+    from synpro.report.cautions import cautions
+    from synpro.report.gather import gather
+    from synpro.report.page import render
+
+    run = build(tmp_path / "run")
+    for number, hit in ((0, {"organic": 1, "reference": 0}), (1, {"synthetic": 0})):
+        folder = run / f"round-{number:02d}/evaluate"
+        body = json.loads((folder / "evaluation.json").read_text())
+        body["overlap"] = [
+            {"group": "piqa", "items": 100, "tested": 90, "hit": hit},
+            {"group": "sciq", "items": 80, "tested": 80, "hit": dict.fromkeys(hit, 0)},
+        ]
+        (folder / "evaluation.json").write_text(json.dumps(body))
+        row = {
+            "task": "piqa",
+            "item": "17",
+            "kind": "organic",
+            "document": "wiki03",
+            "words": "how do i ready a cage",
+            "share": 1.0,
+        }
+        write_rows(folder / "overlap.parquet", OVERLAP, [row] if number == 0 else [])
+    page = render(run)
+    section = page[page.index('id="contamination"') :]
+    assert (
+        "piqa <span" in section and section.count("⚑ contaminated") == 1 and "wiki03" in section and "how do i ready" in section
+    )
+    assert page.count('href="#contamination">⚑') == 1, "the score of the task is marked, and no other"
+    warned = [c for c in cautions(gather(run)) if "piqa" in c.what]
+    assert len(warned) == 1 and "1 in organic text" in warned[0].what
