@@ -27,7 +27,7 @@ def layout(folder: Path, finished_run: Path) -> None:
     (folder / "configs").mkdir()
     small = (ROOT / "tests" / "loop.toml").read_text().replace('name = "loop"', 'name = "tiny"')
     (folder / "configs" / "tiny.toml").write_text(small)
-    for name in ("400m.toml", "1b.toml"):
+    for name in ("400m.toml", "1b.toml", "compare-tiny.toml"):
         (folder / "configs" / name).write_text((ROOT / "configs" / name).read_text())
     (folder / "runs").mkdir()
     subprocess.run(["cp", "-r", str(finished_run), str(folder / "runs" / "tiny")], check=True)

@@ -149,7 +149,8 @@ def evaluate(
     scores = suite.evaluate_folder(
         model, task or tuple(suite.TASKS), max_items=max_items, told=lambda score: typer.echo(suite.line(score))
     )
-    typer.echo("\n".join(suite.lines(scores)[len(scores) :]))
+    for line in suite.lines(scores)[len(scores) :]:
+        typer.echo(line)
     more = {"LAMBADA by lm-eval": suite.lambada(model, max_items=max_items)} if lambada else {}
     for name, values in more.items():
         typer.echo(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))

@@ -145,6 +145,7 @@ def test_the_page_holds_everything_and_the_pictures_are_pictures(world, numbers,
 def test_results_are_published_and_published_again_in_their_place(world, numbers, tmp_path: Path) -> None:
     _, _, root, _ = world
     (root / "config.toml").write_text("name = 'compare'\n")
+    (root / "environment.json").write_text("{}\n")
     readme = publish(root, numbers, tmp_path)
     first = readme.read_text()
     assert sum(line.startswith("| ") for line in first.splitlines()) == 1 + len(numbers["arms"])
@@ -155,5 +156,5 @@ def test_results_are_published_and_published_again_in_their_place(world, numbers
     assert "Before." in again and "After." in again and "1.2345" in again and again.count("## compare") == 1
     for name in ("loss", "unique", "compute"):
         picture = ET.parse(tmp_path / "compare" / f"{name}.svg").getroot()
-        assert len(picture.findall("{*}polyline")) + len(picture.findall("{*}circle")) >= len(numbers["arms"]) - 1
+        assert len(picture.findall("{*}g/{*}polyline")) + len(picture.findall("{*}g/{*}circle")) >= len(numbers["arms"]) - 1
     assert json.loads((tmp_path / "compare" / "compare.json").read_text()) == changed

@@ -207,6 +207,8 @@ def measure(
         drawn=f"seed-{seed}/evaluate",
         corpus=corpus,
         model=model,
+        shards=text.shards,
+        reference=cfg.probe.data,
     )
     into.runs[seed], into.texts[seed] = (model, found), text
 

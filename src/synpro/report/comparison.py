@@ -247,14 +247,16 @@ def write_page(root: Path, numbers: Numbers) -> Path:
 
 
 def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
-    """Copy settings, numbers and pictures to FOLDER/NAME and put the table into FOLDER/README.md, in the place of an older one.
+    """Copy settings, environment, numbers and pictures to FOLDER/NAME, and put the table into FOLDER/README.md.
 
-    The interactive page stays in the run directory: it holds the drawing library, which is too large to commit.
+    An older table of that name is replaced. The interactive page stays in the run directory: the drawing library in it is too
+    large to commit.
     """
     name = numbers["name"]
     here = folder / name
     here.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(root / "config.toml", here / "config.toml")
+    for file in ("config.toml", "environment.json"):
+        shutil.copyfile(root / file, here / file)
     _written(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     pictures = drawings(numbers)
     for picture, drawing in pictures.items():

@@ -6,7 +6,7 @@ Colours are those of Okabe and Ito (2008); beyond eight lines, dashes tell them 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
@@ -94,12 +94,14 @@ def to_svg(drawing: Drawing) -> str:
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = _LEFT + (_x(x, drawing) - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
-        return across, _HEIGHT - _BOTTOM - (min(max(y, bottom), top) - bottom) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+        return across, _HEIGHT - _BOTTOM - (y - bottom) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
 
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'font-family="system-ui, sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        f'<clipPath id="inside"><rect x="{_LEFT}" y="{_TOP}" width="{_WIDTH - _LEFT - _RIGHT}" '
+        f'height="{_HEIGHT - _TOP - _BOTTOM}"/></clipPath>',
     ]
     edge = _WIDTH - _RIGHT
     for tick in _ticks(bottom, top):
@@ -115,26 +117,27 @@ def to_svg(drawing: Drawing) -> str:
     out.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 12}" text-anchor="middle" fill="#222">{escape(drawing.x)}</text>')
     turned = f'transform="rotate(-90 16 {_HEIGHT / 2 - 20:.0f})"'
     out.append(f'<text x="16" y="{_HEIGHT / 2 - 20:.0f}" {turned} text-anchor="middle" fill="#222">{escape(drawing.y)}</text>')
+    out.append('<g clip-path="url(#inside)">')  # what begins above the range is cut, not squeezed into it
     for s in drawing.series:
-        out += _drawn(s, [at(x, y) for x, y in zip(s.x, s.y, strict=False)], at)
+        out += _drawn(s, at)
+    out.append("</g>")
     out += _legend(drawing.series, edge + 14)
     return "\n".join([*out, "</svg>", ""])
 
 
-def _drawn(s: Series, points: Sequence[tuple[float, float]], at: object) -> list[str]:
-    place = at if callable(at) else None
-    assert place is not None
+def _drawn(s: Series, at: Callable[[float, float], tuple[float, float]]) -> list[str]:
     if s.kind == "band":
-        edge = [place(x, y) for x, y in zip(s.x, s.high, strict=True)]
-        edge += [place(x, y) for x, y in zip(reversed(s.x), reversed(s.low), strict=True)]
+        edge = [at(x, y) for x, y in zip(s.x, s.high, strict=True)]
+        edge += [at(x, y) for x, y in zip(reversed(s.x), reversed(s.low), strict=True)]
         return [f'<polygon points="{_joined(edge)}" fill="{s.colour}" fill-opacity="0.15"/>']
+    points = [at(x, y) for x, y in zip(s.x, s.y, strict=True)]
     if s.kind == "line":
         dash = ' stroke-dasharray="6 4"' if s.dash else ""
         return [f'<polyline points="{_joined(points)}" fill="none" stroke="{s.colour}" stroke-width="2"{dash}/>']
     out = []
     for i, (x, y) in enumerate(points):
         if s.low:
-            low, high = place(s.x[i], s.low[i])[1], place(s.x[i], s.high[i])[1]
+            low, high = at(s.x[i], s.low[i])[1], at(s.x[i], s.high[i])[1]
             out.append(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{s.colour}" stroke-width="1.5"/>'
             )
