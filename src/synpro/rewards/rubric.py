@@ -7,13 +7,15 @@ difference is about 0.01 nats and a 0/1 reward about 1: added raw, influence wou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from synpro.judges.base import JudgesConfig
 from synpro.judges.table import Judges
 from synpro.operations.base import Operation
 from synpro.records import Passage, Probe, Rewrite
-from synpro.rewards.base import Reward
+from synpro.rewards.base import Reward, waits
 from synpro.rewards.faithfulness import Faithfulness, FaithfulnessConfig
 from synpro.rewards.format import Format
 from synpro.rewards.influence import Influence, InfluenceConfig
@@ -83,10 +85,18 @@ class Rubric:
         self._judges = judges
 
     @classmethod
-    def build(cls, operation: Operation, cfg: RubricConfig, judges: JudgesConfig, probe: Probe | None) -> Rubric:
+    def build(
+        cls,
+        operation: Operation,
+        cfg: RubricConfig,
+        judges: JudgesConfig,
+        probe: Probe | None,
+        memory: Path | None = None,
+    ) -> Rubric:
         """The rubric of an operation. Without a probe (rewriting a file outside a run) the influence reward is left out.
+        `memory` is a folder of the step in which it remembers which weights its servers had.
 
-        Raises ValueError when the config names no weights for the operation.
+        Raises ValueError when the config names no weights for the operation, and what a judge that does not open raises.
         """
         weights = cfg.weights.get(operation.name)
         if weights is None:
@@ -94,9 +104,13 @@ class Rubric:
                 f"rubric.weights: no weights for operation {operation.name!r}, only for {', '.join(cfg.weights)};"
                 f" add a table [rubric.weights.{operation.name}]"
             )
-        bench = Bench(cfg, operation, Judges(judges), probe)
+        bench = Bench(cfg, operation, Judges(judges, memory), probe)
         names = [n for n, w in weights.items() if w > 0 and (n != "influence" or probe is not None)]
-        return cls([REWARDS[name](bench) for name in names], weights, bench.judges)
+        try:
+            return cls([REWARDS[name](bench) for name in names], weights, bench.judges)
+        except BaseException:
+            bench.judges.close()
+            raise
 
     @property
     def names(self) -> list[str]:
@@ -109,8 +123,15 @@ class Rubric:
             reward.prepare(passages)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
-        """Raw values by reward name, one dict per rewrite. Raises when a judge fails; None = does not apply."""
-        columns = {reward.name: reward.score(rewrites) for reward in self.rewards}
+        """Raw values by reward name, one dict per rewrite. Raises when a judge fails; None = does not apply.
+
+        Rewards that wait for a server are scored side by side, in threads, while the others are scored here one by one.
+        """
+        waiting = [reward for reward in self.rewards if waits(reward)]
+        with ThreadPoolExecutor(max(1, len(waiting)), thread_name_prefix="synpro-reward") as pool:
+            promised = {reward.name: pool.submit(reward.score, rewrites) for reward in waiting}
+            here = {reward.name: reward.score(rewrites) for reward in self.rewards if reward.name not in promised}
+            columns = {name: here[name] if name in here else promised[name].result() for name in self.names}
         return [{name: values[i] for name, values in columns.items()} for i in range(len(rewrites))]
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ def synthesize(
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
     answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
     paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
-    scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe))
+    scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe, out / "scratch"))
     return _write(cfg, task, generator, answers, scores, round, out, journal, work.seeds())
 
 

@@ -142,7 +142,7 @@ def train_generator(
     train, aside = hold_aside(passages, cfg.validation_passages)
     previous = start if start is not None and cfg.start == "previous" else None
     journal.progress(0, steps + 2, "judges")
-    scorer = Rubric.build(op, rubric, judges, probe)
+    scorer = Rubric.build(op, rubric, judges, probe, out / "scratch")
     try:
         scorer.prepare(passages)
         return _Training(cfg, op, scorer, train, aside, previous, steps, round, out, journal, seed).run()
