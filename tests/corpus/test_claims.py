@@ -63,7 +63,8 @@ def test_what_a_corruption_leaves_is_not_in_the_passage() -> None:
 
 
 def test_rewordings_keep_names_and_numbers() -> None:
-    from synpro.judges.evidence import Text, unknown_names, unknown_numbers
+    from synpro.judges.evidence import unknown_names, unknown_numbers
+    from synpro.judges.text import Text
 
     reworded = 0
     for seed in range(5):
