@@ -17,6 +17,7 @@ Do = Callable[..., Any]
 def loop(cfg: RunConfig, do: Do) -> None:
     """Run every step of a config in order. Raises what a step raises; what was done before it stands."""
     corpus = do("round-00/prepare", "synpro.stages.prepare:prepare", cfg.prepare)
+    verifier = fit_verifier(cfg, do, "round-00/verifier", corpus)
     model = pretrain(cfg, do, "round-00", corpus, mixture=[], start=None)
 
     mixture: list[Any] = []
@@ -26,15 +27,23 @@ def loop(cfg: RunConfig, do: Do) -> None:
             break
         name = f"round-{number:02d}"
         probe = do(f"{name}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
-        mixture += write(cfg, do, name, number, corpus, probe, generators)  # cumulative: earlier rounds stay in
+        mixture += write(cfg, do, name, number, corpus, probe, verifier, generators)  # cumulative: earlier rounds stay in
         model = pretrain(cfg, do, name, corpus, mixture, start=model)
 
 
-def write(cfg: RunConfig, do: Do, name: str, number: int, corpus: Any, probe: Any, generators: dict[str, Any]) -> list[Any]:
+def fit_verifier(cfg: RunConfig, do: Do, name: str, corpus: Any) -> Any:
+    """What checks every claim of a rewrite, trained once on the train split; None where nothing will be rewritten."""
+    stage = "synpro.stages.train_verifier:train_verifier"
+    return do(name, stage, cfg.train_verifier, corpus=corpus, judges=cfg.judges) if cfg.rounds else None
+
+
+def write(
+    cfg: RunConfig, do: Do, name: str, number: int, corpus: Any, probe: Any, verifier: Any, generators: dict[str, Any]
+) -> list[Any]:
     """Update every operation's generator, in `generators`, and let it rewrite the corpus; the shards of this round."""
     shards = []
     for operation in cfg.operations:
-        paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "round": number}
+        paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "verifier": verifier, "round": number}
         if cfg.refresh or operation.name not in generators:
             generators[operation.name] = do(
                 f"{name}/train-{operation.name}",

@@ -241,6 +241,36 @@ def step_again(cfg: RunConfig, runs: Path, name: str) -> None:
     del held
 
 
+def train_verifier(cfg: RunConfig, runs: Path) -> list[str]:
+    """Do the steps of a run up to its verifier, where they are not done, and tell how good it is. Raises as `run`."""
+    from synpro.judges.measured import lines
+
+    if not cfg.rounds:
+        raise ConfigError("rounds: a run of 0 rounds has no generators and trains no verifier; use 1 or more")
+    root = runs / cfg.name
+    held = lock(root)
+    claim(cfg, root)
+    if problems := preconditions(cfg):
+        raise ConfigError("this run cannot start:\n  " + "\n  ".join(problems))
+    name = "round-00/verifier"
+
+    def until(step: str, *args: Any, **inputs: Any) -> Any:
+        record = steps(step, *args, **inputs)
+        if step == name:
+            raise _Reached
+        return record
+
+    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
+        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+        with contextlib.suppress(_Reached):
+            loop(cfg, until)
+    del held
+    report = root / name / "report.json"
+    if not report.exists():
+        return ['no verifier is trained: train_verifier.kind = "none" checks claims by rule']
+    return [*lines(json.loads(report.read_text(encoding="utf-8"))), "", f"report: {root / name / 'report.html'}"]
+
+
 class _Reached(Exception):
     """The step that was asked for is done; the loop need not go on."""
 
@@ -280,7 +310,7 @@ def audit_rewards(cfg: RunConfig, runs: Path) -> None:
         raise ConfigError("pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit")
     audited = []
     for operation in map(build_operation, cfg.operations):
-        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"])
+        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"], given["verifier"])
         try:
             audited.append(audit(operation, rubric, honest(), passages(given["corpus"])))
         finally:

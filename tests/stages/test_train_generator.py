@@ -15,7 +15,7 @@ from synpro.grpo.preflight import PreflightError
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
-from synpro.records import Corpus, Generator, Probe
+from synpro.records import Corpus, Generator, Probe, Verifier
 from synpro.rewards.rubric import RubricConfig
 from synpro.run.journal import Journal
 from synpro.stages.train_generator import TrainGeneratorConfig, hold_aside, train_generator
@@ -92,6 +92,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(folder, 0, 0, 0, "uint16", {}, {}, len(rows), "corpus")
 
 
+NO_VERIFIER = Verifier(Path("unused"), "none", "unused")
 NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
 RUBRIC = RubricConfig(weights={"rephrase": {"structure": 1.0, "length": 1.0, "format": 1.0}})
 """The rewards that need no model: this is a test of training."""
@@ -132,6 +133,7 @@ def train(
         judges=judges or JudgesConfig(),
         corpus=corpus,
         probe=NO_PROBE,
+        verifier=NO_VERIFIER,
         start=start,
         round=round,
         out=out,

@@ -13,7 +13,7 @@ from typing import Any
 from synpro.compare.arms import ARMS, Arm
 from synpro.compare.config import CompareConfig
 from synpro.compare.tuning import Settings, Trial, following, grid, winner
-from synpro.loop import Do, write
+from synpro.loop import Do, fit_verifier, write
 from synpro.records import Checkpoint, Corpus, digest_of, encode
 
 PRETRAIN = "synpro.stages.pretrain:pretrain"
@@ -143,6 +143,7 @@ def texts(cfg: CompareConfig, do: Once, name: str, arm: Arm, corpus: Any, seed: 
     part = f"seed-{seed}/" if cfg.compare.texts == "per-seed" else ""
     own, text = arm.writes(cfg), Text()
     shared, mine = (do.within(f"text/{folder}", part, text.steps) for folder in ("shared", name))
+    verifier = fit_verifier(cfg, shared, "round-00/verifier", corpus)
     model = first_plateau(cfg, shared, corpus)
     probe = shared("round-01/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
     generators: dict[str, Any] = {}
@@ -150,7 +151,7 @@ def texts(cfg: CompareConfig, do: Once, name: str, arm: Arm, corpus: Any, seed: 
         round = f"round-{number:02d}"
         if number > 1 and arm.follows:
             probe = mine(f"{round}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
-        text.shards += write(own, mine, round, number, corpus, probe, generators)
+        text.shards += write(own, mine, round, number, corpus, probe, verifier, generators)
         if number < cfg.rounds and arm.follows:
             settled = {"corpus": corpus, "shards": list(text.shards), "start": model}
             model = mine(f"{round}/pretrain", PRETRAIN, cfg.pretrain, processes=cfg.machine.processes, **settled)

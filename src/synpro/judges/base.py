@@ -109,6 +109,40 @@ class Quality(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Support:
+    """The sentence of a passage that supports a claim best, or would have to."""
+
+    text: str
+    start: int
+    """First character in the passage's text."""
+    end: int
+    """One past the last character."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of one claim."""
+
+    label: Literal["faithful", "absent", "unsupported"]
+    """`absent`: its topic is not in the passage. `unsupported`: the content is wrong, or the passage does not say it."""
+    probability: float
+    """Of being faithful, 0 to 1. A claim is labelled faithful when it is at least 0.5."""
+    support: Support | None
+    """None for a passage without sentences."""
+
+
+class Verifier(Protocol):
+    """Says of claims whether their passage supports them."""
+
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
+        """One verdict per (claim, whole passage), independent of the others in the call. Each distinct pair is judged once.
+        Raises when the judge fails; no verdict is invented."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Layout(Protocol):
     """Says how far the layout of a source is kept in an output: 0 (not at all) to 1 (fully)."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from synpro.report import charts
 from synpro.report.cautions import cautions, influence_change
+from synpro.report.claims import one_document, verifier
 from synpro.report.collapse import collapse
 from synpro.report.contamination import contamination, finds
 from synpro.report.gather import Contents, gather
@@ -82,6 +83,8 @@ def render(run: Path) -> str:
         charts=_drawn(contents),
         plotly=get_plotlyjs(),
         samples=shown,
+        verifier=verifier(contents),
+        document=one_document(contents),
         lineage=_one_lineage(run, contents),
         cautions=cautions(contents),
         collapse=collapse(contents),
