@@ -29,7 +29,8 @@ def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
     folder = root / step
     kind, operation = operation_of(step)
     seconds = float(read_json(folder / "timing.json")["seconds"])
-    inputs, record = read_json(folder / "request.json")["inputs"], read_json(folder / "result.json")["record"]
+    request, record = read_json(folder / "request.json"), read_json(folder / "result.json")["record"]
+    inputs = request["inputs"]
     if kind not in ("pretrain", "probe", "train", "synthesize"):
         return {}
     vocab, length = inputs["corpus"]["vocab_size"], cfg.pretrain.sequence_length
@@ -38,24 +39,26 @@ def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
         tokens = record["tokens_seen"] - (inputs["start"]["tokens_seen"] if inputs["start"] else 0)
         return {"pretraining": Work(per_token * tokens, seconds, tokens)}
     if kind == "probe":
-        tokens = cfg.probe.steps * cfg.probe.batch * length
+        asked = request["config"]
+        tokens = asked["steps"] * asked["batch"] * length * asked.get("replicas", 1)
         return {"probing": Work(per_token * tokens, seconds, tokens)}
     rows = list(read_lines(folder / "metrics.jsonl", whole=True))
     passages, passage = _passages(root / inputs["corpus"]["dir"]["path"])
     generator = parameters(cfg.train_generator.base)
     assert operation is not None
-    weights = inputs["rubric"]["weights"][operation]
     judging = _sum(rows, "seconds/reward")
     if kind == "synthesize":
         written, read = record["tokens"], passages * (passage + PROMPT_TOKENS)
-        judged = Work(_judged(cfg, weights, per_token, written + passages * passage), judging, written + passages * passage)
+        scored = written + passages * passage
+        judged = Work(_judged(inputs, operation, per_token, scored), judging, scored)
         return {"generating": Work(reading(generator, written + read), seconds - judging, written + read), "judging": judged}
-    return _training(cfg, weights, per_token, generator, folder, rows, passage, seconds)
+    return _training(cfg, inputs, operation, per_token, generator, folder, rows, passage, seconds)
 
 
 def _training(
     cfg: RunConfig,
-    weights: Mapping[str, float],
+    inputs: Mapping[str, Any],
+    operation: str,
     per_token: float,
     generator: int,
     folder: Path,
@@ -78,20 +81,23 @@ def _training(
     flops = learning(generator, learned_from + prompts, adapters=t.tuning == "lora")
     flops += reading(generator, learned_from + prompts) if t.beta and steps else 0.0
     judging = _sum(rows, "seconds/reward")  # of the steps; judging the two samples counts as RL
-    judged = Work(_judged(cfg, weights, per_token, written), judging, written)
+    judged = Work(_judged(inputs, operation, per_token, written), judging, written)
     return {"RL": Work(flops + reading(generator, written + read), seconds - judging, written + read), "judging": judged}
 
 
-def _judged(cfg: RunConfig, weights: Mapping[str, float], per_token: float, tokens: float) -> float:
+def _judged(inputs: Mapping[str, Any], operation: str, per_token: float, tokens: float) -> float:
     """Operations of the judges whose rewards have a weight, over `tokens` of text."""
-    paid = {name for name, weight in weights.items() if weight > 0}
+    paid = {name for name, weight in inputs["rubric"]["weights"][operation].items() if weight > 0}
+    judges = inputs["judges"]
     flops = 0.0
     if paid & {"influence", "faithfulness", "similarity"}:
-        flops += reading(parameters(cfg.judges.encoder), tokens)
+        flops += reading(parameters(judges["encoder"]), tokens)
     if "quality" in paid:
-        flops += reading(parameters(cfg.judges.fluency), tokens)
-    if "influence" in paid:
-        flops += 2 * scoring(per_token, tokens)  # before and after the probe's training
+        flops += reading(parameters(judges[judges.get("quality", "fluency")]), tokens)
+    if "structure" in paid and judges.get("layout") == "llm":
+        flops += reading(parameters(judges["layout_model"]), tokens)
+    if "influence" in paid:  # the model before the probe, and after each of its replicas
+        flops += (2 + len(inputs["probe"].get("replicas", ()))) * scoring(per_token, tokens)
     return flops
 
 
@@ -108,7 +114,7 @@ def _passages(corpus: Path) -> tuple[int, float]:
 
 @cache
 def parameters(reference: str) -> int:
-    """Parameters of a model, from the headers of its weights on this machine; 0 when it cannot be had here."""
+    """Parameters of a model, from the headers of its weights; 0 when these are not here (a model behind a server)."""
     try:
         folder = model_folder(reference, slot="cost")
     except AssetError:
