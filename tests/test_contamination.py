@@ -16,7 +16,7 @@ from synpro.corpus.tokens import TokenizerConfig
 from synpro.engines.scripted import ScriptedEngine
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
-from synpro.records import Chat, Corpus, Generator, Probe
+from synpro.records import Chat, Corpus, Generator, Probe, Verifier
 from synpro.rewards.rubric import RubricConfig
 from synpro.run.journal import Journal
 from synpro.stages.evaluate import _overlap
@@ -102,6 +102,7 @@ def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
             generator=Generator("rephrase", "hf:some/model", None, None, 1, "generator"),
             corpus=corpus,
             probe=Probe(tmp_path, tmp_path, "probe"),
+            verifier=Verifier(tmp_path, "none", "none"),
             round=1,
             out=out,
             journal=Journal(out),

@@ -150,8 +150,10 @@ def check(cfg: RunConfig, fetch: bool, names: Sequence[str] | None = None) -> No
 
 
 def used(cfg: RunConfig) -> dict[str, Any]:
-    """The plain config without the models that its choice of judges leaves unopened."""
+    """The plain config without the models that its choice of judges and verifier leaves unopened."""
     table = plain(cfg)
+    if cfg.train_verifier.kind != "llm":
+        del table["train_verifier"]["base"]
     return table | {"judges": {k: v for k, v in table["judges"].items() if k not in cfg.judges.unused()}}
 
 

@@ -20,6 +20,7 @@ PARTS = {
     "train-reformat": {"RL", "judging"},
     "synthesize-rephrase": {"generating", "judging"},
     "synthesize-reformat": {"generating", "judging"},
+    "verifier": {"judging"},
     "prepare": set(),
     "evaluate": set(),
 }

@@ -45,7 +45,7 @@ def largest_difference(a: list[tuple[float, ...]], b: list[tuple[float, ...]]) -
 
 
 def test_there_are_fifty_pairs_and_some_are_long() -> None:
-    assert len(PAIRS) == len(set(PAIRS)) == 50
+    assert len(PAIRS) == len(set(PAIRS)) >= 50
     encoder = TokenEncoder(model_folder(JudgesConfig().encoder, slot="judges.encoder"))
     assert 400 < max(len(e) for e in encoder.embed([candidate for candidate, _ in PAIRS])) <= encoder.window
 

@@ -22,6 +22,10 @@ from synpro.run.reading import operation_of, read_json, read_lines, read_table
 
 CHARACTERS_PER_TOKEN = 4.4
 """Of English in a generator's tokenizer (SmolLM2 on the Wikipedia sample)."""
+SENTENCES = 3
+"""Of a passage, about; a claim is as long as one of them."""
+CLAIMS_PER_PASSAGE = 6 * SENTENCES
+"""At most: three true and three false ones of each sentence (`corpus/claims.py`)."""
 
 
 def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
@@ -31,6 +35,8 @@ def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
     seconds = float(read_json(folder / "timing.json")["seconds"])
     request, record = read_json(folder / "request.json"), read_json(folder / "result.json")["record"]
     inputs = request["inputs"]
+    if kind == "verifier":
+        return _verifier(request, root, seconds)
     if kind not in ("pretrain", "probe", "train", "synthesize"):
         return {}
     vocab, length = inputs["corpus"]["vocab_size"], cfg.pretrain.sequence_length
@@ -53,6 +59,20 @@ def bill(root: Path, step: str, cfg: RunConfig) -> Bill:
         judged = Work(_judged(inputs, operation, per_token, scored), judging, scored)
         return {"generating": Work(reading(generator, written + read), seconds - judging, written + read), "judging": judged}
     return _training(cfg, inputs, operation, per_token, generator, folder, rows, passage, seconds)
+
+
+def _verifier(request: Mapping[str, Any], root: Path, seconds: float) -> Bill:
+    """Making claims and training what checks them: so many claims of a sentence or so, each read beside its passage."""
+    asked = request["config"]
+    if asked["kind"] == "none":
+        return {}
+    passages, passage = _passages(root / request["inputs"]["corpus"]["dir"]["path"])
+    tokens = min(asked["claims"], CLAIMS_PER_PASSAGE * passages) * passage * (1 + 1 / SENTENCES)
+    if asked["kind"] == "llm":
+        flops = learning(parameters(asked["base"]), tokens * asked["epochs"], adapters=asked["lora_rank"] > 0)
+    else:
+        flops = reading(parameters(request["inputs"]["judges"]["encoder"]), tokens)
+    return {"judging": Work(flops, seconds, tokens)}
 
 
 def _training(
