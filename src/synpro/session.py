@@ -310,6 +310,9 @@ def audit_rewards(cfg: RunConfig, runs: Path) -> None:
         loop(cfg, until)
     if not given:
         raise ConfigError("pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # models open in a blink here; their bars would stand between the tables
     audited = []
     for operation in map(build_operation, cfg.operations):
         rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"], given["verifier"])
