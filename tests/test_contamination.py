@@ -32,7 +32,7 @@ TASK = "arc_easy_rc_0shot_bpb"
 def item() -> Item:
     from synpro.lm.tasks import items
 
-    return next(i for i in items([TASK]) if 18 <= len(i.text.split()) <= 30)
+    return next(i for i in (Item(*row) for row in items([TASK])) if 18 <= len(i.text.split()) <= 30)
 
 
 @pytest.fixture(scope="module")

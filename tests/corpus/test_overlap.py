@@ -29,7 +29,8 @@ def test_a_planted_item_is_found_in_any_case_and_punctuation_and_nothing_else_is
     for item in (LONG[7], SHORT[9]):
         planted = f"{text(rng, 200)} {item.text.upper().replace(' ', ',  ')}! {text(rng, 200)}"
         assert [h.item for h in KNOWN.hits(planted)] == [item]
-        assert (KNOWN.contaminated(planted) or "").startswith(f"100% of {item.task} item {item.id} stands in it")
+        reason, detail = KNOWN.contaminated(planted) or ("", "")
+        assert reason == "contamination" and detail.startswith(f"100% of {item.task} item {item.id} stands in it")
     assert not any(KNOWN.hits(text(rng, 400)) for _ in range(50))
 
 
@@ -100,7 +101,7 @@ def test_nothing_to_look_for_or_in() -> None:
 def test_items_of_real_tasks_find_themselves(task: str) -> None:
     from synpro.lm.tasks import items
 
-    found = items([task])
+    found = list(Items.of(items([task])).items)
     mine = [i for i in found if not i.passage]
     assert len({i.id for i in mine}) == len(mine) >= 100
     assert not any(i.text.startswith(("Question:", "Answer:")) for i in mine)

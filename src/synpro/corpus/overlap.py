@@ -104,6 +104,11 @@ class Items:
         self._shingles = self._index(SHINGLE)
         self._total = np.bincount(self._shingles.owner, minlength=len(self.items))
 
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, str, bool]]) -> Items:
+        """From (task, number, text, whether it is a passage)."""
+        return cls([Item(*row) for row in rows])
+
     def _index(self, n: int) -> _Index:
         """Every distinct gram of every tested item; those that many items of a task share are left out."""
         parts = [
@@ -145,9 +150,9 @@ class Items:
         windows = np.lib.stride_tricks.sliding_window_view(item, n)
         return match[0] if (windows == gram).all(axis=1).any() else None
 
-    def contaminated(self, text: str) -> str | None:
-        """Why a text may not be trained on, or None: the check that synthetic texts pass. Passages alone are no reason."""
-        return next((hit.detail for hit in self.hits(text) if not hit.item.passage), None)
+    def contaminated(self, text: str | None) -> tuple[str, str] | None:
+        """Why a text may not be trained on, (`contamination`, detail), or None. Passages alone are no reason."""
+        return next((("contamination", hit.detail) for hit in self.hits(text or "") if not hit.item.passage), None)
 
 
 def survey(items: Items, texts: Iterable[tuple[str, str, str]]) -> tuple[list[Row], list[dict[str, object]]]:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from olmo_eval import HFTokenizer, ICLMetric, Tokenizer, build_task, list_tasks
 
-from synpro.corpus.overlap import Item, Items
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -46,13 +44,14 @@ def check_tasks(names: Sequence[str]) -> None:
             raise ValueError(f"tasks: there is no task {name!r}{hint}")
 
 
-def items(names: Sequence[str]) -> list[Item]:
-    """Every item of the tasks as text, the context with its right answer, for `synpro.corpus.overlap`.
+def items(names: Sequence[str]) -> list[tuple[str, str, str, bool]]:
+    """Every item of the tasks as (task, number, text, whether it is a passage), for `synpro.corpus.overlap.Items.of`.
 
-    A reading passage (BoolQ, SciQ) becomes an item of its own. Raises ValueError for an unknown task.
+    The text is the context with its right answer; a reading passage (BoolQ, SciQ) becomes an item of its own. Raises
+    ValueError for an unknown task.
     """
     check_tasks(names)
-    found: list[Item] = []
+    found: list[tuple[str, str, str, bool]] = []
     for name in names:
         texts = _Texts()
         task = build_task(name, texts, model_ctx_len=1 << 30)
@@ -64,17 +63,11 @@ def items(names: Sequence[str]) -> list[Item]:
         for number, sample in right.items():
             text, passage = texts.decode([*sample["ctx"], *sample["continuation"]]), passages.get(number, "")
             if passage:
-                found.append(Item(name, str(number), passage, passage=True))
+                found.append((name, str(number), passage, True))
                 text = text.replace(passage, " ")
             # The words of the format stand in every item and in no text that holds one.
-            found.append(Item(name, str(number), re.sub(r"(?m)^\s*(Question|Answer|Goal|Passage):", " ", text).strip()))
+            found.append((name, str(number), re.sub(r"(?m)^\s*(Question|Answer|Goal|Passage):", " ", text).strip(), False))
     return found
-
-
-def held_items(texts: Sequence[str], names: Sequence[str]) -> list[str | None]:
-    """For each text: why it may not be trained on, the evaluation item that stands in it; or None."""
-    known = Items(items(names))
-    return [known.contaminated(text) for text in texts]
 
 
 class _Texts(Tokenizer):

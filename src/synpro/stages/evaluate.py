@@ -147,7 +147,7 @@ def _overlap(
     from synpro.corpus.store import OVERLAP, write_rows
     from synpro.lm.tasks import items
 
-    table, found = survey(Items(items(tasks)), _trained_on(corpus, shards, reference, journal)) if tasks else ([], [])
+    table, found = survey(Items.of(items(tasks)), _trained_on(corpus, shards, reference, journal)) if tasks else ([], [])
     write_rows(out / "overlap.parquet", OVERLAP, found)
     for row in table:
         if row.flagged:

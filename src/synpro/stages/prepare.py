@@ -179,7 +179,7 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
                 if part_id != id and not new(part, part_id):
                     continue
                 if items is not None and (held := items.contaminated(part.text)) is not None:
-                    journal.rejects.append(Reject(part_id, "contamination", held, part.source, part.text))
+                    journal.rejects.append(Reject(part_id, *held, source=part.source, text=part.text))
                     continue
                 kept[part_id] = _Kept(_place(part_id), len(part.text.split()))
                 yield _document_row(part_id, part, kept[part_id].words)
@@ -202,7 +202,7 @@ def _items(tasks: tuple[str, ...]) -> Items | None:
     from synpro.corpus.overlap import Items
     from synpro.lm.tasks import items
 
-    return Items(items(tasks))
+    return Items.of(items(tasks))
 
 
 def _parts(id: str, row: Row, most: int | None) -> Iterator[tuple[str, Row]]:

@@ -132,10 +132,11 @@ def synthesize(
     journal.metrics(step=0, **{"seconds/generate": answered - began, "seconds/reward": time.monotonic() - answered})
     verdicts = [judge(r, s.scores, cfg) for r, s in zip(answers, scored, strict=True)]
     if tasks and not cfg.contaminated:
-        from synpro.lm.tasks import held_items
+        from synpro.corpus.overlap import Items
+        from synpro.lm.tasks import items
 
-        held = held_items([r.text or "" for r in answers], tasks)
-        verdicts = [v or (("contamination", h) if h else None) for v, h in zip(verdicts, held, strict=True)]
+        known = Items.of(items(tasks))
+        verdicts = [v or known.contaminated(r.text) for r, v in zip(answers, verdicts, strict=True)]
     if ENCODED & {name for name, weight in rubric.weights[operation.name].items() if weight}:
         from synpro.judges.sentences import write_embeddings
 
@@ -316,10 +317,8 @@ def _write(
                 "finish": r.finish,
             }
 
-    texts, numbers = (
-        ["passage", "document", "operation", "generator", "base", "prompt_hash", "sampling"],
-        ["start", "end", "round"],
-    )
+    texts = ["passage", "document", "operation", "generator", "base", "prompt_hash", "sampling"]
+    numbers = ["start", "end", "round"]
     kinds = {"text": pa.large_string(), "answer": pa.large_string(), "claims": pa.large_string(), "kept": pa.bool_()}
     order = ["id", *texts[:2], *numbers[:2], "operation", "round", "generator", "base", "prompt_hash", "seed", "sampling"]
     order += ["answer", "text", "kept", "reason", "detail", "scores", "claims", "tokens", "finish"]
@@ -341,15 +340,15 @@ def _write(
     kept, dropped = sum(v is None for v in verdicts), sum(1 for _ in journal.rejects.rows())
     if kept + dropped != len(rewrites):
         raise RuntimeError(f"{len(rewrites)} passages went in, {kept} were kept and {dropped} dropped; the shard is not whole")
-    reasons = ", ".join(f"{reason} {count}" for reason, count in journal.rejects.reasons().items())
-    journal.say(f"{operation.name}: kept {kept} of {len(rewrites)} passages" + (f"; dropped: {reasons}" if reasons else ""))
+    why = ", ".join(f"{reason} {count}" for reason, count in journal.rejects.reasons().items())
+    journal.say(f"{operation.name}: kept {kept} of {len(rewrites)} passages" + (f"; dropped: {why}" if why else ""))
     if rewrites and not kept:
         journal.say(
             f"WARNING: nothing of {operation.name} was kept, this round adds no text of it; see {out.name}/rejects.jsonl, and "
             "loosen the checks or use a stronger generator"
         )
     shutil.rmtree(out / "chunks")  # the shard holds all of it
-    names = ["documents.parquet", "rewrites.parquet", "rejects.jsonl", "embeddings.parquet"]
-    files = [out / name for name in names if (out / name).exists()]
-    tokens = sum(r.tokens for r in rewrites)
-    return Shard(out, operation.name, round, len(rewrites), kept, dropped, len(documents), tokens, digest_files(out, *files))
+    names = ("documents.parquet", "rewrites.parquet", "rejects.jsonl", "embeddings.parquet")
+    digest = digest_files(out, *(out / name for name in names if (out / name).exists()))
+    spent = sum(r.tokens for r in rewrites)
+    return Shard(out, operation.name, round, len(rewrites), kept, dropped, len(documents), spent, digest)
