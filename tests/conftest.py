@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from synpro.records import Verifier
 from tests import chat_server, tiny_qwen
 
 ROOT = Path(__file__).parents[1]
@@ -56,3 +57,17 @@ def qwen(nursery: chat_server.Nursery, tmp_path_factory: pytest.TempPathFactory)
 def other_qwen(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with other weights."""
     return tiny_qwen.disturb(qwen, tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="session")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
+    """A feature verifier trained by its stage on the passages of `tests/passages.py`, seconds."""
+    from synpro.judges.base import JudgesConfig
+    from synpro.run.journal import Journal
+    from synpro.stages.train_verifier import TrainVerifierConfig, train_verifier
+    from tests.passages import passage_corpus
+
+    out = tmp_path_factory.mktemp("verifier")
+    cfg = TrainVerifierConfig(kind="features", claims=160)
+    corpus = passage_corpus(tmp_path_factory.mktemp("passages"))
+    return train_verifier(cfg, corpus=corpus, judges=JudgesConfig(), out=out, journal=Journal(out), seed=1)

@@ -63,7 +63,7 @@ _PASSIVE = re.compile(
     r"\b(?:was|were|is|are|been|being|be) (?:(?:first|\w+ly|also|later|then) )?(?:\w+ed|"
     + "|".join(PARTICIPLES)
     + r")\b(?: \w+){0,4} by\b"
-    r"|\b(?:built|made|written|painted|founded|invented|designed|discovered)(?: of \w+)? by\b",
+    r"|\b(?:was|were|is|are) \w+ by\b|\b(?:built|made|written|painted|founded|invented|designed|discovered)(?: of \w+)? by\b",
     re.I,
 )
 _STARTS = _set(
@@ -237,6 +237,8 @@ def turned(claim: Text, source: Text) -> float:
             if j - i > 5 or claim.words[i].stem == claim.words[j].stem:
                 continue
             close = [a < b for a in ours for b in theirs if abs(a - b) <= 5]
+            if j - i == 1 and any(b - a == 1 for a in ours for b in theirs):
+                continue  # one name or phrase: it moves as a whole
             same, other = same + any(close), other + (bool(close) and not any(close))
     if not same + other:
         return 0.0

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from synpro.engines.base import Model
+from synpro.engines.base import Chooser
 from synpro.judges.base import Verdict
 from synpro.judges.evidence import best_sentence
 from synpro.judges.weights import sigmoid
@@ -39,6 +39,8 @@ class Calibration:
 
     slope: float = 1.0
     shift: float = 0.0
+    model: str | None = None
+    """Reference of a model that is asked as it stands; None for the fine-tuned one beside this file."""
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -64,9 +66,10 @@ def log_odds(shares: Sequence[float]) -> float:
 class LLMVerifier:
     """A language model as verifier. Each distinct (claim, passage) is asked about once."""
 
-    def __init__(self, model: Model, calibration: Calibration) -> None:
+    def __init__(self, model: Chooser, calibration: Calibration) -> None:
+        """Whoever opened the model closes it."""
         self.model, self.calibration = model, calibration
-        self.waits = model.waits
+        self.waits = bool(getattr(model, "waits", False))
         self._known: dict[tuple[str, str], Verdict] = {}
 
     def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
@@ -81,6 +84,5 @@ class LLMVerifier:
         return [self._known[p] for p in pairs]
 
     def close(self) -> None:
-        """Give the model back."""
+        """Forgets the verdicts."""
         self._known.clear()
-        self.model.close()

@@ -47,7 +47,7 @@ def train(base: Path, claims: Sequence[Claim], cfg: Training, out: Path, tell: C
     # With full weights the weights stay in float32, or small steps would round away; the arithmetic is in `dtype`.
     stored = getattr(torch, cfg.dtype) if cfg.lora_rank else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base, dtype=stored)
-    rows = [{"prompt": list(prompt(c.text, c.passage)), "completion": [_answer(c)]} for c in claims]
+    rows = [_lesson(tokenizer, c) for c in claims]
     scratch = out.with_name("sft")
     shutil.rmtree(scratch, ignore_errors=True)
     on_cpu = not torch.cuda.is_available()
@@ -91,8 +91,14 @@ def train(base: Path, claims: Sequence[Claim], cfg: Training, out: Path, tell: C
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _answer(claim: Claim) -> dict[str, str]:
-    return {"role": "assistant", "content": LETTERS[LABELS.index(claim.label)]}
+def _lesson(tokenizer: Any, claim: Claim) -> dict[str, list[int]]:
+    """The tokens that `engines/hf.py` will ask with, and after them the letter and the end of the turn, alone learned from.
+    (TRL would render the chat its own way, and with a template that thinks aloud not as it is asked.)"""
+    chat = list(prompt(claim.text, claim.passage))
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    asked = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    answer = [*tokenizer(LETTERS[LABELS.index(claim.label)], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": asked + answer, "completion_mask": [0] * len(asked) + [1] * len(answer)}
 
 
 def _adapters(rank: int) -> Any:

@@ -27,6 +27,7 @@ class Judges:
         self._layout: Layout | None = None
         self._verifier: Verifier | None = None
         self._causal: Fluency | None = None
+        self._checking: Model | None = None
 
     @property
     def encoder(self) -> TokenEncoder:
@@ -76,8 +77,10 @@ class Judges:
         if self.trained is not None and kind == "llm":
             from synpro.judges.llm_verifier import Calibration, LLMVerifier
 
-            model = self.model(str(self.trained.dir / "model"), "train_verifier")
-            return LLMVerifier(model, Calibration.load(self.trained.dir))
+            calibration = Calibration.load(self.trained.dir)
+            reference = calibration.model or str(self.trained.dir / "model")
+            self._checking = self.model(reference, "train_verifier.base")
+            return LLMVerifier(self._checking, calibration)
         from synpro.judges.rule_verifier import RuleVerifier
 
         return RuleVerifier(self.encoder)
@@ -113,7 +116,7 @@ class Judges:
 
     def close(self) -> None:
         """Give the memory back. Safe to call twice."""
-        for judge in (self._verifier, self._encoder, self._quality, self._causal, self._layout):
+        for judge in (self._verifier, self._checking, self._encoder, self._quality, self._causal, self._layout):
             if judge is not None:
                 judge.close()
-        self._verifier = self._encoder = self._quality = self._causal = self._layout = None
+        self._verifier = self._checking = self._encoder = self._quality = self._causal = self._layout = None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from synpro.judges.base import Verdict, Verifier
-from synpro.judges.rules import well_formed
+from synpro.judges.rules import well_formed, words
 from synpro.operations.base import Operation
 from synpro.records import Passage, Rewrite
 from synpro.rewards.base import waits
@@ -66,14 +66,15 @@ class Faithfulness:
         verdicts = iter(self.verifier.check([c for c, _ in flat], [p for _, p in flat]))
         out: list[list[Checked]] = []
         for rewrite, cs in zip(rewrites, claims, strict=True):
-            said: set[str] = set()
+            said: set[tuple[str, ...]] = set()  # by its words: another mark at the end is not another claim
             checked = []
             for claim in cs:
                 verdict = next(verdicts)
                 if well_formed(claim) < self.cfg.min_form * well_formed(rewrite.passage.text):
                     verdict = replace(verdict, label="unsupported", probability=0.0)  # no statement
-                counts = verdict.probability >= self.cfg.min_probability and claim not in said
-                said.add(claim)
+                key = tuple(words(claim))
+                counts = verdict.probability >= self.cfg.min_probability and key not in said
+                said.add(key)
                 checked.append(Checked(claim, verdict, counts))
             out.append(checked)
         return out

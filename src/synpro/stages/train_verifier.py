@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synpro.corpus.claims import Claim, Split, make_claims, split_claims
+from synpro.engines.table import check_reference, is_server
 from synpro.judges.base import JudgesConfig, Verdict
 from synpro.judges.table import Judges
 from synpro.records import Corpus, Passage, Verifier, digest_files, digest_of
@@ -32,7 +33,8 @@ class TrainVerifierConfig:
     """`llm`: a language model, fine-tuned. `features`: no GPU, minutes. `none`: nothing is trained, claims are checked by
     rule."""
     base: str = "hf:Qwen/Qwen3-1.7B"
-    """Asset reference of the language model that `llm` starts from (paper value); any causal model with a chat template."""
+    """The language model that `llm` starts from (paper value): any causal model with a chat template. With `epochs = 0` it is
+    asked as it stands, and may also be a model behind a server (engines/table.py)."""
     claims: int = 3000
     """At most so many claims are made from the corpus, for training, calibration and measuring together."""
     calibration: float = 0.15
@@ -47,7 +49,7 @@ class TrainVerifierConfig:
     """`features`: also ask the fluency model how likely a claim is with its passage and without (the cost is in
     docs/LOG.md)."""
     epochs: int = 2
-    """Of the rest, all for `llm`."""
+    """For `llm`, as all that follows. 0: no training, only the probability is fitted."""
     batch: int = 32
     micro_batch: int = 4
     """Claims per forward and backward pass; divides `batch`."""
@@ -57,18 +59,24 @@ class TrainVerifierConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self) -> None:
-        for name in ("claims", "epochs", "batch", "micro_batch"):
+        for name in ("claims", "batch", "micro_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is below 1")
         for name in ("calibration", "heldout", "written", "min_confirmed"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share below 1; use about 0.2")
+        try:
+            check_reference(self.base)
+        except ValueError as problem:
+            raise ValueError(f"base: {problem}") from problem
         if self.calibration + self.heldout > 0.8:
             raise ValueError(f"heldout: with calibration it leaves {1 - self.calibration - self.heldout:.0%} to learn from")
         if self.batch % self.micro_batch:
             raise ValueError(
                 f"micro_batch: {self.micro_batch} does not divide the {self.batch} claims of a batch; use a divisor"
             )
+        if self.epochs < 0 or (self.epochs and is_server(self.base)):
+            raise ValueError(f"epochs: {self.epochs} of {self.base!r} cannot be trained; use 0 to ask a model as it stands")
         if self.learning_rate <= 0 or self.lora_rank < 0:
             raise ValueError(
                 f"learning_rate: {self.learning_rate} must be above 0, and lora_rank ({self.lora_rank}) not below 0"
@@ -153,32 +161,39 @@ class _Work:
 
     def llm(self) -> Verifier:
         """Kind `llm`."""
-        from synpro.assets import model_folder
         from synpro.judges.fitting import counts
         from synpro.judges.llm_verifier import FILE, LETTERS, Calibration, LLMVerifier, log_odds, prompt
-        from synpro.judges.sft import Training, train
         from synpro.judges.weights import platt
 
-        cfg, folder = self.cfg, self.out / "model"
-        base = model_folder(cfg.base, slot="train_verifier.base", say=self.journal.say)
-        how = Training(
-            cfg.epochs, cfg.batch, cfg.micro_batch, cfg.learning_rate, cfg.lora_rank, cfg.dtype, self.seed
-        )  # fmt: skip
-        learned = _repeated(self.split.train, self.hand.get("train", []), cfg.written)
-        train(base, learned, how, folder, lambda share: self.journal.progress(share, 1.3, "training"))
-        model = self.judges.model(str(folder), "train_verifier")
+        folder = self.out / "model"
+        if self.cfg.epochs:
+            self._fine_tune(folder)
+        model = self.judges.model(str(folder) if self.cfg.epochs else self.cfg.base, "train_verifier.base")
         try:
             own, hand = self.split.calibration, self.hand.get("calibration", [])
             claims = [*own, *hand]
             shares = model.choose([prompt(c.text, c.passage) for c in claims], LETTERS)
-            weight = counts(own, hand, cfg.written)
-            slope, shift = platt([log_odds(s) for s in shares], [c.label == "faithful" for c in claims], weight)
-            Calibration(slope, shift).save(self.out)
-            verifier = LLMVerifier(model, Calibration(slope, shift))
-            self._report(lambda claims: _check(verifier, claims, lambda _: None), {"base": cfg.base})
+            truth = [c.label == "faithful" for c in claims]
+            slope, shift = platt([log_odds(s) for s in shares], truth, counts(own, hand, self.cfg.written))
+            calibration = Calibration(slope, shift, None if self.cfg.epochs else self.cfg.base)
+            calibration.save(self.out)
+            verifier = LLMVerifier(model, calibration)
+            self._report(lambda claims: _check(verifier, claims, lambda _: None), {"base": self.cfg.base})
         finally:
             model.close()
-        return Verifier(self.out, "llm", digest_files(self.out, folder, self.out / FILE))
+        files = [folder] if self.cfg.epochs else []
+        return Verifier(self.out, "llm", digest_files(self.out, *files, self.out / FILE))
+
+    def _fine_tune(self, folder: Path) -> None:
+        from synpro.assets import model_folder
+        from synpro.judges.sft import Training, train
+
+        cfg = self.cfg
+        base = model_folder(cfg.base, slot="train_verifier.base", say=self.journal.say)
+        rank = cfg.lora_rank
+        how = Training(cfg.epochs, cfg.batch, cfg.micro_batch, cfg.learning_rate, rank, cfg.dtype, self.seed)
+        learned = _repeated(self.split.train, self.hand.get("train", []), cfg.written)
+        train(base, learned, how, folder, lambda share: self.journal.progress(share, 1.3, "training"))
 
     def _report(self, check: Any, more: dict[str, Any]) -> None:
         from synpro.judges.fitting import measured, short_of
