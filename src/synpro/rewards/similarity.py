@@ -1,8 +1,8 @@
 """Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65).
 
-Difference from the paper: a copy earns 0, also one with words left out or with filler between its sentences. A rephrasing says
-the passage in other words, and the most similar text of all is the passage itself; without this rule copying is the safest way
-to the whole reward.
+Differences from the paper: a copy earns 0, also one with words left out or with filler between its sentences, because the most
+similar text of all is the passage itself and copying would be the safest way to the whole reward; so does a list of the
+passage's words or a loop, which an encoder finds similar and no reader does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpro.judges.base import Encoder
-from synpro.judges.rules import overlap
+from synpro.judges.rules import overlap, well_formed
 from synpro.records import Passage, Rewrite
 
 
@@ -26,6 +26,8 @@ class SimilarityConfig:
     max_in_order: float = 0.85
     """Longest common subsequence of words over the words of the shorter text; above it the output is a copy (honest
     rephrasings: 0.36 to 0.65)."""
+    min_form: float = 0.5
+    """How well formed the output is by rule (no loop, no list of words), over the same of the source, at least."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -33,6 +35,8 @@ class SimilarityConfig:
         for name in ("max_copied", "max_in_order"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share; use about 0.85, or 1 to let copies pass")
+        if not 0 <= self.min_form <= 1:
+            raise ValueError(f"min_form: {self.min_form} is not a share; use about 0.5, or 0 to let lists of words pass")
 
 
 class Similarity:
@@ -51,10 +55,11 @@ class Similarity:
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         alignments = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
         return [
-            float(r.text is not None and a.f1 > self.cfg.threshold and self._in_other_words(r.text, r.passage.text))
+            float(r.text is not None and a.f1 > self.cfg.threshold and self._is_rewrite(r.text, r.passage.text))
             for r, a in zip(rewrites, alignments, strict=True)
         ]
 
-    def _in_other_words(self, text: str, source: str) -> bool:
+    def _is_rewrite(self, text: str, source: str) -> bool:
         shared = overlap(text, source)
-        return shared.share <= self.cfg.max_copied and shared.in_order <= self.cfg.max_in_order
+        copied = shared.share > self.cfg.max_copied or shared.in_order > self.cfg.max_in_order
+        return not copied and well_formed(text) >= self.cfg.min_form * well_formed(source)
