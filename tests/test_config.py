@@ -75,7 +75,8 @@ def test_line_of_finds_the_key_or_the_table_above_it():
 
 def test_the_outline_is_the_loop():
     names = outline(RunConfig("x", rounds=2))
-    assert names[:3] == ["round-00/prepare", "round-00/pretrain", "round-00/evaluate"]
+    assert names[:4] == [f"round-00/{s}" for s in ("prepare", "verifier", "pretrain", "evaluate")]
     written = ["train-rephrase", "synthesize-rephrase", "train-reformat", "synthesize-reformat"]
-    assert names[3:10] == [f"round-01/{s}" for s in ("probe", *written, "pretrain", "evaluate")]
-    assert len(names) == 17 and len(set(names)) == 17
+    assert names[4:11] == [f"round-01/{s}" for s in ("probe", *written, "pretrain", "evaluate")]
+    assert len(names) == 18 and len(set(names)) == 18
+    assert outline(RunConfig("x", rounds=0)) == ["round-00/prepare", "round-00/pretrain", "round-00/evaluate"]

@@ -97,7 +97,7 @@ def test_why_names_source_prompt_generator_round_and_scores(finished_run):
 
 def test_the_same_command_finds_everything_done(finished_run):
     again = synpro("run", CONFIG, "--runs", finished_run.parent)
-    assert again.returncode == 0 and again.stdout.count("found done") == 17
+    assert again.returncode == 0 and again.stdout.count("found done") == 18
 
 
 def test_a_run_directory_of_another_config_is_refused_with_the_difference(finished_run):

@@ -81,7 +81,10 @@ def test_rewards(cfg):
         "reformat": {"influence": 3.0, "quality": 1.0, "faithfulness": 1.0, "format": 1.0},
     }
     assert cfg.rubric.similarity.threshold == 0.65 and cfg.rubric.length.at_most == 1.25
-    assert cfg.judges.encoder == "hf:microsoft/deberta-large-mnli"
+    j = cfg.judges
+    assert j.encoder == "hf:microsoft/deberta-large-mnli"
+    assert (j.quality, j.dataman) == ("dataman", "hf:RuPeng/DataMan-1.5B-EN")
+    assert (j.layout, j.layout_model) == ("llm", "hf:Qwen/Qwen3-4B")
 
 
 def test_generation(cfg):

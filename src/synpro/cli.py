@@ -101,6 +101,16 @@ def step(
     step_again(load(config, set_ or []), runs, name)
 
 
+@app.command("train-verifier")
+def train_verifier(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+    """Train a run's faithfulness verifier and print how good it is, by type of corruption, on held-out documents."""
+    from synpro.config import load
+    from synpro.session import train_verifier as train
+
+    for line in train(load(config, set_ or []), runs):
+        typer.echo(line)
+
+
 @app.command()
 def why(run: Run, text_id: Annotated[str, typer.Argument(help="of a document, passage or rewrite")]) -> None:
     """Where a text came from: source, prompt, generator, round, scores, and why it was kept or dropped."""

@@ -22,6 +22,7 @@ from synpro.stages.pretrain import PretrainConfig
 from synpro.stages.probe import ProbeConfig
 from synpro.stages.synthesize import SynthesizeConfig
 from synpro.stages.train_generator import TrainGeneratorConfig
+from synpro.stages.train_verifier import TrainVerifierConfig
 
 
 class ConfigError(ValueError):
@@ -57,6 +58,7 @@ class RunConfig:
     operations: tuple[OperationConfig, ...] = (OperationConfig("rephrase"), OperationConfig("reformat"))
     rubric: RubricConfig = field(default_factory=RubricConfig)
     judges: JudgesConfig = field(default_factory=JudgesConfig)
+    train_verifier: TrainVerifierConfig = field(default_factory=TrainVerifierConfig)
     train_generator: TrainGeneratorConfig = field(default_factory=TrainGeneratorConfig)
     synthesize: SynthesizeConfig = field(default_factory=SynthesizeConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -17,6 +17,10 @@ Do = Callable[..., Any]
 def loop(cfg: RunConfig, do: Do) -> None:
     """Run every step of a config in order. Raises what a step raises; what was done before it stands."""
     corpus = do("round-00/prepare", "synpro.stages.prepare:prepare", cfg.prepare)
+    verifier = None
+    if cfg.rounds:  # what checks every claim of a rewrite; trained once, on the train split
+        stage = "synpro.stages.train_verifier:train_verifier"
+        verifier = do("round-00/verifier", stage, cfg.train_verifier, corpus=corpus, judges=cfg.judges)
     model = pretrain(cfg, do, "round-00", corpus, mixture=[], start=None)
 
     mixture: list[Any] = []
@@ -27,12 +31,13 @@ def loop(cfg: RunConfig, do: Do) -> None:
         name = f"round-{number:02d}"
         probe = do(f"{name}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
         for operation in cfg.operations:
-            paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "round": number}
+            paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "verifier": verifier}
             generators[operation.name] = do(
                 f"{name}/train-{operation.name}",
                 "synpro.stages.train_generator:train_generator",
                 cfg.train_generator,
                 **paid,
+                round=number,
                 corpus=corpus,
                 probe=probe,
                 start=generators.get(operation.name),
@@ -42,6 +47,7 @@ def loop(cfg: RunConfig, do: Do) -> None:
                 "synpro.stages.synthesize:synthesize",
                 cfg.synthesize,
                 **paid,
+                round=number,
                 corpus=corpus,
                 probe=probe,
                 generator=generators[operation.name],

@@ -8,6 +8,7 @@ earlier than the budget.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ TOKENS_PER_WORD = 1.7
 """Of a small trained BPE on English; dolma2 has about 1.35. Replaced by the measured ratio once the corpus is prepared."""
 PROMPT_TOKENS = 280
 """Instruction and worked example around a passage (measured with SmolLM2's tokenizer)."""
+CLAIMS_PER_PASSAGE, WRITTEN_CLAIMS, CLAIM_TOKENS = 12, 350, 40
+"""Of the verifier's training, on passages of about 60 words (measured on the demo's text)."""
+ENCODER_PARAMETERS, FLUENCY_PARAMETERS = 1.1e7, 1.35e8
+"""Of MiniLM without its embeddings, and of SmolLM2-135M."""
 START_SECONDS = 8.0
 """A step's process: Python, PyTorch and its libraries."""
 JUDGING_SECONDS = 15.0
@@ -106,17 +111,30 @@ def _local(path: str) -> list[Path]:
 def generator_parameters(cfg: RunConfig) -> tuple[int, int]:
     """(parameters, layers x width of the key/value cache in values per token) of the generator, from its config.json when it is
     on this machine, else from the name of a known model. Raises PlanError."""
-    known = {"OLMo-2-0425-1B": (1_484_916_736, 65_536), "SmolLM2-135M": (134_515_008, 11_520)}
+    return _shape(cfg.train_generator.base, "train_generator.base")
+
+
+def known_parameters(reference: str) -> int:
+    """Parameters of a language model, as `generator_parameters`. Raises PlanError."""
+    return _shape(reference, "train_verifier.base")[0]
+
+
+def _shape(reference: str, key: str) -> tuple[int, int]:
+    known = {
+        "OLMo-2-0425-1B": (1_484_916_736, 65_536),
+        "SmolLM2-135M": (134_515_008, 11_520),
+        "Qwen3-1.7B": (1_720_574_976, 57_344),
+    }
     for name, shape in known.items():
-        if name in cfg.train_generator.base:
+        if name in reference:
             return shape
-    folder = Path(cfg.train_generator.base)
+    folder = Path(reference)
     try:
         c = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         width, layers, vocab = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"]
         heads, kv = c["num_attention_heads"], c.get("num_key_value_heads", c["num_attention_heads"])
     except (OSError, KeyError, json.JSONDecodeError) as problem:
-        raise PlanError(f"train_generator.base: the size of {cfg.train_generator.base!r} is not known ({problem})") from problem
+        raise PlanError(f"{key}: the size of {reference!r} is not known ({problem})") from problem
     cache = 2 * layers * width * kv // heads
     block = 2 * width * width + 2 * width * width * kv // heads + 3 * width * c["intermediate_size"]
     return vocab * width * (1 if c.get("tie_word_embeddings") else 2) + layers * block, cache
@@ -145,6 +163,8 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
         budget = min(budget, p.total_tokens)
     activations = _activations(p.model, vocab, p.sequence_length) * min(p.batch, p.hardware.microbatch)
     add("prepare", 1, corpus.tokens, 0, 0.5e9, corpus.tokens * 8, 5.0 if speed else None)
+    if rounds:
+        _verifier(cfg, speed, corpus, add)
     add("pretrain", rounds + 1, budget, budget * per_token, 0.6e9 + model * 20 + activations, (rounds + 1) * model * 16,
         time(budget * per_token, training))  # fmt: skip
     probed = cfg.probe.steps * cfg.probe.batch * p.sequence_length * rounds
@@ -185,6 +205,27 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
     heldout = min(corpus.tokens * share * 20, 1e9) * (rounds + 1)
     add("evaluate", rounds + 1, heldout, heldout * per_token / 3, 1e9 + model * 4, 1e6, time(heldout * per_token / 3, training))
     return rows
+
+
+def _verifier(cfg: RunConfig, speed: Speed | None, corpus: Size, add: Callable[..., None]) -> None:
+    """The row of the verifier: reading claims with their passages by the encoder, or training and asking a language model."""
+    v = cfg.train_verifier
+    claims = min(v.claims, corpus.passages * CLAIMS_PER_PASSAGE) + WRITTEN_CLAIMS
+    if v.kind == "none":
+        add("verifier", 1, 0, 0, 0.3e9, 0, 1.0 if speed else None)
+    elif v.kind == "features":
+        tokens = claims * CLAIM_TOKENS
+        flops = 2.0 * ENCODER_PARAMETERS * tokens
+        if v.likelihood:
+            flops += 2 * FLUENCY_PARAMETERS * claims * (corpus.passage_words * 1.35 + 2 * CLAIM_TOKENS)
+        # A short text by itself keeps a machine at about a quarter of what a batch of prompts does (measured: 28 ms a claim).
+        add("verifier", 1, tokens, flops, 1.2e9, 5e6, 4 * flops / speed.prefill if speed else None)
+    else:
+        model = known_parameters(v.base)
+        read = claims * (corpus.passage_words * 1.35 + 150)
+        flops = (2 if v.lora_rank else 3) * 2 * model * read * v.epochs
+        weights = model * (2 if v.lora_rank else 16)
+        add("verifier", 1, read * v.epochs, flops, weights + 4e9, model * 2, flops / speed.prefill if speed else None)
 
 
 def _activations(model: ModelConfig, vocab: int, length: int) -> float:

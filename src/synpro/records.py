@@ -139,6 +139,16 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class Verifier:
+    """What checks claims against their passage (stage `train_verifier`)."""
+
+    dir: Path
+    kind: str
+    """`features` or `llm`: trained on this corpus. `none`: nothing was trained, claims are checked by rule."""
+    digest: str
+
+
+@dataclass(frozen=True)
 class Shard:
     """Synthetic text of one operation in one round (stage `synthesize`).
 
@@ -174,7 +184,8 @@ class Evaluation:
 
 
 RECORDS: dict[str, type] = {
-    t.__name__: t for t in (Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, Shard, Evaluation)
+    t.__name__: t
+    for t in (Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, Verifier, Shard, Evaluation)
 }
 
 

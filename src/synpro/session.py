@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.config import ConfigError, RunConfig, dumps, load, plain
+from synpro.engines.table import VLLM, asset_of, is_server, open_model
 from synpro.loop import loop, outline
 from synpro.records import decode
 from synpro.run.child import write_json
@@ -139,25 +140,44 @@ def check(cfg: RunConfig, fetch: bool) -> None:
     )
     problems = preconditions(cfg)
     if fetch:
-        from synpro.assets import AssetError, resolve
-
-        for slot, reference in references(plain(cfg)):
-            try:
-                print(f"asset: {slot} = {reference}: {resolve(reference, slot=slot, say=print)}")
-            except AssetError as problem:
-                problems.append(str(problem))
+        problems += [problem for slot, reference in references(used(cfg)) if (problem := _fetch(cfg, slot, reference))]
     if problems:
         raise ConfigError("this config cannot run here:\n  " + "\n  ".join(problems))
     print("machine: has what the config needs")
 
 
+def used(cfg: RunConfig) -> dict[str, Any]:
+    """The plain config without the models that its choice of judges leaves unopened."""
+    table = plain(cfg)
+    return table | {"judges": {k: v for k, v in table["judges"].items() if k not in cfg.judges.unused()}}
+
+
 def references(value: Any, slot: str = "") -> list[tuple[str, str]]:
-    """Every `hf:` and `wheel:` reference in a plain config, with the key it stands under."""
+    """Every reference in a plain config to what is fetched or asked (`hf:`, `wheel:`, `vllm:`, a model behind a server), with
+    the key it stands under."""
     if isinstance(value, dict):
         return [r for k, v in value.items() for r in references(v, f"{slot}.{k}" if slot else k)]
     if isinstance(value, list):
         return [r for i, v in enumerate(value) for r in references(v, f"{slot}.{i}")]
-    return [(slot, value)] if isinstance(value, str) and value.startswith(("hf:", "wheel:")) else []
+    named = isinstance(value, str) and (value.startswith(("hf:", "wheel:", VLLM)) or (is_server(value) and "#" in value))
+    return [(slot, value)] if named else []
+
+
+def _fetch(cfg: RunConfig, slot: str, reference: str) -> str | None:
+    """Fetch an asset or ask a server who it is, and say so; what keeps that from working."""
+    from synpro.assets import AssetError, resolve
+    from synpro.engines.base import EngineError
+
+    try:
+        asset = asset_of(reference)
+        if asset is None:
+            open_model(reference, slot=slot, server=cfg.judges.server).close()
+            print(f"server: {slot} = {reference}: answers")
+        else:
+            print(f"asset: {slot} = {reference}: {resolve(asset, slot=slot, say=print)}")
+    except (AssetError, EngineError) as problem:
+        return str(problem)
+    return None
 
 
 def open_run(root: Path) -> RunConfig:
@@ -217,6 +237,36 @@ def step_again(cfg: RunConfig, runs: Path, name: str) -> None:
         print(f"{name}: done, and different from before:\n  " + "\n  ".join(changes(old["files"], new["files"])))
         print("later steps were made from the old result; `synpro run` will refuse them and say which")
     del held
+
+
+def train_verifier(cfg: RunConfig, runs: Path) -> list[str]:
+    """Do the steps of a run up to its verifier, where they are not done, and tell how good it is. Raises as `run`."""
+    from synpro.judges.measured import lines
+
+    if not cfg.rounds:
+        raise ConfigError("rounds: a run of 0 rounds has no generators and trains no verifier; use 1 or more")
+    root = runs / cfg.name
+    held = lock(root)
+    claim(cfg, root)
+    if problems := preconditions(cfg):
+        raise ConfigError("this run cannot start:\n  " + "\n  ".join(problems))
+    name = "round-00/verifier"
+
+    def until(step: str, *args: Any, **inputs: Any) -> Any:
+        record = steps(step, *args, **inputs)
+        if step == name:
+            raise _Reached
+        return record
+
+    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
+        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+        with contextlib.suppress(_Reached):
+            loop(cfg, until)
+    del held
+    report = root / name / "report.json"
+    if not report.exists():
+        return ['no verifier is trained: train_verifier.kind = "none" checks claims by rule']
+    return [*lines(json.loads(report.read_text(encoding="utf-8"))), "", f"report: {root / name / 'report.html'}"]
 
 
 class _Reached(Exception):

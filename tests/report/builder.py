@@ -156,6 +156,15 @@ def _train(out: Path, rng: random.Random, operation: str, number: int) -> None:
     finish(out, {**record, "round": number, "digest": f"g-{operation}-{number}"}, 96.0, 2500 << 20)
 
 
+def _claims(source: str, text: str | None) -> list[dict[str, Any]]:
+    """One faithful claim with its sentence and one that is not."""
+    if text is None:
+        return []
+    support = {"support": source[:20], "start": 0, "end": 20}
+    first = {"claim": text[:60], "label": "faithful", "probability": 0.91, **support}
+    return [first, {"claim": HOSTILE, "label": "unsupported", "probability": 0.12, **support}]
+
+
 def _synthesize(out: Path, rng: random.Random, operation: str, number: int, passages: list[dict[str, Any]]) -> None:
     rows: list[dict[str, Any]] = []
     rejects, joined = [], {}
@@ -168,7 +177,8 @@ def _synthesize(out: Path, rng: random.Random, operation: str, number: int, pass
         made = {"operation": operation, "round": number, "generator": f"g-{operation}-{number}", "base": "wheel:smol"}
         how = {"prompt_hash": "ab" * 32, "seed": 100 + i, "sampling": json.dumps({"temperature": 1.0, "top_p": 0.9})}
         said = {"answer": f"Rephrased:\n{text}", "text": text, "kept": reason is None, "reason": reason, "detail": detail}
-        cost = {"scores": json.dumps(scores), "tokens": 90, "finish": "stop"}
+        claims = _claims(p["text"], text)
+        cost = {"scores": json.dumps(scores), "claims": json.dumps(claims), "tokens": 90, "finish": "stop"}
         rows.append({**lineage, "start": p["start"], "end": p["end"], **made, **how, **said, **cost})
         if reason:
             rejects.append({"id": p["id"], "reason": reason, "detail": detail, "source": p["id"], "text": text or HOSTILE})

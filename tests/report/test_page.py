@@ -36,7 +36,16 @@ def test_every_section_has_something_in_it(page: str) -> None:
         assert f'id="chart-{name}"' in page
     for text in ("piqa/acc", "dropped: copy", "wiki00~reformat~r2", "tuned-repetition", "layers = 4", "versions.torch"):
         assert text in page
-    assert page.count('class="card source"') == 6
+    assert page.count('class="card source"') == 9  # six samples, and the three passages of the document whose claims are shown
+
+
+def test_one_document_shows_each_claim_its_verdict_and_its_source_sentence(page: str) -> None:
+    section = page[page.index('id="claims"') : page.index('id="samples"')]
+    assert "No verifier was trained" in section and "wiki00" in section
+    assert section.count(">faithful</td>") == section.count(">unsupported</td>") == section.count("<mark>") == 3
+    for part in (">0.91</td>", ">0.12</td>", "<sup>1, 2</sup></mark>"):
+        assert section.count(part) == 3
+    assert "<script>" not in section and "&lt;script&gt;" in section
     assert "Nothing to draw yet" not in page
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from synpro.judges.base import JudgesConfig
+from synpro.judges.rule_verifier import details_stand
 from synpro.judges.table import Judges
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
-from synpro.rewards.faithfulness import Faithfulness, details_stand
+from synpro.rewards.faithfulness import Faithfulness
 from synpro.rewards.influence import Influence, InfluenceConfig
 from synpro.rewards.length import Length
 from synpro.rewards.rubric import Rubric, RubricConfig, totals
@@ -64,7 +65,7 @@ def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: Judges) ->
 
 
 def test_faithfulness_is_the_share_of_supported_claims(judges: Judges) -> None:
-    reward = Faithfulness(REFORMAT, judges.encoder)
+    reward = Faithfulness(REFORMAT, judges.verifier)
     answer = REFORMATTED["lighthouse"]
     invented = answer + "\n\nTopic: The keeper\nContent: The keeper of the tower was paid two shillings by the king of Spain."
     scores = reward.score([answered(REFORMAT, "lighthouse", a) for a in (answer, answer.replace("1698", "1689"), invented)])

@@ -10,14 +10,16 @@ import pytest
 from synpro.corpus.store import PASSAGES, write_rows
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
-from synpro.judges.base import JudgesConfig
+from synpro.judges.base import JudgesConfig, Support, Verdict
+from synpro.judges.table import Judges
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
-from synpro.records import Chat, Completion, Corpus, Generator, Passage, Probe, Rewrite
+from synpro.records import Chat, Completion, Corpus, Generator, Passage, Probe, Rewrite, Verifier
+from synpro.rewards.checks import CHECKS, judge
 from synpro.rewards.rubric import RubricConfig
 from synpro.run.journal import Journal
 from synpro.run.lineage import REWRITE_COLUMNS
-from synpro.stages.synthesize import CHECKS, SynthesizeConfig, judge, synthesize
+from synpro.stages.synthesize import SynthesizeConfig, synthesize
 
 SOURCE = (
     "Copper is a soft metal with a reddish colour that people have worked for about ten thousand years. It conducts heat and "
@@ -60,7 +62,6 @@ def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
             "stop",
         ),
         ("copy", f"Rephrased:\n{SOURCE}", {}, "stop"),
-        ("support", GOOD, {"similarity": 0.0}, "stop"),
         ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop"),
     ],
 )
@@ -72,9 +73,9 @@ def test_each_check_names_its_reason_and_says_the_numbers(reason: str, answer: s
 
 
 def test_a_good_rewrite_passes_every_check() -> None:
-    assert judge(rewrite(GOOD), {"similarity": 1.0, "length": None}, SynthesizeConfig()) is None
+    assert judge(rewrite(GOOD), {"faithfulness": 1.0, "length": None}, SynthesizeConfig()) is None
     assert judge(rewrite(GOOD, finish="length"), {}, SynthesizeConfig(clipped=True)) is None
-    assert judge(rewrite(GOOD), {"similarity": 0.0}, SynthesizeConfig(min_support=0)) is None
+    assert judge(rewrite(GOOD), {"faithfulness": 0.0}, SynthesizeConfig(min_support=0)) is None
 
 
 def test_every_reason_is_reachable() -> None:
@@ -117,10 +118,20 @@ class Counting(ScriptedEngine):
         return super().generate(chats, sampling)
 
 
+class Sure:
+    """A verifier that believes everything, with the first words of the passage as support."""
+
+    def check(self, claims: list[str], passages: list[str]) -> list[Verdict]:
+        return [Verdict("faithful", 0.75, Support(p[:6], 0, 6)) for p in passages]
+
+    def close(self) -> None: ...
+
+
 def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, **changes):
     from synpro.engines.hf import HFEngine
 
     monkeypatch.setattr(HFEngine, "load", classmethod(lambda cls, *args, **kwargs: engine))
+    monkeypatch.setattr(Judges, "verifier", Sure())
     out = tmp_path / name / "synthesize-rephrase"
     return synthesize(
         replace(SynthesizeConfig(chunk=5), **changes),
@@ -130,6 +141,7 @@ def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: Scri
         generator=GENERATOR,
         corpus=corpus(tmp_path),
         probe=Probe(tmp_path, tmp_path, "probe-digest"),
+        verifier=Verifier(tmp_path, "none", "verifier-digest"),
         round=2,
         out=out,
         journal=Journal(out),
@@ -156,7 +168,13 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     assert len({r["id"] for r in rows}) == 12
     assert len({r["seed"] for r in rows}) == 3  # one per chunk of 5
     assert json.loads(rows[0]["sampling"]) == {"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 2048}
-    assert json.loads(rows[0]["scores"])["format"] == 1.0
+    assert json.loads(rows[0]["scores"])["format"] == json.loads(rows[0]["scores"])["faithfulness"] == 1.0
+    claims = json.loads(rows[0]["claims"])
+    assert [c["claim"] for c in claims] == build(OperationConfig("rephrase")).claims(rows[0]["text"])
+    assert claims[0] | {"claim": ""} == {
+        "claim": "", "label": "faithful", "probability": 0.75, "support": "Metal ", "start": 0, "end": 6,
+    }  # fmt: skip
+    assert json.loads(rows[1]["claims"]) == []
     assert [r["kept"] for r in rows[:4]] == [True, False, True, True]
     assert rows[1]["reason"] == "unparsed"
     assert rows[1]["text"] is None

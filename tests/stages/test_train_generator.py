@@ -6,17 +6,20 @@ import json
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from synpro.engines.openai import ServerConfig, ServerError
 from synpro.grpo.preflight import PreflightError
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
-from synpro.records import Corpus, Generator, Probe
+from synpro.records import Corpus, Generator, Probe, Verifier
 from synpro.rewards.rubric import RubricConfig
 from synpro.run.journal import Journal
 from synpro.stages.train_generator import TrainGeneratorConfig, hold_aside, train_generator
+from tests.chat_server import Nursery, Server
 from tests.rewards.honest import SOURCES, passage
 
 WORDS = ("bees", "honey", "tower", "storm", "paper", "snow", "valley", "water", "stone", "letters")
@@ -89,6 +92,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(folder, 0, 0, 0, "uint16", {}, {}, len(rows), "corpus")
 
 
+NO_VERIFIER = Verifier(Path("unused"), "none", "unused")
 NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
 RUBRIC = RubricConfig(weights={"rephrase": {"structure": 1.0, "length": 1.0, "format": 1.0}})
 """The rewards that need no model: this is a test of training."""
@@ -112,18 +116,28 @@ def config(base: Path, **changes: object) -> TrainGeneratorConfig:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def train(cfg: TrainGeneratorConfig, corpus: Corpus, out: Path, start: Generator | None = None, round: int = 1) -> Generator:
+def train(
+    cfg: TrainGeneratorConfig,
+    corpus: Corpus,
+    out: Path,
+    start: Generator | None = None,
+    round: int = 1,
+    rubric: RubricConfig = RUBRIC,
+    judges: JudgesConfig | None = None,
+    journal: Journal | None = None,
+) -> Generator:
     return train_generator(
         cfg,
         operation=OperationConfig("rephrase"),
-        rubric=RUBRIC,
-        judges=JudgesConfig(),
+        rubric=rubric,
+        judges=judges or JudgesConfig(),
         corpus=corpus,
         probe=NO_PROBE,
+        verifier=NO_VERIFIER,
         start=start,
         round=round,
         out=out,
-        journal=Journal(out),
+        journal=journal or Journal(out),
         seed=7,
     )
 
@@ -188,6 +202,47 @@ def test_full_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
 def test_a_model_that_cannot_keep_the_form_is_stopped(base: Path, corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="cut at 3 tokens"):
         train(config(base, max_new_tokens={"rephrase": 3}), corpus, tmp_path)
+
+
+class Killing(Journal):
+    """Kills a server when the first step of GRPO is told."""
+
+    def __init__(self, out: Path, server: Server) -> None:
+        super().__init__(out)
+        self.server = server
+
+    def metrics(self, **values: Any) -> None:
+        super().metrics(**values)
+        self.server.kill()
+
+
+def test_a_judge_that_is_killed_stops_the_step_which_finishes_once_it_is_back(
+    base: Path, corpus: Corpus, qwen: Path, nursery: Nursery, other_qwen: Path, tmp_path: Path
+) -> None:
+    """The paper's judges of quality and structure, both behind one server; in the end every byte is that of a calm run."""
+    rubric = RubricConfig(weights={"rephrase": {"quality": 1.0, "length": 1.0, "structure": 1.0}})
+    wait = ServerConfig(tries=2, pause_seconds=0.01)
+    with Server(nursery, qwen) as server:
+        remote = JudgesConfig(
+            quality="dataman", layout="llm", dataman=server.reference, layout_model=server.reference, server=wait
+        )
+        out = tmp_path / "there"
+        with pytest.raises(
+            ServerError, match=rf"judges\..*: the server http://127\.0\.0\.1:{server.port}/v1 .*, after 2 tries"
+        ):
+            train(config(base), corpus, out, rubric=rubric, judges=remote, journal=Killing(out, server))
+        assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [1]
+        server.start(other_qwen)
+        with pytest.raises(ServerError, match="other weights than before"):
+            train(config(base), corpus, out, rubric=rubric, judges=remote)
+        server.kill()
+        server.start(qwen)
+        there = train(config(base), corpus, out, rubric=rubric, judges=remote)
+        calm = train(config(base), corpus, tmp_path / "calm", rubric=rubric, judges=remote)
+    assert there.adapter is not None and calm.adapter is not None
+    assert contents(there.adapter) == contents(calm.adapter)
+    assert (out / "validation.json").read_bytes() == (tmp_path / "calm/validation.json").read_bytes()
+    assert contents(out / "scratch").keys() == {"judges.dataman.json", "judges.layout_model.json"}
 
 
 def test_passages_held_aside_do_not_depend_on_the_others() -> None:

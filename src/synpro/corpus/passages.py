@@ -109,6 +109,17 @@ def spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
     return found[::-1]
 
 
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """`(start, end)` of each sentence or line in characters, without the white space around it. Empty for a blank text."""
+    found: list[tuple[int, int]] = []
+    for start, end in itertools.pairwise([0, *_ends(text)]):
+        piece = text[start:end]
+        if piece.strip():
+            left = len(piece) - len(piece.lstrip())
+            found.append((start + left, start + len(piece.rstrip())))
+    return found
+
+
 def _atoms(text: str, cfg: PassageConfig) -> list[_Atom]:
     ends = [0, *_ends(text)]
     atoms: list[_Atom] = []

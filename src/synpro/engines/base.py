@@ -1,4 +1,5 @@
-"""Engines: text from chats. The caller does not know whether the model runs here, on a GPU or behind a server."""
+"""Engines: text, or a choice between options, from chats. The caller does not know whether the model runs here, on a GPU or
+behind a server."""
 
 from __future__ import annotations
 
@@ -23,6 +24,10 @@ class Sampling:
     """The same chats in the same call with the same seed give the same text on the same machine."""
 
 
+class EngineError(RuntimeError):
+    """A model that cannot be had or did not answer; the message says which, what happened and what to do."""
+
+
 class Engine(Protocol):
     """Anything that answers chats."""
 
@@ -33,4 +38,29 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give memory and connections back. Safe to call twice."""
+        ...
+
+
+class Chooser(Protocol):
+    """Anything that says how likely each of a few answers is."""
+
+    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+        """For each chat, the probability that the answer begins with each option, normalised over the options (sums to 1).
+
+        `options` are two or more short texts that differ in their first token ("Yes" and "No", "A", "B" and "C"); a space
+        before an option is the same option. A chat's probabilities do not depend on the chats beside it (to 1e-6 on a CPU).
+        Raises ValueError for options that cannot be told apart, and whatever the model's failure is: never returns an
+        invented number.
+        """
+        ...
+
+
+class Model(Engine, Chooser, Protocol):
+    """A model that answers freely and by choice; what `engines/table.py` opens."""
+
+    waits: bool
+    """Whether asking it is waiting for another process: it may then be asked from several threads at once."""
+
+    def count(self, text: str) -> int:
+        """Tokens of a text; an estimate where the tokenizer is not at hand."""
         ...

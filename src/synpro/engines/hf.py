@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -69,8 +69,10 @@ class HFEngine:
         device: str | None = None,
         batch_size: int = 64,
         progress: Callable[[float, float], None] | None = None,
-    ) -> HFEngine:
-        """Open a generator (base plus adapter, or full weights), a model folder or an asset reference.
+        slot: str = "generator",
+    ) -> Self:
+        """Open a generator (base plus adapter, or full weights), a model folder or an asset reference. `slot` is the config
+        key it fills, for messages.
 
         Raises what assets.py raises when the model cannot be had, and ValueError for a dtype torch does not know.
         """
@@ -84,9 +86,9 @@ class HFEngine:
         adapter = None
         if isinstance(generator, Generator):
             adapter = generator.adapter
-            folder = generator.weights or model_folder(generator.base, slot="generator")
+            folder = generator.weights or model_folder(generator.base, slot=slot)
         else:
-            folder = model_folder(str(generator), slot="generator")
+            folder = model_folder(str(generator), slot=slot)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
         if adapter is not None:
             from peft import PeftModel
@@ -115,7 +117,8 @@ class HFEngine:
             raise ValueError(
                 f"the tokenizer of {self.model.config.name_or_path!r} has no chat template; use an instruction-tuned model"
             )
-        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        # Qwen3 and its kin think aloud before they answer unless told not to; other templates do not know the word.
+        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True, enable_thinking=False)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:

@@ -64,6 +64,15 @@ class TokenEncoder:
             self._cached_tokens -= len(self._cache.popitem(last=False)[1])
         return [found[k] for k in keys]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Characters `(start, end)` of each token of `embed([text])`."""
+        bare = text.strip()
+        shift = text.find(bare)
+        read = self.tokenizer(
+            bare, add_special_tokens=False, split_special_tokens=True, verbose=False, return_offsets_mapping=True
+        )
+        return [(shift + start, shift + end) for start, end in read["offset_mapping"]]
+
     def close(self) -> None:
         """Give the memory back."""
         self.__dict__.pop("model", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 _BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,3}[.)]|[a-z]\))\s+\S")
@@ -59,3 +60,10 @@ class Fingerprints:
         before, after = asdict(fingerprint(source)), asdict(fingerprint(output))
         pairs = [(before[kind], after[kind]) for kind in before if before[kind] or after[kind]]
         return sum(min(a, b) / max(a, b) for a, b in pairs) / len(pairs) if pairs else 1.0
+
+    def kept_each(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """The same for each (source, output)."""
+        return [self.kept(*pair) for pair in pairs]
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from synpro.report import charts
 from synpro.report.cautions import cautions, influence_change
+from synpro.report.claims import one_document, verifier
 from synpro.report.gather import Contents, gather
 from synpro.report.headline import changes, headline
 from synpro.report.samples import samples
@@ -79,6 +80,8 @@ def render(run: Path) -> str:
         charts=_drawn(contents),
         plotly=get_plotlyjs(),
         samples=shown,
+        verifier=verifier(contents),
+        document=one_document(contents),
         lineage=_one_lineage(run, contents),
         cautions=cautions(contents),
         influence={(g.operation, g.round): influence_change(g) for g in contents.generators},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from synpro.records import Passage, Rewrite
 
@@ -23,3 +23,9 @@ class Reward(Protocol):
         """One value per rewrite; `worst` where `rewrite.text is None`; None where the reward does not apply. A judge that
         is down raises; no value is invented."""
         ...
+
+
+def waits(part: Any) -> bool:
+    """Whether a judge, or a reward, waits for a server when it scores (attribute `waits`; one without it does not). Such a
+    reward is scored in a thread beside the others, so it may share nothing with them but what is safe to share."""
+    return bool(getattr(part, "waits", False))

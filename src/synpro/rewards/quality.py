@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from synpro.judges.base import Quality as Judge
 from synpro.records import Passage, Rewrite
+from synpro.rewards.base import waits
 
 
 class Quality:
@@ -17,6 +18,7 @@ class Quality:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+        self.waits = waits(judge)
         self._sources: dict[str, float] = {}
 
     def prepare(self, passages: Sequence[Passage]) -> None:
@@ -25,7 +27,8 @@ class Quality:
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         missing = [t for t in dict.fromkeys(r.passage.text for r in rewrites) if t not in self._sources]
-        self._sources.update(zip(missing, self.judge.rate(missing), strict=True))
-        parsed = [r.text for r in rewrites if r.text is not None]
-        ratings = iter(self.judge.rate(parsed))
-        return [self.worst if r.text is None else next(ratings) - self._sources[r.passage.text] for r in rewrites]
+        # In one call: a judge behind a server reads them side by side.
+        ratings = self.judge.rate([*missing, *(r.text for r in rewrites if r.text is not None)])
+        self._sources.update(zip(missing, ratings, strict=False))
+        parsed = iter(ratings[len(missing) :])
+        return [self.worst if r.text is None else next(parsed) - self._sources[r.passage.text] for r in rewrites]

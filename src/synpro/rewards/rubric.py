@@ -7,14 +7,16 @@ difference is about 0.01 nats and a 0/1 reward about 1: added raw, influence wou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from synpro.judges.base import JudgesConfig
 from synpro.judges.table import Judges
 from synpro.operations.base import Operation
-from synpro.records import Passage, Probe, Rewrite
-from synpro.rewards.base import Reward
-from synpro.rewards.faithfulness import Faithfulness, FaithfulnessConfig
+from synpro.records import Passage, Probe, Rewrite, Verifier
+from synpro.rewards.base import Reward, waits
+from synpro.rewards.faithfulness import Checked, Faithfulness, FaithfulnessConfig
 from synpro.rewards.format import Format
 from synpro.rewards.influence import Influence, InfluenceConfig
 from synpro.rewards.length import Length, LengthConfig
@@ -65,7 +67,7 @@ class Bench:
 REWARDS: dict[str, Callable[[Bench], Reward]] = {
     "influence": lambda b: Influence.of_probe(b.probe, b.judges.encoder, b.cfg.influence),
     "quality": lambda b: Quality(b.judges.quality),
-    "faithfulness": lambda b: Faithfulness(b.operation, b.judges.encoder, b.cfg.faithfulness),
+    "faithfulness": lambda b: Faithfulness(b.operation, b.judges.verifier, b.cfg.faithfulness),
     "similarity": lambda b: Similarity(b.judges.encoder, b.cfg.similarity),
     "structure": lambda b: Structure(b.judges.layout),
     "length": lambda b: Length(b.cfg.length),
@@ -77,16 +79,27 @@ REWARDS: dict[str, Callable[[Bench], Reward]] = {
 class Rubric:
     """The rewards of one operation with their weights."""
 
-    def __init__(self, rewards: Sequence[Reward], weights: Mapping[str, float], judges: Judges | None = None) -> None:
+    def __init__(self, rewards: Sequence[Reward], weights: Mapping[str, float], bench: Bench | None = None) -> None:
+        """`bench` is what the rewards were built from, and is closed with them."""
         self.rewards = tuple(rewards)
         self.weights = {reward.name: weights[reward.name] for reward in rewards}
-        self._judges = judges
+        self._bench = bench
 
     @classmethod
-    def build(cls, operation: Operation, cfg: RubricConfig, judges: JudgesConfig, probe: Probe | None) -> Rubric:
-        """The rubric of an operation. Without a probe (rewriting a file outside a run) the influence reward is left out.
+    def build(
+        cls,
+        operation: Operation,
+        cfg: RubricConfig,
+        judges: JudgesConfig,
+        probe: Probe | None,
+        verifier: Verifier | None = None,
+        memory: Path | None = None,
+    ) -> Rubric:
+        """The rubric of an operation. Without a probe (rewriting a file outside a run) the influence reward is left out;
+        without a verifier claims are checked by rule. `memory` is a folder of the step in which it remembers which weights its
+        servers had.
 
-        Raises ValueError when the config names no weights for the operation.
+        Raises ValueError when the config names no weights for the operation, and what a judge that does not open raises.
         """
         weights = cfg.weights.get(operation.name)
         if weights is None:
@@ -94,9 +107,13 @@ class Rubric:
                 f"rubric.weights: no weights for operation {operation.name!r}, only for {', '.join(cfg.weights)};"
                 f" add a table [rubric.weights.{operation.name}]"
             )
-        bench = Bench(cfg, operation, Judges(judges), probe)
+        bench = Bench(cfg, operation, Judges(judges, memory, verifier), probe)
         names = [n for n, w in weights.items() if w > 0 and (n != "influence" or probe is not None)]
-        return cls([REWARDS[name](bench) for name in names], weights, bench.judges)
+        try:
+            return cls([REWARDS[name](bench) for name in names], weights, bench)
+        except BaseException:
+            bench.judges.close()
+            raise
 
     @property
     def names(self) -> list[str]:
@@ -109,14 +126,29 @@ class Rubric:
             reward.prepare(passages)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
-        """Raw values by reward name, one dict per rewrite. Raises when a judge fails; None = does not apply."""
-        columns = {reward.name: reward.score(rewrites) for reward in self.rewards}
+        """Raw values by reward name, one dict per rewrite. Raises when a judge fails; None = does not apply.
+
+        Rewards that wait for a server are scored side by side, in threads, while the others are scored here one by one.
+        """
+        waiting = [reward for reward in self.rewards if waits(reward)]
+        with ThreadPoolExecutor(max(1, len(waiting)), thread_name_prefix="synpro-reward") as pool:
+            promised = {reward.name: pool.submit(reward.score, rewrites) for reward in waiting}
+            here = {reward.name: reward.score(rewrites) for reward in self.rewards if reward.name not in promised}
+            columns = {name: here[name] if name in here else promised[name].result() for name in self.names}
         return [{name: values[i] for name, values in columns.items()} for i in range(len(rewrites))]
+
+    def claims(self, rewrites: Sequence[Rewrite]) -> list[list[Checked]]:
+        """Every claim of each rewrite with its verdict, also where faithfulness is not paid for. What `score` has asked the
+        verifier is not asked again. Raises ValueError for a rubric that was not built from a bench."""
+        if self._bench is None:
+            raise ValueError("this rubric has no judges of its own; make it by Rubric.build")
+        bench = self._bench
+        return Faithfulness(bench.operation, bench.judges.verifier, bench.cfg.faithfulness).check(rewrites)
 
     def close(self) -> None:
         """Give the judges' memory back. Safe to call twice."""
-        if self._judges is not None:
-            self._judges.close()
+        if self._bench is not None:
+            self._bench.judges.close()
 
 
 def totals(scores: Sequence[Mapping[str, float | None]], weights: Mapping[str, float]) -> list[float]:

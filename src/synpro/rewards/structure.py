@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from synpro.judges.base import Layout
 from synpro.records import Passage, Rewrite
+from synpro.rewards.base import waits
 
 
 class Structure:
@@ -16,9 +17,11 @@ class Structure:
 
     def __init__(self, judge: Layout) -> None:
         self.judge = judge
+        self.waits = waits(judge)
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        """Nothing to score ahead: a fingerprint costs microseconds."""
+        """Nothing to score ahead: layouts are compared in pairs."""
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        return [self.worst if r.text is None else self.judge.kept(r.passage.text, r.text) for r in rewrites]
+        parsed = iter(self.judge.kept_each([(r.passage.text, r.text) for r in rewrites if r.text is not None]))
+        return [self.worst if r.text is None else next(parsed) for r in rewrites]

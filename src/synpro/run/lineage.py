@@ -20,7 +20,7 @@ Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "
 # fmt: off
 REWRITE_COLUMNS = [
     "id", "passage", "document", "start", "end", "operation", "round", "generator", "base", "prompt_hash", "seed",
-    "sampling", "answer", "text", "kept", "reason", "detail", "scores", "tokens", "finish",
+    "sampling", "answer", "text", "kept", "reason", "detail", "scores", "claims", "tokens", "finish",
 ]
 # fmt: on
 """Columns of a shard's `rewrites.parquet`."""
@@ -54,6 +54,22 @@ class Span:
 
 
 @dataclass(frozen=True)
+class CheckedClaim:
+    """A statement of a rewrite, and what the verifier said of it."""
+
+    claim: str
+    label: str
+    """`faithful`, `absent` (its topic is not in the passage) or `unsupported` (wrong, or not said there)."""
+    probability: float
+    """Of being faithful."""
+    support: str | None
+    """The passage's sentence that supports it best."""
+    start: int | None
+    """First character of that sentence in the passage's text."""
+    end: int | None
+
+
+@dataclass(frozen=True)
 class Origin:
     """One rewrite with everything that made it."""
 
@@ -80,6 +96,7 @@ class Origin:
     reason: str | None
     detail: str | None
     scores: dict[str, float | None]
+    claims: tuple[CheckedClaim, ...]
     tokens: int
     finish: str
 
@@ -216,7 +233,13 @@ def _origin_lines(o: Origin, width: int) -> list[str]:
         f"  scores     {scores or 'none'}",
         f"  verdict    {verdict(o)}",
         *_quote(o.text if o.text is not None else o.answer, width),
+        *(line for c in o.claims for line in _claim_lines(c, width)),
     ]
+
+
+def _claim_lines(c: CheckedClaim, width: int) -> list[str]:
+    said = [f"  claim      {c.label}, probability of being faithful {c.probability:.2f}", *_quote(c.claim, width)]
+    return said + (["             by the passage's sentence", *_quote(c.support, width)] if c.support else [])
 
 
 def _quote(text: str, width: int) -> list[str]:
@@ -265,6 +288,7 @@ def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
                 adapter=adapter,
                 sampling=parsed(row["sampling"], path, row["id"], "sampling"),
                 scores=parsed(row["scores"], path, row["id"], "scores"),
+                claims=checked(row["claims"], path, row["id"]),
                 **{k: row[k] for k in ("operation", "round", "generator", "base", "prompt_hash", "seed", "answer", "text")},
                 **{k: row[k] for k in ("kept", "reason", "detail", "tokens", "finish")},
             )
@@ -279,6 +303,14 @@ def parsed(value: str | None, path: Path, row: str, column: str) -> dict[str, An
     except ValueError as problem:
         raise Damaged(f"{path}, row {row}, column {column!r}: not a JSON object ({problem})") from problem
     return result
+
+
+def checked(value: str | None, path: Path, row: str) -> tuple[CheckedClaim, ...]:
+    """The claims in a column; none for a null. Raises Damaged naming file and row."""
+    try:
+        return tuple(CheckedClaim(**c) for c in json.loads(value or "[]"))
+    except (ValueError, TypeError) as problem:
+        raise Damaged(f"{path}, row {row}, column 'claims': not a list of claims ({problem})") from problem
 
 
 def _generators(run: Path) -> dict[str, tuple[int, str | None]]:

@@ -53,7 +53,7 @@ def round_of(step: str) -> int:
 
 def _order(step: str) -> tuple[int, int, str, int]:
     kind, operation = operation_of(step)
-    rank = {"prepare": 0, "probe": 1, "train": 2, "synthesize": 2, "pretrain": 3, "evaluate": 4}.get(kind, 5)
+    rank = {"prepare": 0, "verifier": 1, "probe": 1, "train": 2, "synthesize": 2, "pretrain": 3, "evaluate": 4}.get(kind, 5)
     # `rephrase` before `reformat`, as configs list them; any other operation after these, by name
     place = {"rephrase": " 0", "reformat": " 1"}.get(operation or "", operation or "")
     return round_of(step), rank, place, 0 if kind == "train" else 1

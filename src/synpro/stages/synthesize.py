@@ -13,21 +13,20 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from synpro.engines.base import Engine, Sampling
 from synpro.judges.base import JudgesConfig
-from synpro.judges.rules import looped, overlap, words
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
-from synpro.records import Completion, Corpus, Generator, Passage, Probe, Rewrite, Shard, digest_files, digest_of
+from synpro.records import Completion, Corpus, Generator, Passage, Probe, Rewrite, Shard, Verifier, digest_files, digest_of
+from synpro.rewards.checks import Scores, judge
+from synpro.rewards.faithfulness import Checked
+from synpro.rewards.faithfulness import share as share_of
 from synpro.rewards.rubric import Rubric, RubricConfig
 from synpro.run.journal import Journal
 from synpro.run.ledger import Reject
-
-Scores = dict[str, float | None]
 
 SCORING = 0.25
 """Time of scoring a passage over that of generating it, for the progress bar."""
@@ -64,7 +63,7 @@ class SynthesizeConfig:
     max_looped: float = 0.2
     """Share of the text's runs of 4 words that stood in it before, at most."""
     min_support: float = 0.5
-    """The rubric's faithfulness, or similarity where there is no faithfulness, at least; 0 lets everything pass."""
+    """Share of the text's claims that the verifier calls faithful, at least; 0 lets everything pass."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 10:
@@ -98,6 +97,7 @@ def synthesize(
     generator: Generator,
     corpus: Corpus,
     probe: Probe,
+    verifier: Verifier,
     round: int,
     out: Path,
     journal: Journal,
@@ -117,9 +117,29 @@ def synthesize(
     task = build(operation)
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
     answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
-    paid = digest_of([asdict(rubric), asdict(judges), probe.digest])
-    scores = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe))
-    return _write(cfg, task, generator, answers, scores, round, out, journal, work.seeds())
+    paid = digest_of([asdict(rubric), asdict(judges), probe.digest, verifier.digest])
+    scored = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe, verifier, out / "scratch"))
+    return _write(cfg, task, generator, answers, scored, round, out, journal, work.seeds())
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was found of one rewrite."""
+
+    scores: Scores
+    """Raw rewards by name; faithfulness also where it is not paid for."""
+    claims: list[dict[str, Any]]
+    """Each claim with its verdict (`run/lineage.py` reads it)."""
+
+
+def told(checked: Sequence[Checked]) -> list[dict[str, Any]]:
+    """Claims as plain data: claim, label, probability, and the passage's sentence that supports it with its place."""
+    rows = []
+    for c in checked:
+        s = c.verdict.support
+        place = {"support": s.text, "start": s.start, "end": s.end} if s else {"support": None, "start": None, "end": None}
+        rows.append({"claim": c.claim, "label": c.verdict.label, "probability": round(c.verdict.probability, 6), **place})
+    return rows
 
 
 class Work:
@@ -169,28 +189,31 @@ class Work:
                 engine.close()
         return rewrites
 
-    def score(self, rewrites: Sequence[Rewrite], paid: str, open_rubric: Callable[[], Rubric]) -> list[Scores]:
-        """The rubric's raw values of every rewrite, parsed or not. `paid` names the rubric: other scores are not reused."""
+    def score(self, rewrites: Sequence[Rewrite], paid: str, open_rubric: Callable[[], Rubric]) -> list[Scored]:
+        """The rubric's raw values and the claims of every rewrite, parsed or not. `paid` names the rubric: other scores are not
+        reused."""
         rubric: Rubric | None = None
-        scores: list[Scores] = []
+        scored: list[Scored] = []
         try:
             for number, chunk in enumerate(self.chunks):
-                some = rewrites[len(scores) : len(scores) + len(chunk)]
+                some = rewrites[len(scored) : len(scored) + len(chunk)]
                 key = digest_of([paid, [asdict(r) for r in some]])
                 rows = self._load(number, "scores", key)
                 if rows is None:
                     rubric = rubric or open_rubric()
                     rows = []
                     for i in range(0, len(some), 64):
-                        rubric.prepare([r.passage for r in some[i : i + 64]])
-                        rows += rubric.score(some[i : i + 64])
-                        self._progress(len(self.passages) + SCORING * (len(scores) + len(rows)))
+                        part = some[i : i + 64]
+                        rubric.prepare([r.passage for r in part])
+                        for s, checked in zip(rubric.score(part), rubric.claims(part), strict=True):
+                            rows.append({"scores": {**s, "faithfulness": share_of(checked)}, "claims": told(checked)})
+                        self._progress(len(self.passages) + SCORING * (len(scored) + len(rows)))
                     self._save(number, "scores", key, rows)
-                scores += rows
+                scored += [Scored(**row) for row in rows]
         finally:
             if rubric is not None:
                 rubric.close()
-        return scores
+        return scored
 
     def _seed(self, number: int) -> int:
         return int(digest_of([self.seed, number])[:12], 16)
@@ -212,98 +235,12 @@ class Work:
         partial.replace(path)
 
 
-# A check says what is wrong with a rewrite, with the numbers, or None. They run in this order; the first that objects names the
-# reason. All but `unparsed` may rely on there being a text.
-
-
-def _unparsed(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    return r.reason if r.text is None else None
-
-
-def _clipped(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    return f"cut at the limit of {r.tokens} tokens" if r.finish == "length" and not cfg.clipped else None
-
-
-def _ratio(r: Rewrite) -> float:
-    return len(words(r.text or "")) / max(1, len(words(r.passage.text)))
-
-
-def _short(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    ratio = _ratio(r)
-    return f"{ratio:.2f} times as long as its passage; at least {cfg.min_length} is asked" if ratio < cfg.min_length else None
-
-
-def _long(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    ratio = _ratio(r)
-    return f"{ratio:.2f} times as long as its passage; at most {cfg.max_length} is asked" if ratio > cfg.max_length else None
-
-
-def _loop(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    share = looped(r.text or "")
-    return f"{share:.0%} of its runs of 4 words are repeated; at most {cfg.max_looped:.0%}" if share > cfg.max_looped else None
-
-
-def _language(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    if not cfg.same_language:
-        return None
-    (ours, sure), (theirs, source_sure) = _classify(r.text or ""), _classify(r.passage.text)
-    return f"in {ours!r}, its passage in {theirs!r}" if ours != theirs and min(sure, source_sure) >= 0.9 else None
-
-
-def _copy(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    limit = cfg.max_copied.get(r.operation, 1.0)
-    share = overlap(r.text or "", r.passage.text).share
-    return f"{share:.0%} of its words stand in its passage word for word; at most {limit:.0%}" if share > limit else None
-
-
-def _support(r: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> str | None:
-    for name in ("faithfulness", "similarity"):
-        value = scores.get(name)
-        if value is not None:
-            return f"{name} {value:.2f}; at least {cfg.min_support} is asked" if value < cfg.min_support else None
-    return None
-
-
-CHECKS: dict[str, Callable[[Rewrite, Scores, SynthesizeConfig], str | None]] = {
-    "unparsed": _unparsed,
-    "clipped": _clipped,
-    "too short": _short,
-    "too long": _long,
-    "loop": _loop,
-    "language": _language,
-    "copy": _copy,
-    "support": _support,
-}
-"""Reason in the reject ledger -> check. Adding one: a function and a line here."""
-
-
-def judge(rewrite: Rewrite, scores: Scores, cfg: SynthesizeConfig) -> tuple[str, str] | None:
-    """Why a rewrite is dropped (reason, detail), or None when it is kept."""
-    for reason, check in CHECKS.items():
-        detail = check(rewrite, scores, cfg)
-        if detail is not None:
-            return reason, detail
-    return None
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def _classify(text: str) -> tuple[str, float]:
-    language, probability = _identifier().classify(text)
-    return str(language), float(probability)
-
-
 def _write(
     cfg: SynthesizeConfig,
     operation: Operation,
     generator: Generator,
     rewrites: Sequence[Rewrite],
-    scores: Sequence[Scores],
+    scored: Sequence[Scored],
     round: int,
     out: Path,
     journal: Journal,
@@ -322,7 +259,7 @@ def _write(
         "prompt_hash": digest_of(list(operation.prompt(empty))),
         "sampling": json.dumps({k: v for k, v in asdict(cfg.sampling_for(operation.name)).items() if k not in ("n", "seed")}),
     }
-    verdicts = [judge(r, s, cfg) for r, s in zip(rewrites, scores, strict=True)]
+    verdicts = [judge(r, s.scores, cfg) for r, s in zip(rewrites, scored, strict=True)]
     joined: dict[str, list[str]] = {}
     journal.rejects.start()
     for rewrite, verdict in zip(rewrites, verdicts, strict=True):
@@ -334,7 +271,7 @@ def _write(
             journal.rejects.append(Reject(passage.id, *verdict, source=span, text=rewrite.answer))
 
     def rows() -> Iterator[dict[str, Any]]:
-        for r, s, verdict, seed in zip(rewrites, scores, verdicts, seeds, strict=True):
+        for r, s, verdict, seed in zip(rewrites, scored, verdicts, seeds, strict=True):
             reason, detail = verdict or (None, None)
             yield {
                 **constant,
@@ -349,7 +286,8 @@ def _write(
                 "kept": verdict is None,
                 "reason": reason,
                 "detail": detail,
-                "scores": json.dumps(s, sort_keys=True),
+                "scores": json.dumps(s.scores, sort_keys=True),
+                "claims": json.dumps(s.claims, ensure_ascii=False),
                 "tokens": r.tokens,
                 "finish": r.finish,
             }
@@ -358,9 +296,9 @@ def _write(
         ["passage", "document", "operation", "generator", "base", "prompt_hash", "sampling"],
         ["start", "end", "round"],
     )
-    kinds = {"text": pa.large_string(), "answer": pa.large_string(), "kept": pa.bool_()}
+    kinds = {"text": pa.large_string(), "answer": pa.large_string(), "claims": pa.large_string(), "kept": pa.bool_()}
     order = ["id", *texts[:2], *numbers[:2], "operation", "round", "generator", "base", "prompt_hash", "seed", "sampling"]
-    order += ["answer", "text", "kept", "reason", "detail", "scores", "tokens", "finish"]
+    order += ["answer", "text", "kept", "reason", "detail", "scores", "claims", "tokens", "finish"]
     whole = {*numbers, "seed", "tokens"}
     schema = pa.schema([(n, kinds.get(n, pa.int64() if n in whole else pa.string())) for n in order])
     write_rows(out / "rewrites.parquet", schema, rows())

@@ -20,7 +20,7 @@ from synpro.engines.base import Engine, Sampling
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import Operation, OperationConfig, rewrite
 from synpro.operations.table import build
-from synpro.records import Corpus, Generator, Passage, Probe, Rewrite, digest_files, digest_of
+from synpro.records import Corpus, Generator, Passage, Probe, Rewrite, Verifier, digest_files, digest_of
 from synpro.rewards.rubric import Rubric, RubricConfig
 from synpro.run.journal import Journal
 
@@ -119,6 +119,7 @@ def train_generator(
     judges: JudgesConfig,
     corpus: Corpus,
     probe: Probe,
+    verifier: Verifier,
     start: Generator | None,
     round: int,
     out: Path,
@@ -142,7 +143,7 @@ def train_generator(
     train, aside = hold_aside(passages, cfg.validation_passages)
     previous = start if start is not None and cfg.start == "previous" else None
     journal.progress(0, steps + 2, "judges")
-    scorer = Rubric.build(op, rubric, judges, probe)
+    scorer = Rubric.build(op, rubric, judges, probe, verifier, out / "scratch")
     try:
         scorer.prepare(passages)
         return _Training(cfg, op, scorer, train, aside, previous, steps, round, out, journal, seed).run()

@@ -1,0 +1,91 @@
+"""A transformers model in this process that answers freely and by choice: what judges and verifiers ask.
+
+On a CPU a chat runs alone, here more strictly than in engines/hf.py: a judge's answer must not change in its last bit with the
+texts that happen to stand beside the one it reads. On a GPU chats run in batches and may differ by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from synpro.engines.base import Sampling
+from synpro.engines.choice import check_options, owner, shares
+from synpro.engines.hf import HFEngine
+from synpro.records import Chat, Completion
+
+
+class LocalModel(HFEngine):
+    """Opened by `LocalModel.load(reference, dtype, batch_size=..., slot=...)`."""
+
+    waits = False
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
+        """As in engines/hf.py."""
+        if self.model is None or self.model.device.type != "cpu":
+            return super().generate(chats, sampling)
+        alone = super().generate
+        return [group for chat in chats for group in alone([chat], sampling)]
+
+    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+        """As in engines/base.py. Raises ValueError for options that cannot be told apart, for a chat that does not fit the
+        model's context, and when the model answers NaN."""
+        if self.model is None:
+            raise ValueError("the engine is closed")
+        check_options(options)
+        tokens = self._tokens(options)
+        prompts = [self.encode(chat) for chat in chats]
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for number, prompt in enumerate(prompts):
+            if not prompt or (context is not None and len(prompt) > context):
+                problem = "is empty" if not prompt else f"has {len(prompt)} tokens and the model reads at most {context}"
+                raise ValueError(f"chat {number} {problem}; cut passages shorter or use a model with a longer context")
+        out: list[list[float]] = [[] for _ in prompts]
+        with torch.no_grad(), self._evaluating():
+            for rows in self._batches(prompts):
+                logprobs = self._last([prompts[i] for i in rows]).float().log_softmax(-1)[:, list(tokens)].double()
+                for i, values in zip(rows, logprobs.tolist(), strict=True):
+                    share = shares(zip(tokens.values(), values, strict=True), options)
+                    if share is None or not all(0 <= x <= 1 for x in share):
+                        raise ValueError(f"{self.model.config.name_or_path!r} answers NaN to chat {i}; try dtype float32")
+                    out[i] = share
+        return out
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
+
+    def _tokens(self, options: Sequence[str]) -> dict[int, str]:
+        """Ids an answer may begin with on the way to one of the options, and their text."""
+        found: dict[int, str] = {}
+        for option in options:
+            forms = [lead + option[:size] for size in range(1, len(option) + 1) for lead in ("", "Ġ", "▁")]
+            known = [self.tokenizer.convert_tokens_to_ids(form) for form in forms]
+            ids = [i for i, form in zip(known, forms, strict=True) if self.tokenizer.convert_ids_to_tokens(i or 0) == form]
+            ids += [
+                i for text in (option, " " + option) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"][:1]
+            ]
+            for i in ids:
+                text = self.tokenizer.decode([i])
+                if owner(text, options) is not None:
+                    found[i] = text
+        missing = [option for j, option in enumerate(options) if all(owner(t, options) != j for t in found.values())]
+        if missing:
+            raise ValueError(f"options: no token of this model begins {missing[0]!r} alone; use options that begin differently")
+        return dict(sorted(found.items()))
+
+    def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        size = 1 if self.model.device.type == "cpu" else self.batch_size
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        for first in range(0, len(order), size):
+            yield order[first : first + size]
+
+    def _last(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits after each prompt, (R, V)."""
+        span = max(map(len, prompts))
+        ids = torch.tensor([[0] * (span - len(p)) + list(p) for p in prompts], device=self.model.device)
+        mask = torch.tensor([[0] * (span - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        out = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1)
+        return out.logits[:, -1]

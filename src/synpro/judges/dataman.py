@@ -1,0 +1,158 @@
+"""Quality of a text by DataMan-1.5B-EN (arXiv 2502.19363): 14 criteria from 1 to 5 and one of 15 domains of application.
+
+The model was trained on one layout of the request and of the answer; both are its interface and stand here as constants, as the
+model's own repository gives them: system and user turn, the text between `Text: ` and the list of blanks; the answer has 15
+lines, the letter of the domain and the scores in the order of the list. Texts are cleaned and cut as in its training: a leading
+quoted ellipsis and Markdown images go, and of a text that is too long head and tail stay with `...` between them.
+
+Differences: what a text carries of the chat template or of the layout's own lines is broken up, so that it cannot fill the
+blanks itself; an answer that is not exactly of that form is asked for again and then an error (the published script gives it
+the score 0). The Quality protocol returns the overall score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from synpro.engines.base import Model
+from synpro.judges.asking import Asker, Unreadable
+from synpro.records import Chat
+
+CRITERIA = (
+    "Accuracy",
+    "Coherence",
+    "Language Consistency",
+    "Semantic Density",
+    "Knowledge Novelty",
+    "Topic Focus",
+    "Creativity",
+    "Professionalism",
+    "Style Consistency",
+    "Grammatical Diversity",
+    "Structural Standardization",
+    "Originality",
+    "Sensitivity",
+    "Overall Score",
+)
+DOMAINS = {
+    "A": "Medicine",
+    "B": "Finance",
+    "C": "Law",
+    "D": "Education",
+    "E": "Technology",
+    "F": "Entertainment",
+    "G": "Mathematics",
+    "H": "Coding",
+    "I": "Government",
+    "J": "Culture",
+    "K": "Transportation",
+    "L": "Retail E-commerce",
+    "M": "Telecommunication",
+    "N": "Agriculture",
+    "O": "Other",
+}
+SYSTEM = "You are a helpful assistant."
+REQUEST = "\n".join(
+    (
+        "Please score the text on fourteen evaluation criteria and specify its domain:",
+        "Text: {text}",
+        "Domain:_",
+        *(f"[{number}]{name}:_/5" for number, name in enumerate(CRITERIA, start=1)),
+    )
+)
+VERSION = "dataman-all-rating-1"
+MAX_TOKENS = 1894
+"""Of the text: with the layout around it 2,048, the length of the model's training."""
+MAX_CHARACTERS = 20_000
+ANSWER_TOKENS = 64
+"""The answer has 29 with Qwen2's tokenizer."""
+
+_ELLIPSIS = re.compile('^["“”](?:…+|\\.{3,})["“”]')
+_IMAGE = re.compile(r"!\[\][(]/?[^)]+[)]\n")
+_TURN = re.compile(r"<(?=\|)")
+_BLANK = re.compile(rf"(?m)^(?=[ \t]*(?:Domain:|\[\d{{1,2}}\](?:{'|'.join(CRITERIA)}):))")
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What DataMan says of a text: 1 (worst) to 5 on each criterion, and the domain."""
+
+    domain: str
+    accuracy: int
+    coherence: int
+    language_consistency: int
+    semantic_density: int
+    knowledge_novelty: int
+    topic_focus: int
+    creativity: int
+    professionalism: int
+    style_consistency: int
+    grammatical_diversity: int
+    structural_standardization: int
+    originality: int
+    sensitivity: int
+    overall: int
+
+
+class DataMan:
+    """Rates texts by a DataMan model, each distinct text once. A text's rating never depends on its neighbours."""
+
+    def __init__(self, model: Model, slot: str = "judges.dataman") -> None:
+        """`slot` is the config key of the model, for messages."""
+        self.model, self.waits = model, model.waits
+        self._asker = Asker(model, slot=slot, version=VERSION, prompt=self._prompt, parse=parse, max_new_tokens=ANSWER_TOKENS)
+
+    def rate(self, texts: Sequence[str]) -> list[float]:
+        """The overall score of each text, 1.0 to 5.0. Raises JudgeError for answers that cannot be read, and what the engine
+        raises."""
+        return [float(rating.overall) for rating in self.ratings(texts)]
+
+    def ratings(self, texts: Sequence[str]) -> list[Rating]:
+        """All that DataMan says of each text. Raises as `rate` does."""
+        return self._asker.ask(texts)
+
+    def close(self) -> None:
+        """Give the model back."""
+        self.model.close()
+
+    def _prompt(self, text: str) -> Chat:
+        text = cut(clean(text), MAX_TOKENS, self.model.count)
+        return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": REQUEST.replace("{text}", text)})
+
+
+def clean(text: str) -> str:
+    """A text as DataMan is shown it: without what its training data did not have, and without what would answer for it."""
+    text = _IMAGE.sub("", _ELLIPSIS.sub("", text))
+    return _BLANK.sub("> ", _TURN.sub("< ", text)).strip()
+
+
+def cut(text: str, limit: int, count: Callable[[str], int]) -> str:
+    """Head and tail of a text of more than `limit` tokens, half of them each, with `...` between them."""
+    if len(text) > MAX_CHARACTERS:
+        text = text[: MAX_CHARACTERS // 2] + "..." + text[-MAX_CHARACTERS // 2 :]
+    if count(text) <= limit:
+        return text
+
+    def longest(part: Callable[[int], str]) -> str:
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if count(part(middle)) <= limit // 2 else (low, middle - 1)
+        return part(low)
+
+    return longest(lambda size: text[:size]) + "..." + longest(lambda size: text[len(text) - size :])
+
+
+def parse(answer: str) -> Rating:
+    """An answer as a Rating. Raises Unreadable unless it is a domain's letter and fourteen scores, one a line."""
+    domain, *scores = [line.strip() for line in answer.strip().split("\n")]
+    if domain not in DOMAINS:
+        raise Unreadable(f"its first line is {domain[:40]!r}, not one of the letters A to O")
+    if len(scores) != len(CRITERIA):
+        raise Unreadable(f"it has {len(scores)} scores instead of {len(CRITERIA)}")
+    for name, score in zip(CRITERIA, scores, strict=True):
+        if score not in ("1", "2", "3", "4", "5"):
+            raise Unreadable(f"{name} is {score[:40]!r}, not 1 to 5")
+    return Rating(DOMAINS[domain], *map(int, scores))

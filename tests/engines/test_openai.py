@@ -1,0 +1,252 @@
+"""Models behind servers: a real one that is killed and started again, and one that fails in every way servers fail."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synpro.engines.base import Sampling
+from synpro.engines.identity import Identity, difference
+from synpro.engines.local import LocalModel
+from synpro.engines.openai import ServerConfig, ServerError, ServerModel
+from synpro.engines.table import open_model
+from synpro.judges.layout import prompt
+from synpro.records import Chat
+from tests.chat_server import NAME, Handler, Listener, Nursery, Server
+
+CFG = ServerConfig(answer_seconds=30, tries=3, pause_seconds=0.02, in_flight=4, top=100)
+CHATS: list[Chat] = [prompt(f"Bees carry nectar {i} times.", "- A storm\n- A tower") for i in range(3)]
+GREEDY = Sampling(0.0, 1.0, 12)
+
+
+@pytest.fixture(scope="module")
+def server(nursery: Nursery, qwen: Path) -> Iterator[Server]:
+    with Server(nursery, qwen) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def here(qwen: Path) -> LocalModel:
+    return LocalModel.load(str(qwen), "float32", slot="judge")
+
+
+def there(server: Server, **more: Any) -> ServerModel:
+    address, _, model = server.reference.partition("#")
+    return ServerModel(address, model, slot="judges.dataman", cfg=CFG, **more)
+
+
+def test_a_server_answers_as_the_same_model_in_process(server: Server, here: LocalModel) -> None:
+    model = there(server)
+    assert model.generate(CHATS, GREEDY) == here.generate(CHATS, GREEDY)
+    for ours, theirs in zip(here.choose(CHATS, ("Yes", "No")), model.choose(CHATS, ("Yes", "No")), strict=True):
+        assert sum(theirs) == pytest.approx(1) and theirs == pytest.approx(ours, abs=1e-3)  # it shows 100 tokens of 900
+    model.close()
+    model.close()
+    with pytest.raises(ValueError, match="closed"):
+        model.generate(CHATS, GREEDY)
+
+
+def test_a_sampled_text_depends_on_its_chat_and_seed_alone(server: Server) -> None:
+    model = there(server)
+    wild = Sampling(3.0, 1.0, 12, n=2, seed=5)
+    texts = model.generate(CHATS, wild)
+    assert model.generate(CHATS[::-1], wild) == texts[::-1] and len({c.text for group in texts for c in group}) > 3
+    assert model.generate(CHATS[:1], replace(wild, seed=6)) != texts[:1]
+    model.close()
+
+
+def test_killed_and_started_again_with_the_same_weights_it_goes_on(server: Server, tmp_path: Path) -> None:
+    model = there(server, memory=tmp_path)
+    first = model.generate(CHATS, GREEDY)
+    server.kill()
+    with pytest.raises(ServerError, match=rf"judges.dataman: the server http://127.0.0.1:{server.port}/v1 .*refused.*3 tries"):
+        model.generate(CHATS, GREEDY)
+    server.start()
+    assert model.generate(CHATS, GREEDY) == first
+    model.close()
+
+
+def test_killed_in_the_middle_of_a_call_and_started_again_it_loses_nothing(server: Server, here: LocalModel) -> None:
+    address, _, name = server.reference.partition("#")
+    model = ServerModel(address, name, slot="judge", cfg=replace(CFG, tries=8, pause_seconds=0.1))
+    server.kill()
+    again = threading.Timer(0.3, server.start)
+    again.start()
+    assert model.generate(CHATS, GREEDY) == here.generate(CHATS, GREEDY)
+    again.join()
+    model.close()
+
+
+def test_started_again_with_other_weights_it_is_refused(server: Server, other_qwen: Path, tmp_path: Path) -> None:
+    model = there(server, memory=tmp_path / "scratch")
+    model.generate(CHATS[:1], GREEDY)
+    server.kill()
+    server.start(other_qwen)
+    try:
+        with pytest.raises(ServerError, match=r"now answers with other weights than before: .* nats on average"):
+            model.generate(CHATS, GREEDY)
+        with pytest.raises(ServerError, match="other weights"):
+            model.choose(CHATS, ("Yes", "No"))
+        model.close()
+        # A step that carries on in another process remembers; one that begins does not.
+        with pytest.raises(ServerError, match=rf"other weights.*rm -r {tmp_path}\."):
+            there(server, memory=tmp_path / "scratch")
+        there(server, memory=tmp_path / "new").close()
+    finally:
+        server.kill()
+        server.start()
+    there(server, memory=tmp_path / "scratch").close()
+
+
+class Failing:
+    """Vouches for itself, then fails the first `times` requests, and answers the rest."""
+
+    def __init__(self, fault: str, times: float) -> None:
+        self.fault, self.left, self.asked = fault, times, 0
+        self.now = self.most = 0
+        self.over = threading.Event()
+
+    def answer(self, ask: dict[str, Any]) -> Any:
+        text, top = "fine", [{"token": "Yes", "logprob": -0.5}, {"token": " No", "logprob": -1.0}]
+        if ask["max_tokens"] != 8:
+            self.asked += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+            time.sleep(0.02)
+            self.now -= 1
+            if self.left > 0:
+                self.left -= 1
+                if self.fault == "hang":
+                    self.over.wait(20)
+                if self.fault in FAULTS and self.fault not in ("empty", "NaN", "unsure"):
+                    return FAULTS[self.fault]
+                text = "" if self.fault == "empty" else text
+                top = [{"token": "Yes", "logprob": float("nan")}] if self.fault == "NaN" else top
+                top = [{"token": "Perhaps", "logprob": -0.1}] if self.fault == "unsure" else top
+        choice = {"message": {"content": text}, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
+        return {"choices": [choice], "usage": {"completion_tokens": 2}}
+
+
+FAULTS: dict[str, Any] = {
+    "hang": None,
+    "drop": None,
+    "500": (500, b'{"error": "out of memory"}'),
+    "html": (200, b"<html>not json</html>"),
+    "nothing": (200, b'{"choices": []}'),
+    "400": (400, b'{"error": "chat is too long"}'),
+    "empty": None,
+    "NaN": None,
+    "unsure": None,
+}
+
+
+@contextmanager
+def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
+    model = Failing(fault, times)
+    listener = Listener(("127.0.0.1", 0), type("Bound", (Handler,), {"model": model}))
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+    thread.start()
+    address = f"http://127.0.0.1:{listener.server_port}/v1"
+    cfg = replace(CFG, answer_seconds=0.3 if fault == "hang" else 30)
+    engine = ServerModel(address, NAME, slot="judges.layout_model", cfg=cfg)
+    try:
+        yield model, engine
+    finally:
+        engine.close()
+        model.over.set()
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "tries"),
+    [
+        ("hang", r"did not answer within 0\.3 s \(answer_seconds\), after 3 tries", 3),
+        ("drop", r"dropped the connection .*, after 3 tries", 3),
+        ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 tries', 3),
+        ("html", r"not a JSON object \('<html>not json</html>'\), after 3 tries", 3),
+        ("nothing", r"without a choice in it, after 3 tries", 3),
+        ("empty", r"with an empty text .*, after 3 tries", 3),
+        ("NaN", r"gave nan as the log-probability of 'Yes', after 3 tries", 3),
+        ("400", r'HTTP 400 \(\{"error": "chat is too long"\}\), after 1 try', 1),
+        ("unsure", r"none of Yes, No, rather with 'Perhaps', after 1 try", 1),
+    ],
+)
+def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: str, tries: int) -> None:
+    with failing(fault, float("inf")) as (model, engine):
+        with pytest.raises(ServerError, match=said) as raised:
+            _ask(engine, fault)
+        assert f"judges.layout_model: the server {engine.address} (model '{NAME}')" in str(raised.value)
+        assert model.asked == tries
+
+
+@pytest.mark.parametrize("fault", ["hang", "drop", "500", "html", "nothing", "empty", "NaN"])
+def test_what_passes_is_tried_again(fault: str) -> None:
+    with failing(fault, 2) as (model, engine):
+        share = _ask(engine, fault)
+        assert model.asked == 3
+        assert share == [[pytest.approx(0.622459, abs=1e-5), pytest.approx(0.377541, abs=1e-5)]] or fault == "empty"
+
+
+def _ask(engine: ServerModel, fault: str) -> Any:
+    return engine.generate(CHATS[:1], GREEDY) if fault == "empty" else engine.choose(CHATS[:1], ("Yes", "No"))
+
+
+def test_requests_in_flight_are_bounded_and_one_failure_stops_the_rest() -> None:
+    with failing("", 0) as (model, engine):
+        assert len(engine.generate(CHATS * 4, GREEDY)) == 12
+        assert 2 <= model.most <= CFG.in_flight
+    with failing("400", float("inf")) as (model, engine):
+        with pytest.raises(ServerError, match="400"):
+            engine.generate(CHATS * 10, GREEDY)
+        assert model.asked < 30
+
+
+def test_a_server_that_is_not_there_or_lacks_the_model(server: Server) -> None:
+    with pytest.raises(ServerError, match=r"refused the connection .*, after 3 tries\. Start it again"):
+        ServerModel("http://127.0.0.1:9/v1", NAME, slot="judge", cfg=CFG)
+    with pytest.raises(ServerError, match=rf"does not have this model; it has '{NAME}'.*Correct the name"):
+        open_model(server.reference.replace(NAME, "other"), slot="judge", server=CFG)
+
+
+def test_the_same_weights_but_for_rounding_are_the_same() -> None:
+    places = ((("a", -0.5), ("b", -1.5)), (("c", -0.1), ("d", -3.0)))
+    known = Identity("m", "/x", "ac", places)
+    rounded = tuple(tuple((token, logprob + 0.03) for token, logprob in place) for place in places)
+    assert difference(known, replace(known, places=rounded), 0.1) == ""
+    assert "nats" in difference(known, replace(known, places=((("b", -0.5), ("a", -1.5)),)), 0.1)
+    blind = replace(known, places=())
+    assert "text" in difference(blind, replace(blind, text="other"), 0.1) and difference(blind, blind, 0.1) == ""
+    assert "root" in difference(known, replace(known, root="/y"), 0.1)
+
+
+def test_the_key_stands_in_no_file_and_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    seen = []
+
+    class Asked(Handler):
+        model = Failing("", 0)
+
+        def do_POST(self) -> None:
+            seen.append(self.headers["Authorization"])
+            super().do_POST()
+
+    listener = Listener(("127.0.0.1", 0), Asked)
+    threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
+    engine = ServerModel(f"http://127.0.0.1:{listener.server_port}/v1", NAME, slot="judge", cfg=CFG, memory=tmp_path)
+    engine.generate(CHATS[:1], GREEDY)
+    engine.close()
+    listener.shutdown()
+    listener.server_close()
+    assert len(seen) > 1 and set(seen) == {"Bearer secret"}
+    kept = (tmp_path / "judge.json").read_text()
+    assert "secret" not in kept and json.loads(kept)["model"] == NAME

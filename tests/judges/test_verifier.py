@@ -1,0 +1,113 @@
+"""The feature verifier, trained by its stage, on rewrites by hand that it never saw; and what its reward makes of exploits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from synpro.corpus.corruptions import CORRUPTIONS, Around, corrupt, names
+from synpro.judges.base import JudgesConfig
+from synpro.judges.table import Judges
+from synpro.judges.verifier import FeatureVerifier
+from synpro.operations.base import OperationConfig, sentences
+from synpro.operations.reformat import entries
+from synpro.operations.table import build
+from synpro.records import Verifier
+from synpro.rewards.faithfulness import Faithfulness
+from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered
+from tests.rewards.test_exploits import exploits, honest
+
+HONEST = [(c, SOURCES[n]) for n in REPHRASED for c in (*sentences(REPHRASED[n]), *(c for _, c in entries(REFORMATTED[n])))]
+
+
+@pytest.fixture(scope="module")
+def judges(verifier: Verifier) -> Iterator[Judges]:
+    opened = Judges(JudgesConfig(), trained=verifier)
+    yield opened
+    opened.close()
+
+
+def corrupted() -> list[tuple[str, str]]:
+    """Of each honest claim, one with something made wrong, of each type in turn."""
+    rng, kinds, out = Random(0), list(CORRUPTIONS), []
+    for i, (claim, source) in enumerate(HONEST):
+        others = [t for t in SOURCES.values() if t != source]
+        around = Around(source, others, [n for t in others for n in names(t)])
+        for kind in kinds[i % len(kinds) :] + kinds[: i % len(kinds)]:
+            text = corrupt(kind, claim, around, rng)
+            if text is not None:
+                out.append((text, source))
+                break
+    return out
+
+
+def test_honest_rewrites_are_mostly_faithful_and_their_corruptions_mostly_not(judges: Judges) -> None:
+    bad = corrupted()
+    assert len(bad) == len(HONEST)
+    right = [v.probability >= 0.5 for v in judges.verifier.check(*zip(*HONEST, strict=True))]
+    wrong = [v.probability >= 0.5 for v in judges.verifier.check(*zip(*bad, strict=True))]
+    assert sum(right) / len(right) > 0.6
+    assert sum(wrong) / len(wrong) < 0.4
+
+
+def test_a_claim_about_something_else_is_absent(judges: Judges) -> None:
+    claims = sentences(SOURCES["glacier"])
+    said = judges.verifier.check(claims, [SOURCES["printing"]] * len(claims))
+    assert {v.label for v in said} <= {"absent", "unsupported"}
+    assert sum(v.label == "absent" for v in said) >= len(claims) / 2
+
+
+def test_support_is_the_sentence_of_the_passage_and_its_place(judges: Judges) -> None:
+    source = SOURCES["lighthouse"]
+    (verdict,) = judges.verifier.check(["Henry Winstanley built the first tower of wood."], [source])
+    assert verdict.support is not None
+    assert verdict.support.text == source[verdict.support.start : verdict.support.end]
+    assert verdict.support.text.startswith("The first tower")
+
+
+def test_a_verdict_does_not_depend_on_the_others(judges: Judges) -> None:
+    pairs = HONEST[:6]
+    together = judges.verifier.check(*zip(*pairs, strict=True))
+    fresh = Judges(JudgesConfig(), trained=judges.trained)
+    assert [fresh.verifier.check([c], [p])[0] for c, p in reversed(pairs)] == together[::-1]
+    fresh.close()
+
+
+def test_nothing_is_looked_at_twice(judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
+    """n completions of one source: the source is embedded once, and each distinct claim once."""
+    seen: list[list[int]] = []
+    forward = judges.encoder._forward
+    monkeypatch.setattr(judges.encoder, "_forward", lambda rows: seen.extend(rows) or forward(rows))
+    verifier = FeatureVerifier(judges.verifier.model, judges.features)  # type: ignore[attr-defined]
+    reward = Faithfulness(build(OperationConfig("reformat")), verifier)
+    source = "The mill by the bridge was built in 1850 by John Hall. It burned down in 1901 and was never rebuilt."
+    claims = ["John Hall built the mill by the bridge.", "In 1901 the mill burned down.", "The mill was rebuilt in 1920."]
+    answers = [f"Topic: One\nContent: {a}\n\nTopic: Two\nContent: {b}" for a in claims for b in claims if a != b]
+    rewrites = [answered(reward.operation, "honey", a) for a in answers]
+    passage = type(rewrites[0].passage)("mill#0000", "mill", 0, 0, len(source), source)
+    rewrites = [type(r)(passage, r.operation, r.answer, r.text, r.reason, r.tokens, r.finish) for r in rewrites]
+    scores = reward.score(rewrites)
+    assert len(seen) == 1 + len(claims)
+    assert reward.score(rewrites) == scores and len(seen) == 1 + len(claims)
+
+
+@pytest.mark.parametrize("kind", ["rephrase", "reformat"])
+def test_the_reward_of_no_exploit_beats_the_honest_median(kind: str, judges: Judges) -> None:
+    """Copies are faithful, and other rewards pay nothing for them; whatever says something else or nothing must lose."""
+    operation = build(OperationConfig(kind))
+    reward = Faithfulness(operation, judges.verifier)
+    good = reward.score([honest(operation, name) for name in REPHRASED])
+    median = sorted(float(g or 0) for g in good)[len(good) // 2]
+    assert median > 0.5
+    for name in REPHRASED:
+        bad = {k: r for k, r in exploits(operation, name).items() if "copy" not in k and "prompt" not in k}
+        scores = dict(zip(bad, reward.score(list(bad.values())), strict=True))
+        winners = {k: s for k, s in scores.items() if (s or 0) >= median}
+        assert not winners, f"honest median {median:.2f} is beaten by {winners}"
+        invented = "He was paid two shillings a week by the king of Spain, who visited him in 1612."
+        text = REPHRASED[name] + " " + invented
+        one = f"Rephrased:\n{text}" if kind == "rephrase" else f"{REFORMATTED[name]}\n\nTopic: Pay\nContent: {invented}"
+        (with_fact,), (without,) = reward.score([answered(operation, name, one)]), reward.score([honest(operation, name)])
+        assert with_fact is not None and without is not None and with_fact < without
