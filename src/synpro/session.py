@@ -308,7 +308,7 @@ def audit_rewards(cfg: RunConfig, runs: Path) -> None:
         raise ConfigError("pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit")
     audited = []
     for operation in map(build_operation, cfg.operations):
-        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"])
+        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"], given["verifier"])
         try:
             audited.append(audit(operation, rubric, honest(), passages(given["corpus"])))
         finally:

@@ -1,8 +1,8 @@
 """Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65).
 
-Differences from the paper: a copy earns 0, also one with words left out or with filler between its sentences, because the most
-similar text of all is the passage itself and copying would be the safest way to the whole reward; so does a list of the
-passage's words or a loop, which an encoder finds similar and no reader does.
+Difference from the paper: a copy earns 0, also one with words left out or with filler between its sentences. A rephrasing says
+the passage in other words, and the most similar text of all is the passage itself; without this rule copying is the safest way
+to the whole reward. A list of the passage's words earns 0 as well: an encoder finds it similar, no reader does.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Similarity:
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         alignments = self.encoder.align([r.text or "" for r in rewrites], [r.passage.text for r in rewrites])
         return [
-            float(r.text is not None and a.f1 > self.cfg.threshold and self._is_rewrite(r.text, r.passage.text))
+            float(r.text is not None and a.f1 > self.cfg.threshold and self._in_other_words(r.text, r.passage.text))
             for r, a in zip(rewrites, alignments, strict=True)
         ]
 
-    def _is_rewrite(self, text: str, source: str) -> bool:
+    def _in_other_words(self, text: str, source: str) -> bool:
         shared = overlap(text, source)
         copied = shared.share > self.cfg.max_copied or shared.in_order > self.cfg.max_in_order
         return not copied and well_formed(text) >= self.cfg.min_form * well_formed(source)
