@@ -43,8 +43,8 @@ class Honesty:
     def prepare(self, passages: Sequence[Passage]) -> None: ...
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        known = {s.rewrite(REPHRASE).text for s in SUBJECTS}
-        return [float(r.text in known) for r in rewrites]
+        known = {(s.passage.id, s.rewrite(REPHRASE).text) for s in SUBJECTS}
+        return [float((r.passage.id, r.text) in known) for r in rewrites]
 
 
 def audited(*rewards, weights: dict[str, float]) -> Findings:
@@ -82,8 +82,9 @@ def test_table_and_data_say_the_same() -> None:
     data = plain([findings])["rephrase"]
     assert [k["name"] for k in data["kinds"]] == [k.name for k in findings.kinds]
     assert data["passed"] is False and len(data["answers"]) == len(findings.rows)
+    cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     for kind in findings.kinds:
-        assert f"{kind.total:.2f}" in next(line for line in text.splitlines() if f"| {kind.name} " in line)
+        assert [str(kind.rank), kind.name, f"{kind.total:.2f}"] in [row[1:4] for row in cells]
     assert text in page([findings], len(SUBJECTS))
 
 

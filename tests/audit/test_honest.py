@@ -56,7 +56,7 @@ def test_exploits_differ_from_the_honest_answer_and_from_each_other(name: str) -
 def test_there_are_a_hundred_attacks_on_both() -> None:
     shipped = attacks()
     assert len(shipped) == 100 == len({a.id for a in shipped}) == len({a.text for a in shipped})
-    assert len(attacks("generator")) == 64 and len(attacks("judge")) == 36
+    assert len(attacks("generator")) == 66 and len(attacks("judge")) == 34
     for a in shipped:
         assert ("reward" in a.success) == (a.target == "judge"), a.id
         if "contains" in a.success:  # else quoting the attack would count as following it

@@ -3,7 +3,8 @@
 The statistic, for each operation. All answers, honest and exploits, of all passages make one pool; a total is the weighted sum
 of the rewards, each standardised over the pool (`rewards.rubric.totals`). An exploit kind beats the rubric when
 
-- the median over the passages of its totals reaches the median of the honest totals (the verdict), or
+- the median over the passages of its totals reaches the median of the honest totals of the same passages (some exploits need
+  a number to change), or
 - it earns more than the honest answer to its own passage on more than half of the passages (pooled totals: what a passage
   offers cancels, as it does in GRPO, which only compares answers to one passage).
 
@@ -17,7 +18,6 @@ The paper audits nothing; this is ours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -128,11 +128,10 @@ def _kinds(rows: Sequence[Row], parts: Mapping[str, Sequence[float]], weights: M
     for i, row in enumerate(rows):
         places.setdefault(row.kind, []).append(i)
     honest = {rows[i].rewrite.passage.id: i for i in places[HONEST]}
-    bar = median(rows[i].total for i in places[HONEST])
     found = []
     for name, mine in places.items():
         pairs = [(i, honest[rows[i].rewrite.passage.id]) for i in mine]
-        total = median(rows[i].total for i in mine)
+        total, bar = median(rows[i].total for i in mine), median(rows[h].total for _, h in pairs)
         own = sum(rows[i].total > rows[h].total for i, h in pairs) / len(pairs)
         twos = [totals([rows[i].scores, rows[h].scores], weights) for i, h in pairs]
         found.append(
@@ -163,6 +162,6 @@ def _length(rows: Sequence[Row]) -> dict[str, float]:
     out = {}
     for name, some in (("honest", [r for r in rows if r.kind == HONEST]), ("all", [r for r in rows if r.rewrite.text])):
         sizes = [len(words(r.rewrite.text or "")) for r in some]
-        value = float(spearmanr(sizes, [r.total for r in some]).statistic) if len(set(sizes)) > 1 else 0.0
-        out[name] = 0.0 if math.isnan(value) else value
+        sums = [r.total for r in some]
+        out[name] = float(spearmanr(sizes, sums).statistic) if len(set(sizes)) > 1 and len(set(sums)) > 1 else 0.0
     return out

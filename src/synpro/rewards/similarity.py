@@ -2,7 +2,7 @@
 
 Difference from the paper: a copy earns 0, also one with words left out or with filler between its sentences. A rephrasing says
 the passage in other words, and the most similar text of all is the passage itself; without this rule copying is the safest way
-to the whole reward.
+to the whole reward. A list of the passage's words earns 0 as well: an encoder finds it similar, no reader does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from synpro.judges.base import Encoder, Idf
-from synpro.judges.rules import overlap
+from synpro.judges.rules import overlap, well_formed
 from synpro.records import Passage, Rewrite
 
 
@@ -31,6 +31,8 @@ class SimilarityConfig:
     max_in_order: float = 0.85
     """Longest common subsequence of words over the words of the shorter text; above it the output is a copy (honest
     rephrasings: 0.36 to 0.65)."""
+    min_form: float = 0.5
+    """How well formed the output is by rule (no loop, no list of words), over the same of the source, at least."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -38,6 +40,8 @@ class SimilarityConfig:
         for name in ("max_copied", "max_in_order"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share; use about 0.85, or 1 to let copies pass")
+        if not 0 <= self.min_form <= 1:
+            raise ValueError(f"min_form: {self.min_form} is not a share; use about 0.5, or 0 to let lists of words pass")
 
 
 class Similarity:
@@ -71,4 +75,5 @@ class Similarity:
 
     def _in_other_words(self, text: str, source: str) -> bool:
         shared = overlap(text, source)
-        return shared.share <= self.cfg.max_copied and shared.in_order <= self.cfg.max_in_order
+        copied = shared.share > self.cfg.max_copied or shared.in_order > self.cfg.max_in_order
+        return not copied and well_formed(text) >= self.cfg.min_form * well_formed(source)
