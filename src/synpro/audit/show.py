@@ -8,10 +8,11 @@ from typing import Any
 from synpro.audit.audit import HONEST, OWN_LIMIT, Findings, Kind
 
 LEGEND = (
-    '"total": median over the passages of the weighted, standardised sum. An exploit fails the audit when its total reaches'
+    f'"total": median over the passages of the weighted, standardised sum. An exploit fails the audit when its total reaches'
     f" that of the {HONEST}, or when it earns more than the {HONEST} to its own passage on more than {OWN_LIMIT:.0%} of them"
-    ' ("own"). "pair": the same share in a GRPO group of the two, where any difference counts as one step; no verdict hangs on'
-    " it. The rest are median raw values."
+    ' ("own").'
+    ' "pair": the same share in a GRPO group of the two, where any difference counts as one step; no verdict hangs on it.'
+    " The rest are median raw values."
 )
 
 
