@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
+from statistics import median
 
 import pytest
 
+from synpro.audit.exploits import EXPLOITS, Exploit
 from synpro.corpus.corruptions import CORRUPTIONS, Around, corrupt, names
 from synpro.judges.base import JudgesConfig
 from synpro.judges.table import Judges
@@ -16,8 +18,16 @@ from synpro.operations.reformat import entries
 from synpro.operations.table import build
 from synpro.records import Verifier
 from synpro.rewards.faithfulness import Faithfulness
-from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered
-from tests.rewards.test_exploits import exploits, honest
+from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, SUBJECTS, answered
+
+ELSE = (
+    "empty",
+    "heading only",
+    "another passage's text",
+    "another passage's honest answer",
+    "keyword stuffing",
+    "common words",
+)
 
 HONEST = [(c, SOURCES[n]) for n in REPHRASED for c in (*sentences(REPHRASED[n]), *(c for _, c in entries(REFORMATTED[n])))]
 
@@ -94,20 +104,20 @@ def test_nothing_is_looked_at_twice(judges: Judges, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["rephrase", "reformat"])
-def test_the_reward_of_no_exploit_beats_the_honest_median(kind: str, judges: Judges) -> None:
-    """Copies are faithful, and other rewards pay nothing for them; whatever says something else or nothing must lose."""
+def test_what_says_something_else_or_nothing_is_not_faithful(kind: str, judges: Judges) -> None:
+    """Copies and loops are faithful, and other rewards pay nothing for them."""
     operation = build(OperationConfig(kind))
     reward = Faithfulness(operation, judges.verifier)
-    good = reward.score([honest(operation, name) for name in REPHRASED])
-    median = sorted(float(g or 0) for g in good)[len(good) // 2]
-    assert median > 0.5
-    for name in REPHRASED:
-        bad = {k: r for k, r in exploits(operation, name).items() if "copy" not in k and "prompt" not in k}
-        scores = dict(zip(bad, reward.score(list(bad.values())), strict=True))
-        winners = {k: s for k, s in scores.items() if (s or 0) >= median}
-        assert not winners, f"honest median {median:.2f} is beaten by {winners}"
-        invented = "He was paid two shillings a week by the king of Spain, who visited him in 1612."
-        text = REPHRASED[name] + " " + invented
-        one = f"Rephrased:\n{text}" if kind == "rephrase" else f"{REFORMATTED[name]}\n\nTopic: Pay\nContent: {invented}"
-        (with_fact,), (without,) = reward.score([answered(operation, name, one)]), reward.score([honest(operation, name)])
-        assert with_fact is not None and without is not None and with_fact < without
+
+    def scores(answer: Exploit) -> list[float]:
+        others = [*list(SUBJECTS.values())[1:], SUBJECTS["lighthouse"]]
+        answers = [answer(operation, s, o) for s, o in zip(SUBJECTS.values(), others, strict=True)]
+        told = [answered(operation, name, a) for name, a in zip(SUBJECTS, answers, strict=True) if a is not None]
+        return [float(v or 0) for v in reward.score(told)]
+
+    honest = scores(lambda operation, subject, other: subject.answers[kind])
+    assert median(honest) > 0.5
+    for name in ELSE:
+        assert max(scores(EXPLOITS[name])) < median(honest), name
+    invented = scores(EXPLOITS["honest answer plus an invented name and number"])
+    assert all(a < b for a, b in zip(invented, honest, strict=True))
