@@ -28,6 +28,10 @@ def test_a_synthetic_document_names_everything_that_made_it(run: Path) -> None:
     said = "\n".join(format_lines(found))
     for word in ("wiki.jsonl:1", "ab" * 32, "g-reformat-2", "wheel:smol", "round-02", "seed 100", "faithfulness 0.7", "kept"):
         assert word in said
+    faithful, invented = first.claims
+    assert (faithful.label, faithful.probability, faithful.start, faithful.end) == ("faithful", 0.91, 0, 20)
+    assert invented.label == "unsupported" and invented.support == faithful.support
+    assert "unsupported, probability of being faithful 0.12" in said and "by the passage's sentence" in said
 
 
 def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:

@@ -126,3 +126,11 @@ def test_a_corpus_of_two_documents_is_refused(tmp_path: Path) -> None:
             TrainVerifierConfig(kind="features", claims=20), corpus=corpus, judges=JudgesConfig(), out=tmp_path,
             journal=Journal(tmp_path), seed=0,
         )  # fmt: skip
+
+
+def test_a_run_without_rounds_trains_none(tmp_path: Path) -> None:
+    from synpro.config import ConfigError, RunConfig
+    from synpro.session import train_verifier as command
+
+    with pytest.raises(ConfigError, match="0 rounds"):
+        command(RunConfig("x", rounds=0), tmp_path)
