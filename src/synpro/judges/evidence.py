@@ -196,7 +196,7 @@ def swapped_quantifiers(claim: Text, source: Text) -> int:
 
 
 def _kinds(text: Text) -> set[str]:
-    after = [w.number for w in text.words[1:]] + [None]
+    after = [*(w.number for w in text.words[1:]), None][: len(text.words)]  # a claim of signs alone has no words
     kinds = {
         _CLASS[low]
         for w, number in zip(text.words, after, strict=True)
