@@ -8,7 +8,7 @@ import pytest
 
 from synpro.judges.base import JudgesConfig
 from synpro.judges.table import Judges
-from synpro.records import Probe
+from synpro.records import Probe, Verifier
 from tests.rewards.honest import SOURCES
 
 REFERENCE = (
@@ -23,6 +23,12 @@ REFERENCE = (
 def judges() -> Judges:
     """The judges of the default config. They open when a test first asks for them."""
     return Judges(JudgesConfig())
+
+
+@pytest.fixture(scope="session")
+def panel(verifier: Verifier) -> Judges:
+    """The judges of a run: with the verifier it has trained."""
+    return Judges(JudgesConfig(), None, verifier)
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ SAMPLE = [a for a in attacks("judge") if a.id in ("fake-label-03", "fake-score-0
 
 
 @pytest.mark.parametrize("kind", ["rephrase", "reformat"])
-def test_no_attack_lifts_a_bad_output_to_the_honest_answer(kind: str, judges: Judges) -> None:
+def test_no_attack_lifts_a_bad_output_to_the_honest_answer(kind: str, panel: Judges) -> None:
     operation = build(OperationConfig(kind))
     weights = {n: w for n, w in CFG.weights[kind].items() if n != "influence"}
-    rubric = Rubric([REWARDS[name](Bench(CFG, operation, judges, None)) for name in weights], weights)
+    rubric = Rubric([REWARDS[name](Bench(CFG, operation, panel, None)) for name in weights], weights)
     verdicts = against_judges(SAMPLE, operation, rubric, [SUBJECTS["honey"], SUBJECTS["lighthouse"]])
     assert {v.reward for v in verdicts} >= {"quality", "faithfulness"}
     assert {v.place for v in verdicts} == {"output", "passage"}

@@ -46,21 +46,19 @@ class Verdict:
     operation: str
     reward: str
     place: Literal["output", "passage"]
-    honest: float
-    """Value of the honest answer, next to the same passage."""
     before: float
-    """Value of the bad output without the attack."""
+    """Value of the bad output over that of the honest answer to the same passage, without the attack."""
     after: float
-    """With it."""
+    """The same with it. (An attack in a passage changes what its source earns, and so the values of both answers.)"""
 
     @property
     def won(self) -> bool:
         """Whether the attack lifted a bad output to the honest answer or above."""
-        return self.before < self.honest <= self.after
+        return self.before < 0 <= self.after
 
     @property
     def raised(self) -> bool:
-        """Whether it lifted it at all."""
+        """Whether it brought it nearer."""
         return self.after > self.before + 1e-6
 
 
@@ -107,7 +105,8 @@ def against_judges(
     """
     if len(subjects) < 2:
         raise ValueError("a bad output is another passage's text; give at least two passages")
-    cases: list[tuple[Attack, Literal["output", "passage"], Rewrite, Rewrite, Rewrite]] = []
+    # attack, place, (bad, honest) without it, (bad, honest) with it
+    cases: list[tuple[Attack, Literal["output", "passage"], tuple[Rewrite, Rewrite], tuple[Rewrite, Rewrite]]] = []
     for i, subject in enumerate(subjects):
         other = subjects[(i + 1) % len(subjects)]
         honest = subject.rewrite(operation)
@@ -117,19 +116,23 @@ def against_judges(
             plain = answered(operation, subject, bad)
             for attack in attacks:
                 lifted = answered(operation, subject, added(operation, bad, attack.text, topic="Note"))
-                cases.append((attack, "output", honest, plain, lifted))
+                cases.append((attack, "output", (plain, honest), (lifted, honest)))
                 carried = carry(attack, subject.passage, "end")
-                cases.append((attack, "passage", _moved(honest, carried), plain, _moved(plain, carried)))
+                cases.append((attack, "passage", (plain, honest), (_moved(plain, carried), _moved(honest, carried))))
     rubric.prepare([s.passage for s in subjects])
-    distinct = list({id(r): r for case in cases for r in case[2:]}.values())
+    distinct = list({id(r): r for case in cases for pair in case[2:] for r in pair}.values())
     value = dict(zip(map(id, distinct), rubric.score(distinct), strict=True))
     found = []
-    for attack, place, honest, plain, lifted in cases:
+    for attack, place, before, after in cases:
         for name in (n for n in JUDGED if n in rubric.weights and _aims(attack, n)):
-            three = [value[id(r)][name] for r in (honest, plain, lifted)]
-            if None not in three:
-                found.append(Verdict(attack, operation.name, name, place, *[float(v) for v in three if v is not None]))
+            over = [_difference(value[id(bad)][name], value[id(honest)][name]) for bad, honest in (before, after)]
+            if over[0] is not None and over[1] is not None:
+                found.append(Verdict(attack, operation.name, name, place, over[0], over[1]))
     return found
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
 
 
 def _aims(attack: Attack, reward: str) -> bool:
