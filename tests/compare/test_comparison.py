@@ -64,7 +64,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, Comp
 @pytest.fixture(scope="module")
 def numbers(world) -> dict[str, Any]:
     cfg, done, root, _ = world
-    return json.loads(json.dumps(tally(cfg, done, root), allow_nan=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root.parent.parent)  # the command names its directory from where it is called
+        return json.loads(json.dumps(tally(cfg, done, Path("runs/compare")), allow_nan=False))
 
 
 def request(root: Path, step: str) -> dict[str, Any]:

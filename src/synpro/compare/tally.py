@@ -48,7 +48,7 @@ POINTS = 60
 
 def tally(cfg: CompareConfig, done: Compared, root: Path) -> dict[str, Any]:
     """Everything a reader needs, as JSON can hold it. Raises Damaged for files of finished steps that are not whole."""
-    base = baseline(cfg, done)
+    root, base = root.resolve(), baseline(cfg, done)
     scarce = done.corpora["u1"].tokens["train"]
     losses = {name: _losses(arm) for name, arm in done.arms.items()}
     anchors = [_anchor(done, name, at) for name, at in done.curve.items()]

@@ -105,7 +105,8 @@ def notes(numbers: Numbers) -> list[str]:
     if about["texts"] == "once" and any(a["shards"] for a in numbers["arms"].values()):
         found.append("Texts were made once per arm: intervals hold what training varies by, not what generation varies by.")
     for row in rows(numbers):
-        found += [f"{row.arm}: {note}." for note in row.notes if note not in numbers["notes"]]
+        said = (note for note in row.notes if note not in numbers["notes"] and not note.startswith("one seed"))  # said above
+        found += [f"{row.arm}: {note}." for note in said]
     return list(dict.fromkeys(found))
 
 
