@@ -60,3 +60,14 @@ def test_remote_code_and_pickle_stay_off():
         assert not re.search(r"^\s*(import|from) pickle", text, re.MULTILINE), file
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, file
+
+
+def test_no_file_holds_the_marks_of_a_merge():
+    files = [
+        f
+        for place in ("*.*", "docs/*", "configs/*", "src/**/*.*", "tests/**/*.*", "benchmarks/*", "examples/*")
+        for f in ROOT.glob(place)
+    ]
+    texts = {f: f.read_text(encoding="utf-8") for f in files if f.suffix in (".py", ".md", ".toml", ".txt", ".jinja", ".jsonl")}
+    assert len(texts) > 100
+    assert [f for f, text in texts.items() if re.search(r"^(<{7} |={7}$|>{7} )", text, re.MULTILINE)] == []

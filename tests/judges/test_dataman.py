@@ -27,7 +27,7 @@ class Words(ScriptedEngine):
     waits = False
 
     def choose(self, chats: object, options: object) -> list[list[float]]:
-        raise NotImplementedError
+        raise AssertionError("DataMan answers in words: it has nothing to choose from")
 
     def count(self, text: str) -> int:
         return len(text.split())
