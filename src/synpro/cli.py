@@ -38,12 +38,13 @@ def compare(
     set_: Sets = None,
     runs: Runs = Path("runs"),
     results: Annotated[Path | None, typer.Option(help="also publish table, numbers and pictures in this folder")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="steps side by side; the result is the same")] = 1,
 ) -> None:
     """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or carry a comparison on."""
     from synpro.compare.session import load
     from synpro.compare.session import run as run_comparison
 
-    run_comparison(load(config, set_ or []), runs, results)
+    run_comparison(load(config, set_ or []), runs, results, jobs)
 
 
 @app.command()

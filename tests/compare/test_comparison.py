@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import re
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from synpro.compare.arms import ARMS
 from synpro.compare.comparison import Compared, Search, compare, usual
 from synpro.compare.config import CompareConfig
-from synpro.compare.session import load
+from synpro.compare.session import load, run
 from synpro.compare.tally import tally
+from synpro.config import ConfigError
 from synpro.lm.shapes import flops_per_token
+from synpro.records import digest_of, encode
 from synpro.report.comparison import drawings, headline, notes, publish, rows, summary, write_page
 from synpro.run import child
 from synpro.run.screen import Silent
@@ -160,3 +165,34 @@ def test_results_are_published_and_published_again_in_their_place(world, numbers
         picture = ET.parse(tmp_path / "compare" / f"{name}.svg").getroot()
         assert len(picture.findall("{*}g/{*}polyline")) + len(picture.findall("{*}g/{*}circle")) >= len(numbers["arms"]) - 1
     assert json.loads((tmp_path / "compare" / "compare.json").read_text()) == changed
+
+
+@pytest.mark.parametrize("more", ["", "compare.protocol=continued", "compare.texts=per-seed"])
+def test_steps_side_by_side_are_the_same_steps(more: str) -> None:
+    sets = ["rounds=2", "compare.seeds=[0, 1]", "compare.passes=true", "compare.tune.anchor_trials=2"]
+    sets += [f"compare.arms={list(ARMS)}".replace("'", '"'), *([more] if more else [])]
+    cfg = load(ROOT / "configs" / "compare-tiny.toml", sets)
+
+    def walk(at_once: int) -> tuple[dict[str, str], Compared]:
+        asked, dice = dict[str, str](), random.Random(at_once)
+
+        def walked(name: str, *given: Any, **inputs: Any) -> str:
+            assert name not in asked, "a step is done once"
+            asked[name] = digest_of(encode([given, inputs], Path("/")))
+            time.sleep(dice.random() / 500)
+            return name
+
+        return asked, compare(cfg, walked, at_once)
+
+    (one, alone), (three, together) = walk(1), walk(3)
+    assert one == three and len(one) > 60
+    assert list(one) != list(three), "they did run side by side"
+    assert [list(m.runs) for m in together.arms.values()] == [[0, 1]] * len(ARMS)
+    assert together.written.keys() == alone.written.keys()
+
+
+def test_jobs_need_a_number_of_threads(tmp_path: Path) -> None:
+    cfg = load(ROOT / "tests" / "compare.toml", ["machine.threads=0"])
+    with pytest.raises(ConfigError, match=r"--set machine.threads=\d"):
+        run(cfg, tmp_path, at_once=2)
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,10 @@ config and inputs is not done twice under another name: arms share the first pla
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from synpro.compare.config import CompareConfig
 from synpro.compare.tuning import Settings, Trial, following, grid, winner
 from synpro.loop import Do, fit_verifier, write
 from synpro.records import Checkpoint, Corpus, digest_of, encode
+from synpro.run.crew import Job, work_off
+from synpro.run.launch import end_running
 
 PRETRAIN = "synpro.stages.pretrain:pretrain"
 
@@ -61,34 +66,37 @@ class Compared:
     """Tuned repetition by corpus."""
     passes: dict[str, Measured] = field(default_factory=dict)
     """Single passes by corpus."""
+    written: dict[tuple[str, int], Text] = field(default_factory=dict)
+    """Texts of the arms that write, by arm and seed."""
 
 
-def compare(cfg: CompareConfig, steps: Do) -> Compared:
-    """Do every step of a comparison. Raises what a step raises; what was done before it stands."""
+def compare(cfg: CompareConfig, steps: Do, at_once: int = 1) -> Compared:
+    """Do every step of a comparison, `at_once` of them at a time where none waits for another.
+
+    Raises what a step raises; what was done before it stands.
+    """
     do = Once(steps)
     done = Compared(corpora=prepare(cfg, do))
-    scarce, largest = next(iter(done.corpora)), list(done.corpora)[-1]
-    start = usual(cfg)
-    for name, corpus in done.corpora.items():
-        done.searches[name] = tune(cfg, do, name, corpus, start, first=name == scarce)
-        start = done.searches[name].chosen
-    for seed in cfg.compare.seeds:
-        for name in (a for a in ARMS if a in cfg.compare.arms):
-            arm = ARMS[name]
-            where = largest if arm.oracle else scarce
-            settings = done.searches[where].chosen if arm.tuned else usual(cfg)
-            if not arm.repeats:
-                settings = replace(settings, share=1.0)
-            text = texts(cfg, do, name, arm, done.corpora[scarce], seed)
-            into = done.arms.setdefault(name, Measured(where, settings))
-            measure(cfg, do, f"arms/{name}", seed, done.corpora[where], into, arm, text)
-        for name, search in done.searches.items():
-            at = done.curve.setdefault(name, Measured(name, search.chosen))
-            measure(cfg, do, f"curve/{name}", seed, done.corpora[name], at, ARMS["tuned-repetition"], Text())
-            if cfg.compare.passes:
-                once = done.passes.setdefault(name, Measured(name, usual(cfg)))
-                measure(cfg, do, f"passes/{name}", seed, done.corpora[name], once, ARMS["repetition"], Text(), single=True)
+    scarce = next(iter(done.corpora))
+    writing = [name for name in ordered(cfg) if ARMS[name].writes is not None]
+    authors = cfg.compare.seeds if cfg.compare.texts == "per-seed" else cfg.compare.seeds[:1]
+    # The search asks nothing of the texts and the texts nothing of it. Jobs that share steps come one after the other, so that
+    # a step always stands under the name that asks first here.
+    jobs = {"search": Job(partial(search, cfg, do, done))}
+    jobs |= {f"texts/{s}": Job(partial(all_texts, cfg, do, done, writing, s)) for s in authors if writing}
+    for name in done.corpora:
+        for seed in cfg.compare.seeds:
+            written = (f"texts/{seed if seed in authors else authors[0]}",) if writing and name == scarce else ()
+            jobs[f"measure/{name}/{seed}"] = Job(partial(measured_on, cfg, do, done, name, seed), ("search", *written))
+    work_off(jobs, at_once, do.stop)
+    for measured in (m for group in (done.arms, done.curve, done.passes) for m in group.values()):
+        measured.runs = {seed: measured.runs[seed] for seed in cfg.compare.seeds}  # not the order they ended in
     return done
+
+
+def ordered(cfg: CompareConfig) -> list[str]:
+    """The arms of a comparison, in the order they are done in."""
+    return [name for name in ARMS if name in cfg.compare.arms]
 
 
 def prepare(cfg: CompareConfig, do: Do) -> dict[str, Any]:
@@ -107,18 +115,36 @@ def usual(cfg: CompareConfig) -> Settings:
     return Settings(cfg.compare.weight_decay, cfg.pretrain.optimizer.lr)
 
 
+def search(cfg: CompareConfig, do: Do, done: Compared) -> None:
+    """Find every corpus's settings, and say in `done` what will be measured with them."""
+    scarce, largest = next(iter(done.corpora)), list(done.corpora)[-1]
+    start = usual(cfg)
+    for name, corpus in done.corpora.items():
+        done.searches[name] = tune(cfg, do, name, corpus, start, first=name == scarce)
+        start = done.searches[name].chosen
+    for name in ordered(cfg):
+        arm = ARMS[name]
+        where = largest if arm.oracle else scarce
+        settings = done.searches[where].chosen if arm.tuned else usual(cfg)
+        done.arms[name] = Measured(where, settings if arm.repeats else replace(settings, share=1.0))
+    for name, found in done.searches.items():
+        done.curve[name] = Measured(name, found.chosen)
+        if cfg.compare.passes:
+            done.passes[name] = Measured(name, usual(cfg))
+
+
 def tune(cfg: CompareConfig, do: Do, name: str, corpus: Any, start: Settings, *, first: bool) -> Search:
     """Search the settings of repetition at one corpus, on its reference split, from those of the smaller one."""
     most = cfg.compare.tune.trials if first else cfg.compare.tune.anchor_trials
     axes = grid(cfg.compare.tune, start, cfg.pretrain.optimizer.lr)
-    search = Search(start, carried=not first and most == 0)
-    while len(search.trials) < most:
-        settings = following(axes, start, search.trials)
+    found = Search(start, carried=not first and most == 0)
+    while len(found.trials) < most:
+        settings = following(axes, start, found.trials)
         if settings is None:
-            search.settled = True
+            found.settled = True
             break
         model = do(
-            f"tune/{name}/trial-{len(search.trials):02d}/pretrain",
+            f"tune/{name}/trial-{len(found.trials):02d}/pretrain",
             PRETRAIN,
             settings.training(cfg.pretrain, cfg.budget, cfg.compare.anneal),
             processes=cfg.machine.processes,
@@ -129,17 +155,25 @@ def tune(cfg: CompareConfig, do: Do, name: str, corpus: Any, start: Settings, *,
         )
         # An outline has no losses: it walks the most trials there can be.
         known = isinstance(model, Checkpoint)
-        loss, tokens = (model.reference_loss, model.tokens_seen) if known else (-float(len(search.trials)), 0)
-        search.trials.append(Trial(settings, loss, tokens))
-    if search.trials:
-        search.chosen = winner(search.trials)
-    return search
+        loss, tokens = (model.reference_loss, model.tokens_seen) if known else (-float(len(found.trials)), 0)
+        found.trials.append(Trial(settings, loss, tokens))
+    if found.trials:
+        found.chosen = winner(found.trials)
+    return found
 
 
-def texts(cfg: CompareConfig, do: Once, name: str, arm: Arm, corpus: Any, seed: int) -> Text:
+def all_texts(cfg: CompareConfig, do: Once, done: Compared, arms: list[str], seed: int) -> None:
+    """Let every arm that writes do so, one after the other: the second finds what it shares with the first done."""
+    for name in arms:
+        text = texts(cfg, do, name, done.corpora["u1"], seed)
+        for other in cfg.compare.seeds if cfg.compare.texts == "once" else (seed,):
+            done.written[name, other] = text
+
+
+def texts(cfg: CompareConfig, do: Once, name: str, corpus: Any, seed: int) -> Text:
     """The loop of one arm without its last training: what it writes over all its rounds."""
-    if arm.writes is None:
-        return Text()
+    arm = ARMS[name]
+    assert arm.writes is not None
     part = f"seed-{seed}/" if cfg.compare.texts == "per-seed" else ""
     own, text = arm.writes(cfg), Text()
     shared, mine = (do.within(f"text/{folder}", part, text.steps) for folder in ("shared", name))
@@ -164,12 +198,22 @@ def first_plateau(cfg: CompareConfig, do: Do, corpus: Any) -> Any:
     return do("round-00/pretrain", PRETRAIN, cfg.pretrain, processes=cfg.machine.processes, **settled)
 
 
+def measured_on(cfg: CompareConfig, do: Once, done: Compared, corpus: str, seed: int) -> None:
+    """Every model of one seed that is measured on one corpus: its arms, its point of the curve, a single pass over it."""
+    for name in (n for n, m in done.arms.items() if m.corpus == corpus):
+        text = done.written.get((name, seed), Text())
+        measure(cfg, do, done, f"arms/{name}", seed, done.arms[name], ARMS[name], text)
+    measure(cfg, do, done, f"curve/{corpus}", seed, done.curve[corpus], ARMS["tuned-repetition"], Text())
+    if cfg.compare.passes:
+        measure(cfg, do, done, f"passes/{corpus}", seed, done.passes[corpus], ARMS["repetition"], Text(), single=True)
+
+
 def measure(
     cfg: CompareConfig,
     do: Once,
+    done: Compared,
     folder: str,
     seed: int,
-    corpus: Any,
     into: Measured,
     arm: Arm,
     text: Text,
@@ -177,6 +221,7 @@ def measure(
     single: bool = False,
 ) -> None:
     """Train a model on organic text and an arm's, evaluate it, note both in `into`. `single`: one pass over the corpus."""
+    corpus = done.corpora[into.corpus]
     tokens = min(cfg.budget, corpus.tokens["train"]) if single and isinstance(corpus, Corpus) else cfg.budget
     training = into.settings.training(cfg.pretrain, tokens, cfg.compare.anneal)
     if single:  # a pass over a small corpus may be shorter than the warm-up
@@ -214,21 +259,44 @@ def measure(
     into.runs[seed], into.texts[seed] = (model, found), text
 
 
+class Stopped(RuntimeError):
+    """No further step is started: another one failed, or the comparison was interrupted."""
+
+
 class Once:
-    """Does a step unless one with the same stage, config, inputs and seed was done under another name."""
+    """Does a step unless one with the same stage, config, inputs and seed was done under another name; for several threads."""
 
     def __init__(self, do: Do) -> None:
         self._do = do
-        self._known: dict[str, tuple[str, Any]] = {}
+        self._asked = threading.Lock()
+        self._known: dict[str, tuple[str, Future[Any]]] = {}
+        self._stopped = False
         self.places: dict[str, str] = {}
         """Name asked for -> step that was done."""
 
     def __call__(self, name: str, stage: str, cfg: Any, *, drawn: str | None = None, **inputs: Any) -> Any:
         key = digest_of(encode([stage, cfg, inputs, drawn or name], Path("/")))
-        if key not in self._known:
-            self._known[key] = (name, self._do(name, stage, cfg, drawn=drawn, **inputs))
-        self.places[name], record = self._known[key]
-        return record
+        with self._asked:
+            if self._stopped:
+                raise Stopped(f"{name} was not started")
+            ours = key not in self._known
+            if ours:
+                self._known[key] = (name, Future())
+            self.places[name], record = self._known[key]
+        if ours:
+            try:
+                record.set_result(self._do(name, stage, cfg, drawn=drawn, **inputs))
+            except BaseException as error:
+                record.set_exception(error)
+                raise
+        return record.result()
+
+    def stop(self, interrupted: bool) -> None:
+        """Start no step any more. Those that run end by themselves, and their results stand; an interrupt ends them."""
+        with self._asked:
+            self._stopped = True
+        if interrupted:
+            end_running()
 
     def within(self, folder: str, part: str = "", noted: list[str] | None = None) -> Do:
         """Does steps in a folder. Their seeds are drawn from their own names, so that they are paired with those of other

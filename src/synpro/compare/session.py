@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import tomllib
 from collections.abc import Sequence
@@ -27,12 +28,20 @@ def load(path: Path, sets: Sequence[str] = ()) -> CompareConfig:
     return load_as(CompareConfig, path, sets)
 
 
-def run(cfg: CompareConfig, runs: Path, results: Path | None = None) -> Path:
+def run(cfg: CompareConfig, runs: Path, results: Path | None = None, at_once: int = 1) -> Path:
     """Do every step of a comparison that is not done yet, then write `compare.json` and `compare.html`. Returns its directory.
 
-    With `results`, settings, numbers, pictures and the table are copied there too. Raises ConfigError when the directory
-    belongs to another config, StepError when a step stops.
+    `at_once` steps run side by side where none waits for another; results do not depend on it. With `results`, settings,
+    numbers, pictures and the table are copied there too. Raises ConfigError when the directory belongs to another config,
+    StepError when a step stops.
     """
+    if at_once < 1 or (at_once > 1 and not cfg.machine.threads):
+        raise ConfigError(
+            f"{at_once} jobs: at least one"
+            if at_once < 1
+            else f"{at_once} jobs with all the cores each would get in each other's way: say how many threads a step has, "
+            f"for example --set machine.threads={max(1, (os.cpu_count() or 1) // at_once)} (part of the result), or --jobs 1"
+        )
     root = runs / cfg.name
     held = lock(root)  # kept open until the process ends
     claim(cfg, root)
@@ -42,7 +51,7 @@ def run(cfg: CompareConfig, runs: Path, results: Path | None = None) -> Path:
     began = time.monotonic()
     names = outline(cfg)
     known = Expected(root)
-    with Screen(names, known) as screen:
+    with Screen(names, known, at_once) as screen:
         steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
         steps.expected = known
 
@@ -51,7 +60,7 @@ def run(cfg: CompareConfig, runs: Path, results: Path | None = None) -> Path:
             known.forget()
             return record
 
-        done = compare(cfg, do)
+        done = compare(cfg, do, at_once)
     from synpro.compare.tally import tally
     from synpro.report.comparison import publish, summary, write_page
 
@@ -77,9 +86,10 @@ class Expected:
 
     def __call__(self, step: str) -> float | None:
         kind = (step.partition("/")[0], step.rpartition("/")[2])
-        if kind not in self._known:
-            self._known[kind] = expected_seconds(self._root, step)
-        return self._known[kind]
+        found = self._known.get(kind, -1.0)
+        if found == -1.0:
+            found = self._known[kind] = expected_seconds(self._root, step)
+        return found
 
     def forget(self) -> None:
         """Look again: another step is done."""

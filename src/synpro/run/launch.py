@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+GRACE = 20.0
+"""Seconds a step that is told to end has before it is killed."""
 END = b"end\n"
 """Written into the progress pipe when the step is over."""
 
@@ -92,20 +95,38 @@ def _run(argv: list[str], log: Path, env: dict[str, str]) -> Usage:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent
         )
+    _running.add(process.pid)
     try:
         _, status, used = os.wait4(process.pid, 0)
     except BaseException:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         raise
+    finally:
+        _running.discard(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     seconds = time.monotonic() - started
     return Usage(process.returncode, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
+
+
+_running: set[int] = set()
+"""Process ids of the steps that run now; more than one where steps are done in threads."""
+
+
+def end_running() -> None:
+    """End the steps that other threads wait for: asked first, killed after a while. Returns when they are gone."""
+    began = time.monotonic()
+    while running := list(_running):
+        late = time.monotonic() - began > GRACE
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(0.2)
 
 
 def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> None:
