@@ -40,8 +40,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One worker per core; with more, the models that each of them loads would fill the memory.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

@@ -4,6 +4,11 @@ tiny Qwen3, and servers for it."""
 from __future__ import annotations
 
 import os
+
+# Before anything imports PyTorch: workers that run side by side share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 import time
@@ -11,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from synpro.records import Verifier
 from tests import chat_server, tiny_qwen
@@ -24,6 +30,35 @@ def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 270
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers that run side by side get whole files, the longest first, and files that read the finished run last: it is
+    made by one worker while the other has something else to do."""
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name == "test_loop.py":
+            return 0
+        return 2 if "finished_run" in getattr(item, "fixturenames", ()) else 1
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+    late = {item.path for item in items if place(item) == 2}
+    items.sort(key=lambda item: 2 if item.path in late else place(item))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests have measured (`record_property("measured", ...)`), wherever they ran."""
+    lines = [
+        value
+        for report in terminalreporter.getreports("passed")
+        if report.when in ("setup", "call")
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
+    for line in dict.fromkeys(lines):
+        terminalreporter.write_line(f"measured: {line}")
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of `tests/loop.toml`: two rounds, both operations, minutes on two cores.
@@ -31,12 +66,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SYNPRO_TEST_RUN names a folder to keep it in, so that a developer need not wait for it twice.
     """
     kept = os.environ.get("SYNPRO_TEST_RUN")
-    runs = Path(kept) if kept else tmp_path_factory.mktemp("runs")
-    began = time.monotonic()
-    done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (runs / "output.txt").write_text(done.stdout)
-    print(f"\nthe whole loop took {time.monotonic() - began:.0f} s")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers
+    runs = Path(kept) if kept else shared / "finished"
+    runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs / "lock"):  # the first worker does it, the others find it done
+        if kept or not (runs / "output.txt").exists():
+            began = time.monotonic()
+            done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs)
+            assert done.returncode == 0, done.stdout + done.stderr
+            (runs / "output.txt").write_text(done.stdout)
+            (runs / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")
     return runs / "loop"
 
 
