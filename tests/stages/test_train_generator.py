@@ -181,7 +181,9 @@ def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, 
     assert weights.keys() == again.keys()
     assert all((weights[k] == again[k]).all() for k in weights)
     assert fresh.adapter is None and fresh.weights is None
-    on = train(config(base), corpus, tmp_path / "on", first, round=2)
+    on = train(config(base, later_rate=0.25), corpus, tmp_path / "on", first, round=2)
+    rates = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["lr"] for name in ("first", "on")]
+    assert rates[1] == pytest.approx(0.25 * rates[0]), "smaller steps for what is trained already"
     assert on.adapter is not None and on.digest != first.digest
     moved = load_file(on.adapter / "adapter_model.safetensors")
     assert moved.keys() == weights.keys()

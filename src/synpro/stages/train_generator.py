@@ -55,6 +55,9 @@ class TrainGeneratorConfig:
     top_p: float = 0.9
     learning_rate: float = 1e-6
     """At the top of the schedule."""
+    later_rate: float = 1.0
+    """Share of `learning_rate` for a generator that a round before has trained: few steps at a rate that moves fresh adapters
+    undo in trained ones what they had learned (docs/LOG.md)."""
     final_rate: float = 0.1
     """Where the cosine ends, as a share of `learning_rate`."""
     warmup: float = 0.1
@@ -93,6 +96,8 @@ class TrainGeneratorConfig:
         for name in ("final_rate", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not a share; use 0.1")
+        if not 0 < self.later_rate <= 1:
+            raise ValueError(f"later_rate: {self.later_rate} is no share of learning_rate; use 1.0, or less for small runs")
         if self.learning_rate <= 0 or self.beta < 0:
             raise ValueError(f"learning_rate: {self.learning_rate} must be above 0, and beta ({self.beta}) not below 0")
 
@@ -219,7 +224,7 @@ class _Training:
             prompts=cfg.prompts_per_step,
             completions=cfg.completions,
             micro_batch=cfg.micro_batch,
-            learning_rate=cfg.learning_rate,
+            learning_rate=cfg.learning_rate * (cfg.later_rate if self._trained_before else 1.0),
             final_rate=cfg.final_rate,
             warmup=cfg.warmup,
             beta=cfg.beta,
@@ -296,16 +301,21 @@ class _Training:
         )
         self.journal.progress(1 + step, self.steps + 2, f"step {step}/{self.steps}")
 
+    @property
+    def _trained_before(self) -> bool:
+        """Whether the generator this one starts from has weights of its own. (`_open` refuses those of another tuning.)"""
+        return self.previous is not None and (self.previous.adapter or self.previous.weights) is not None
+
     def _save(self, policy: Any, tokenizer: Any, summary: dict[str, Any]) -> Generator:
         from synpro.grpo.policy import save_adapter, save_weights
 
         adapter: Path | None = None
         weights: Path | None = None
-        trained = self.steps > 0
-        if self.cfg.tuning == "lora" and (trained or (self.previous is not None and self.previous.adapter is not None)):
+        trained = self.steps > 0 or self._trained_before
+        if self.cfg.tuning == "lora" and trained:
             adapter = self.out / "adapter"
             save_adapter(policy, self.cfg.base, adapter)
-        elif self.cfg.tuning == "full" and (trained or (self.previous is not None and self.previous.weights is not None)):
+        elif self.cfg.tuning == "full" and trained:
             weights = self.out / "weights"
             save_weights(policy, tokenizer, self.cfg.dtype, weights)
         shutil.rmtree(self.out / "trl", ignore_errors=True)
