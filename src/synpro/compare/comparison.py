@@ -84,10 +84,13 @@ def compare(cfg: CompareConfig, steps: Do, at_once: int = 1) -> Compared:
     # a step always stands under the name that asks first here.
     jobs = {"search": Job(partial(search, cfg, do, done))}
     jobs |= {f"texts/{s}": Job(partial(all_texts, cfg, do, done, writing, s)) for s in authors if writing}
+    organic = [name for name in ordered(cfg) if name not in writing]
     for name in done.corpora:
         for seed in cfg.compare.seeds:
-            written = (f"texts/{seed if seed in authors else authors[0]}",) if writing and name == scarce else ()
-            jobs[f"measure/{name}/{seed}"] = Job(partial(measured_on, cfg, do, done, name, seed), ("search", *written))
+            jobs[f"organic/{name}/{seed}"] = Job(partial(organic_on, cfg, do, done, organic, name, seed), ("search",))
+    for seed in cfg.compare.seeds if writing else ():
+        after = (f"texts/{seed if seed in authors else authors[0]}", f"organic/{scarce}/{seed}")
+        jobs[f"written/{seed}"] = Job(partial(measure_arms, cfg, do, done, writing, seed), after)
     work_off(jobs, at_once, do.stop)
     for measured in (m for group in (done.arms, done.curve, done.passes) for m in group.values()):
         measured.runs = {seed: measured.runs[seed] for seed in cfg.compare.seeds}  # not the order they ended in
@@ -198,14 +201,19 @@ def first_plateau(cfg: CompareConfig, do: Do, corpus: Any) -> Any:
     return do("round-00/pretrain", PRETRAIN, cfg.pretrain, processes=cfg.machine.processes, **settled)
 
 
-def measured_on(cfg: CompareConfig, do: Once, done: Compared, corpus: str, seed: int) -> None:
-    """Every model of one seed that is measured on one corpus: its arms, its point of the curve, a single pass over it."""
-    for name in (n for n, m in done.arms.items() if m.corpus == corpus):
-        text = done.written.get((name, seed), Text())
-        measure(cfg, do, done, f"arms/{name}", seed, done.arms[name], ARMS[name], text)
+def organic_on(cfg: CompareConfig, do: Once, done: Compared, arms: list[str], corpus: str, seed: int) -> None:
+    """Every model of one seed that reads one corpus alone: arms without texts, its point of the curve, a single pass."""
+    measure_arms(cfg, do, done, [name for name in arms if done.arms[name].corpus == corpus], seed)
     measure(cfg, do, done, f"curve/{corpus}", seed, done.curve[corpus], ARMS["tuned-repetition"], Text())
     if cfg.compare.passes:
         measure(cfg, do, done, f"passes/{corpus}", seed, done.passes[corpus], ARMS["repetition"], Text(), single=True)
+
+
+def measure_arms(cfg: CompareConfig, do: Once, done: Compared, arms: list[str], seed: int) -> None:
+    """Measure arms with one seed, in this order."""
+    for name in arms:
+        text = done.written.get((name, seed), Text())
+        measure(cfg, do, done, f"arms/{name}", seed, done.arms[name], ARMS[name], text)
 
 
 def measure(
