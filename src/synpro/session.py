@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,24 +42,61 @@ def run(cfg: RunConfig, runs: Path) -> Path:
 
     Raises ConfigError when the directory belongs to another config, StepError when a step stops.
     """
-    root = runs / cfg.name
-    held = lock(root)  # kept open until the process ends
-    claim(cfg, root)
-    problems = preconditions(cfg)
-    if problems:
-        raise ConfigError("this run cannot start:\n  " + "\n  ".join(problems))
-    began = time.monotonic()
-    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
-        loop(cfg, Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen))
-    from synpro.report.page import summary, write_report
+    with opened(cfg, runs) as root:
+        began = time.monotonic()
+        walk(cfg, root)
+        from synpro.report.page import summary, write_report
 
-    page = write_report(root)
-    print(f"\nthe run took {duration(time.monotonic() - began)} this time\n")
-    for line in summary(root):
-        print(line)
-    print(f"\nreport: {page}")
-    del held
+        page = write_report(root)
+        print(f"\nthe run took {duration(time.monotonic() - began)} this time\n")
+        for line in summary(root):
+            print(line)
+        print(f"\nreport: {page}")
     return root
+
+
+@contextlib.contextmanager
+def opened(cfg: RunConfig, runs: Path) -> Iterator[Path]:
+    """The directory of a run or comparison that can start, its config in it, held for this process alone.
+
+    Raises ConfigError when the directory belongs to another config or this machine lacks something, StepError when another
+    process holds it.
+    """
+    root = runs / cfg.name
+    descriptor = lock(root)
+    try:
+        claim(cfg, root)
+        if problems := preconditions(cfg):
+            raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
+        yield root
+    finally:
+        os.close(descriptor)
+
+
+def walk(cfg: RunConfig, root: Path, before: str | None = None, redo: str | None = None) -> dict[str, Any] | None:
+    """Do the loop's steps, up to the one called `before`, and give the inputs that one was to have; None: it was not asked for.
+
+    `redo`: the step to do again although it is done. Raises StepError when a step stops.
+    """
+    names, given = outline(cfg), dict[str, Any]()
+    shown = names if before is None else names[: names.index(before)]
+
+    def until(step: str, *args: Any, **inputs: Any) -> Any:
+        if step == before:
+            given.update(inputs)
+            raise _Reached
+        return steps(step, *args, **inputs)
+
+    with Screen(shown, lambda step: expected_seconds(root, step)) as screen:
+        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen, redo=redo)
+        with contextlib.suppress(_Reached):
+            loop(cfg, until)
+            return None
+    return given
+
+
+class _Reached(Exception):
+    """The loop has come to the step before which it was to end."""
 
 
 def claim(cfg: RunConfig, root: Path) -> None:
@@ -216,31 +254,19 @@ def status(root: Path, names: Sequence[str] | None = None) -> list[str]:
 
 def step_again(cfg: RunConfig, runs: Path, name: str) -> None:
     """Do one step again from its recorded inputs, and say whether the result is the same to the byte."""
-    root = runs / cfg.name
-    if name not in outline(cfg):
-        raise ConfigError(f"no step {name!r} in this config; its steps: {', '.join(outline(cfg))}")
-    held = lock(root)
-    claim(cfg, root)
-    result = root / name / "result.json"
-    old = json.loads(result.read_text()) if result.exists() else None
-
-    def until(step: str, *args: Any, **inputs: Any) -> Any:
-        record = steps(step, *args, **inputs)
-        if step == name:
-            raise _Reached
-        return record
-
-    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
-        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen, redo=name)
-        with contextlib.suppress(_Reached):
-            loop(cfg, until)
+    names = outline(cfg)
+    if name not in names:
+        raise ConfigError(f"no step {name!r} in this config; its steps: {', '.join(names)}")
+    with opened(cfg, runs) as root:
+        result = root / name / "result.json"
+        old = json.loads(result.read_text()) if result.exists() else None
+        walk(cfg, root, before=next(iter(names[names.index(name) + 1 :]), None), redo=name)
     new = json.loads(result.read_text())
     if old is None or old["files"] == new["files"]:
         print(f"{name}: done" + ("" if old is None else ", every file the same to the byte as before"))
     else:
         print(f"{name}: done, and different from before:\n  " + "\n  ".join(changes(old["files"], new["files"])))
         print("later steps were made from the old result; `synpro run` will refuse them and say which")
-    del held
 
 
 def train_verifier(cfg: RunConfig, runs: Path) -> list[str]:
@@ -249,32 +275,13 @@ def train_verifier(cfg: RunConfig, runs: Path) -> list[str]:
 
     if not cfg.rounds:
         raise ConfigError("rounds: a run of 0 rounds has no generators and trains no verifier; use 1 or more")
-    root = runs / cfg.name
-    held = lock(root)
-    claim(cfg, root)
-    if problems := preconditions(cfg):
-        raise ConfigError("this run cannot start:\n  " + "\n  ".join(problems))
-    name = "round-00/verifier"
-
-    def until(step: str, *args: Any, **inputs: Any) -> Any:
-        record = steps(step, *args, **inputs)
-        if step == name:
-            raise _Reached
-        return record
-
-    with Screen(outline(cfg), lambda step: expected_seconds(root, step)) as screen:
-        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
-        with contextlib.suppress(_Reached):
-            loop(cfg, until)
-    del held
+    name, names = "round-00/verifier", outline(cfg)
+    with opened(cfg, runs) as root:
+        walk(cfg, root, before=names[names.index(name) + 1])
     report = root / name / "report.json"
     if not report.exists():
         return ['no verifier is trained: train_verifier.kind = "none" checks claims by rule']
     return [*lines(json.loads(report.read_text(encoding="utf-8"))), "", f"report: {root / name / 'report.html'}"]
-
-
-class _Reached(Exception):
-    """The step that was asked for is done; the loop need not go on."""
 
 
 def audit_rewards(cfg: RunConfig, runs: Path) -> None:
@@ -290,41 +297,29 @@ def audit_rewards(cfg: RunConfig, runs: Path) -> None:
     from synpro.operations.table import build as build_operation
     from synpro.rewards.rubric import Rubric
 
-    root = runs / cfg.name
-    held = lock(root)
-    claim(cfg, root)
-    steps = outline(cfg)
-    first = next((i for i, step in enumerate(steps) if "/train-" in step), None)
+    first = next((step for step in outline(cfg) if "/train-" in step), None)
     if first is None:
         raise ConfigError("rounds: this config trains no generator, so nothing is paid for; the audit needs at least one round")
-    given: dict[str, Any] = {}
+    with opened(cfg, runs) as root:
+        given = walk(cfg, root, before=first)
+        if given is None:
+            raise ConfigError(
+                "pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit"
+            )
+        from transformers.utils import logging
 
-    def until(step: str, *args: Any, **inputs: Any) -> Any:
-        if step == steps[first]:
-            given.update(inputs)
-            raise _Reached
-        return do(step, *args, **inputs)
-
-    with Screen(steps[:first], lambda step: expected_seconds(root, step)) as screen, contextlib.suppress(_Reached):
-        do = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
-        loop(cfg, until)
-    if not given:
-        raise ConfigError("pretrain: total_tokens is spent before the first generator is trained; there is nothing to audit")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # models open in a blink here; their bars would stand between the tables
-    audited = []
-    for operation in map(build_operation, cfg.operations):
-        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"], given["verifier"])
-        try:
-            audited.append(audit(operation, rubric, honest(), passages(given["corpus"])))
-        finally:
-            rubric.close()
-        print("\n" + "\n".join(table(audited[-1])))
-    write_json(root / "audit.json", plain(audited))
-    (root / "audit.md").write_text(page(audited, len(honest())), encoding="utf-8")
-    print(f"\naudit: {root / 'audit.md'}")
-    del held
+        logging.disable_progress_bar()  # models open in a blink here; their bars would stand between the tables
+        audited = []
+        for operation in map(build_operation, cfg.operations):
+            rubric = Rubric.build(operation, cfg.rubric, cfg.judges, given["probe"], given["verifier"])
+            try:
+                audited.append(audit(operation, rubric, honest(), passages(given["corpus"])))
+            finally:
+                rubric.close()
+            print("\n" + "\n".join(table(audited[-1])))
+        write_json(root / "audit.json", plain(audited))
+        (root / "audit.md").write_text(page(audited, len(honest())), encoding="utf-8")
+        print(f"\naudit: {root / 'audit.md'}")
     if any(findings.winners for findings in audited):
         raise AuditFailed("the rubric pays for exploits:\n  " + "\n  ".join(verdict(f) for f in audited if f.winners))
 

@@ -15,9 +15,9 @@ from synpro.compare.config import CompareConfig
 from synpro.config import ConfigError, RunConfig, load_as
 from synpro.run.child import write_json
 from synpro.run.screen import Screen, duration
-from synpro.run.step import StepError, Steps, expected_seconds, lock
+from synpro.run.step import StepError, Steps, expected_seconds
 from synpro.session import check as check_run
-from synpro.session import claim, preconditions
+from synpro.session import opened
 from synpro.session import status as run_status
 
 NUMBERS = "compare.json"
@@ -42,38 +42,31 @@ def run(cfg: CompareConfig, runs: Path, results: Path | None = None, at_once: in
             else f"{at_once} jobs with all the cores each would get in each other's way: say how many threads a step has, "
             f"for example --set machine.threads={max(1, (os.cpu_count() or 1) // at_once)} (part of the result), or --jobs 1"
         )
-    root = runs / cfg.name
-    held = lock(root)  # kept open until the process ends
-    claim(cfg, root)
-    problems = preconditions(cfg)
-    if problems:
-        raise ConfigError("this comparison cannot start:\n  " + "\n  ".join(problems))
-    began = time.monotonic()
-    names = outline(cfg)
-    known = Expected(root)
-    with Screen(names, known, at_once) as screen:
-        steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
-        steps.expected = known
+    with opened(cfg, runs) as root:
+        began = time.monotonic()
+        known = Expected(root)
+        with Screen(outline(cfg), known, at_once) as screen:
+            steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+            steps.expected = known
 
-        def do(name: str, *given: Any, **inputs: Any) -> Any:
-            record = steps(name, *given, **inputs)
-            known.forget()
-            return record
+            def do(name: str, *given: Any, **inputs: Any) -> Any:
+                record = steps(name, *given, **inputs)
+                known.forget()
+                return record
 
-        done = compare(cfg, do, at_once)
-    from synpro.compare.tally import tally
-    from synpro.report.comparison import publish, summary, write_page
+            done = compare(cfg, do, at_once)
+        from synpro.compare.tally import tally
+        from synpro.report.comparison import publish, summary, write_page
 
-    numbers = tally(cfg, done, root)
-    write_json(root / NUMBERS, numbers)
-    page = write_page(root, numbers)
-    print(f"\nthe comparison took {duration(time.monotonic() - began)} this time\n")
-    for line in summary(numbers):
-        print(line)
-    print(f"\nnumbers: {root / NUMBERS}\nreport: {page}")
-    if results is not None:
-        print(f"published: {publish(root, numbers, results)}")
-    del held
+        numbers = tally(cfg, done, root)
+        write_json(root / NUMBERS, numbers)
+        page = write_page(root, numbers)
+        print(f"\nthe comparison took {duration(time.monotonic() - began)} this time\n")
+        for line in summary(numbers):
+            print(line)
+        print(f"\nnumbers: {root / NUMBERS}\nreport: {page}")
+        if results is not None:
+            print(f"published: {publish(root, numbers, results)}")
     return root
 
 
