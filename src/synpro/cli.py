@@ -38,7 +38,10 @@ def compare(
     set_: Sets = None,
     runs: Runs = Path("runs"),
     results: Annotated[Path | None, typer.Option(help="also publish table, numbers and pictures in this folder")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="steps side by side; the result is the same")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", help="steps side by side (the result is the same); default: what the cores hold"),
+    ] = None,
 ) -> None:
     """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or carry a comparison on."""
     from synpro.compare.session import load

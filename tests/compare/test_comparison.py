@@ -16,7 +16,7 @@ import pytest
 from synpro.compare.arms import ARMS
 from synpro.compare.comparison import Compared, Search, compare, usual
 from synpro.compare.config import CompareConfig
-from synpro.compare.session import load, run
+from synpro.compare.session import load, run, side_by_side
 from synpro.compare.tally import tally
 from synpro.config import ConfigError
 from synpro.lm.shapes import flops_per_token
@@ -194,5 +194,6 @@ def test_steps_side_by_side_are_the_same_steps(more: str) -> None:
 def test_jobs_need_a_number_of_threads(tmp_path: Path) -> None:
     cfg = load(ROOT / "tests" / "compare.toml", ["machine.threads=0"])
     with pytest.raises(ConfigError, match=r"--set machine.threads=\d"):
-        run(cfg, tmp_path, at_once=2)
+        run(cfg, tmp_path, jobs=2)
     assert not list(tmp_path.iterdir())
+    assert side_by_side(cfg) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import tomllib
 from collections.abc import Sequence
@@ -28,13 +29,14 @@ def load(path: Path, sets: Sequence[str] = ()) -> CompareConfig:
     return load_as(CompareConfig, path, sets)
 
 
-def run(cfg: CompareConfig, runs: Path, results: Path | None = None, at_once: int = 1) -> Path:
+def run(cfg: CompareConfig, runs: Path, results: Path | None = None, jobs: int | None = None) -> Path:
     """Do every step of a comparison that is not done yet, then write `compare.json` and `compare.html`. Returns its directory.
 
-    `at_once` steps run side by side where none waits for another; results do not depend on it. With `results`, settings,
-    numbers, pictures and the table are copied there too. Raises ConfigError when the directory belongs to another config,
-    StepError when a step stops.
+    `jobs` steps run side by side where none waits for another (None: `side_by_side`); results do not depend on it. With
+    `results`, settings, numbers, pictures and the table are copied there too. Raises ConfigError when the directory belongs
+    to another config, StepError when a step stops.
     """
+    at_once = side_by_side(cfg) if jobs is None else jobs
     if at_once < 1 or (at_once > 1 and not cfg.machine.threads):
         raise ConfigError(
             f"{at_once} jobs: at least one"
@@ -68,6 +70,15 @@ def run(cfg: CompareConfig, runs: Path, results: Path | None = None, at_once: in
         if results is not None:
             print(f"published: {publish(root, numbers, results)}")
     return root
+
+
+def side_by_side(cfg: CompareConfig) -> int:
+    """Steps that the cores hold beside each other, at most four (each may open a generator); one where a step takes them all,
+    or where a GPU is: steps would share it."""
+    taken = cfg.machine.threads * cfg.machine.processes
+    if not taken or shutil.which("nvidia-smi"):
+        return 1
+    return max(1, min(4, (os.cpu_count() or 1) // taken))
 
 
 class Expected:
