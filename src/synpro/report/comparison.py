@@ -262,7 +262,9 @@ def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
     pictures = drawings(numbers)
     for picture, drawing in pictures.items():
         _written(here / f"{picture}.svg", to_svg(drawing))
-    table = markdown(numbers, f"synpro compare {folder.as_posix()}/{name}/config.toml --results {folder.as_posix()}")
+    at = folder.absolute()
+    at = at.relative_to(Path.cwd()) if at.is_relative_to(Path.cwd()) else folder  # a command others can give too
+    table = markdown(numbers, f"synpro compare {at.as_posix()}/{name}/config.toml --results {at.as_posix()}")
     shown = "\n".join(f"![{TITLES[p]}]({name}/{p}.svg)\n" for p in pictures)
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     block = f"{begin}\n## {name}\n\n{table}\n{shown}{end}\n"
