@@ -32,16 +32,14 @@ def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 270
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers that run side by side get whole files, the longest first, and files that read the finished run last: it is
-    made by one worker while the other has something else to do."""
+    """Workers that run side by side get whole files in this order (`--dist loadfile`): the longest first, and those that read
+    the finished run last, for one worker makes it while the other has something else to do."""
 
     def place(item: pytest.Item) -> int:
         if item.path.name == "test_loop.py":
             return 0
         return 2 if "finished_run" in getattr(item, "fixturenames", ()) else 1
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
     late = {item.path for item in items if place(item) == 2}
     items.sort(key=lambda item: 2 if item.path in late else place(item))
 
