@@ -139,6 +139,14 @@ def test_a_tuned_baseline_gives_numbers_and_an_untuned_one_the_reason_why_not(wo
     assert "was not tuned" in write_page(tmp_path, found).read_text()
 
 
+def test_a_search_that_was_misled_is_told(numbers) -> None:
+    better, worse = (json.loads(json.dumps(numbers)) for _ in range(2))
+    for found, mean in ((better, 9.0), (worse, 1.0)):
+        found["arms"]["repetition"]["loss"]["mean"] = mean
+    assert not any("was misled" in note for note in notes(better))
+    assert any("usual settings (1.0000)" in note and "was misled" in note for note in notes(worse))
+
+
 def test_the_page_holds_everything_and_the_pictures_are_pictures(world, numbers, tmp_path: Path) -> None:
     _, _, root, _ = world
     page = write_page(root, numbers).read_text()

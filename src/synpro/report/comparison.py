@@ -100,6 +100,12 @@ def notes(numbers: Numbers) -> list[str]:
     for name, search in searches.items():
         if search["trials"] and not search["settled"]:
             found.append(f"The search at {name} ended on its {len(search['trials'])} trainings: a better setting may be near.")
+    plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
+    if plain and tuned and plain["mean"] < tuned["mean"]:
+        found.append(
+            f"Repetition with the usual settings ({plain['mean']:.4f}) is better than with those the search found "
+            f"({tuned['mean']:.4f}): the search, which sees one seed, was misled by it. Read every gain against the lower of the two."
+        )
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
     if about["texts"] == "once" and any(a["shards"] for a in numbers["arms"].values()):
