@@ -104,7 +104,7 @@ def notes(numbers: Numbers) -> list[str]:
     if plain and tuned and plain["mean"] < tuned["mean"]:
         found.append(
             f"Repetition with the usual settings ({plain['mean']:.4f}) is better than with those the search found "
-            f"({tuned['mean']:.4f}): the search, which sees one seedXX
+            f"({tuned['mean']:.4f}): the search was misled by its one seed. Read every gain against the lower."
         )
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
