@@ -149,7 +149,7 @@ def tune(cfg: CompareConfig, do: Do, name: str, corpus: Any, start: Settings, *,
         model = do(
             f"tune/{name}/trial-{len(found.trials):02d}/pretrain",
             PRETRAIN,
-            settings.training(cfg.pretrain, cfg.budget, cfg.compare.anneal),
+            settings.training(cfg.measured, cfg.budget, cfg.compare.anneal),
             processes=cfg.machine.processes,
             drawn="tune",  # one seed for all trials: they differ in their settings alone
             corpus=corpus,
@@ -231,7 +231,7 @@ def measure(
     """Train a model on organic text and an arm's, evaluate it, note both in `into`. `single`: one pass over the corpus."""
     corpus = done.corpora[into.corpus]
     tokens = min(cfg.budget, corpus.tokens["train"]) if single and isinstance(corpus, Corpus) else cfg.budget
-    training = into.settings.training(cfg.pretrain, tokens, cfg.compare.anneal)
+    training = into.settings.training(cfg.measured, tokens, cfg.compare.anneal)
     if single:  # a pass over a small corpus may be shorter than the warm-up
         training = replace(training, warmup=min(training.warmup, training.steps // 10))
     mixture = replace(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from synpro.compare.arms import ARMS
 from synpro.compare.tuning import TuneConfig
 from synpro.config import RunConfig
 from synpro.measure.curves import Law
+from synpro.stages.pretrain import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class ComparisonConfig:
     """One measured model per arm and seed; a seed sets initial weights and data order, the same in every arm."""
     budget_tokens: int = 0
     """Training tokens of every measured model, repetitions included; 0 takes `pretrain.max_tokens`."""
+    batch: int = 0
+    """Sequences per step of every measured model; 0 takes `pretrain.batch`. Where the budget is few steps, a small batch shows
+    what the text is worth; a large one shows that the model has not learned yet."""
     anneal: float = 0.2
     """Last share of the budget over which the learning rate falls to 0; the same in every arm."""
     anchors: tuple[int, ...] = (2, 4)
@@ -58,6 +62,8 @@ class ComparisonConfig:
             raise ValueError("anchors: the oracle needs a larger corpus; give at least one multiple")
         if "tuned-repetition" in self.arms and not self.tune.trials:
             raise ValueError("arms: tuned-repetition needs a search; give compare.tune.trials, or take it out")
+        if self.batch < 0:
+            raise ValueError(f"batch: {self.batch} is below 0; use 0 for that of pretrain")
         if self.budget_tokens < 0 or not 0 <= self.anneal <= 1:
             raise ValueError("budget_tokens: cannot be negative, and anneal is a share of it")
         if not 0 < self.token_noise < 1:
@@ -79,10 +85,28 @@ class CompareConfig(RunConfig):
             raise ValueError("rounds: the arm static is another arm than synpro from round 2 on only; give at least 2")
         if self.compare.anchors and self.prepare.train_words is None:
             raise ValueError("prepare.train_words: is what the anchors are multiples of; set it")
-        if self.budget < self.pretrain.batch * self.pretrain.sequence_length:
+        if self.budget < self.measured.batch * self.pretrain.sequence_length:
             raise ValueError("compare.budget_tokens: is less than one batch; raise it")
 
     @property
     def budget(self) -> int:
         """Training tokens of a measured model."""
         return self.compare.budget_tokens or self.pretrain.max_tokens
+
+    @property
+    def measured(self) -> PretrainConfig:
+        """Training of measured models before settings: `pretrain` with `compare.batch`, evaluated and saved as often."""
+        usual, batch = self.pretrain, self.compare.batch or self.pretrain.batch
+        often = usual.batch / batch
+
+        def scaled(steps: int) -> int:
+            return max(1, round(steps * often))
+
+        return replace(
+            usual,
+            batch=batch,
+            hardware=replace(usual.hardware, microbatch=min(usual.hardware.microbatch, batch)),
+            evaluate_every=scaled(usual.evaluate_every),
+            log_every=scaled(usual.log_every),
+            checkpoint_every=None if usual.checkpoint_every is None else scaled(usual.checkpoint_every),
+        )
