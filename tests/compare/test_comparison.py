@@ -199,9 +199,14 @@ def test_steps_side_by_side_are_the_same_steps(more: str) -> None:
     assert together.written.keys() == alone.written.keys()
 
 
-def test_jobs_need_a_number_of_threads(tmp_path: Path) -> None:
+def test_jobs_need_a_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = load(ROOT / "tests" / "compare.toml", ["machine.threads=0"])
     with pytest.raises(ConfigError, match=r"--set machine.threads=\d"):
         run(cfg, tmp_path, jobs=2)
     assert not list(tmp_path.iterdir())
-    assert side_by_side(cfg) == 1
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    one, two = (load(ROOT / "tests" / "compare.toml", [f"machine.threads={n}"]) for n in (1, 2))
+    assert [side_by_side(c) for c in (cfg, one, two)] == [1, 4, 3]
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    assert side_by_side(two) == 1, "steps would share the GPU"

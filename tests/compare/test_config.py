@@ -64,6 +64,17 @@ def test_what_cannot_be_compared_is_refused(setting: str, message: str) -> None:
         load(SMALL, [setting])
 
 
+def test_a_smaller_batch_is_evaluated_and_saved_as_often_by_tokens() -> None:
+    usual, small = load(SMALL), load(SMALL, ["compare.batch=2"])
+    assert usual.measured == usual.pretrain and small.pretrain == usual.pretrain, "what texts are made with stays"
+    found = small.measured
+    assert (found.batch, found.hardware.microbatch) == (2, 2)
+    for name in ("evaluate_every", "checkpoint_every"):
+        assert getattr(found, name) * found.batch == getattr(usual.pretrain, name) * usual.pretrain.batch
+    with pytest.raises(ConfigError, match="below 0"):
+        load(SMALL, ["compare.batch=-1"])
+
+
 def test_run_names_the_right_command_for_a_comparison() -> None:
     with pytest.raises(ConfigError, match="synpro compare"):
         load_run(SMALL)

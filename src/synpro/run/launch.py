@@ -120,10 +120,11 @@ _running: set[int] = set()
 
 def end_running() -> None:
     """End the steps that other threads wait for: asked first, killed after a while. Returns when they are gone."""
-    began = time.monotonic()
+    began, asked = time.monotonic(), set[int]()
     while running := list(_running):
         late = time.monotonic() - began > GRACE
-        for pid in running:
+        for pid in running if late else [p for p in running if p not in asked]:
+            asked.add(pid)
             with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.2)
