@@ -106,9 +106,15 @@ def test_arms_are_paired_and_have_the_same_tokens_and_schedule(world) -> None:
 
 
 def test_the_search_reads_the_reference_split_and_its_budget_is_recorded(world, numbers) -> None:
-    _, done, _, _ = world
+    _, done, root, _ = world
     search, found = done.searches["u1"], numbers["searches"]["u1"]
-    assert len(search.trials) == 4 and search.chosen == min(search.trials, key=lambda t: t.loss).settings
+    assert [t.draw for t in search.trials] == [0, 0, 0, 0, 1, 1], "four settings, the best two again with another seed"
+    best = sorted(search.trials[:4], key=lambda t: t.loss)[:2]
+    assert [t.settings for t in search.trials[4:]] == [t.settings for t in best]
+    means = [a.loss + b.loss for a, b in zip(best, search.trials[4:], strict=True)]
+    assert search.chosen == best[means.index(min(means))].settings
+    drawn = [request(root, f"tune/u1/trial-{i:02d}/pretrain")["seed"] for i in range(6)]
+    assert len(set(drawn[:4])) == 1 and len(set(drawn)) == 2 and drawn[4] == drawn[5]
     assert {t["reference_loss"] for t in found["trials"]} == {t.loss for t in search.trials}
     assert found["cost"]["flops"] > 0 and found["cost"]["tokens"] == sum(t.tokens for t in search.trials)
     assert numbers["searches"]["u2"]["carried"] and any("at all of them" in n for n in notes(numbers))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from synpro.compare.tuning import AXES, Settings, Trial, TuneConfig, following, grid, winner
+from synpro.compare.tuning import AXES, Settings, Trial, TuneConfig, finalists, following, grid, winner
 from synpro.stages.pretrain import PretrainConfig
 
 CFG = TuneConfig(trials=40, dropouts=(0.0, 0.1, 0.2))
@@ -57,13 +57,29 @@ def test_a_training_that_diverged_is_never_the_winner():
     assert winner(tried).lr == 5e-4
 
 
+def test_of_the_finalists_the_best_on_average_wins_and_no_other_setting():
+    a, b, c = START, replace(START, lr=5e-4), replace(START, dropout=0.1)
+    tried = [Trial(a, 5.00, 1), Trial(b, 5.01, 1), Trial(c, 5.02, 1)]
+    assert finalists(tried, 2) == [a, b]
+    tried += [Trial(a, 5.30, 1, draw=1), Trial(b, 5.05, 1, draw=1)]
+    assert finalists(tried, 2) == [a, b], "a further seed does not change who they are"
+    assert winner(tried) == b, "the search's seed was lucky with a"
+    assert winner([*tried, Trial(a, math.nan, 1, draw=2), Trial(b, 6.0, 1, draw=2)]) == b
+
+
+def test_one_setting_is_no_final():
+    assert finalists([Trial(START, 5.0, 1)], 2) == []
+
+
 def test_measured_trainings_have_a_fixed_number_of_tokens_and_end_at_rate_zero():
     cfg = Settings(1.6, 1e-3, share=0.5, dropout=0.1).training(PretrainConfig(batch=8, sequence_length=64), 40_000, 0.2)
     assert (cfg.max_tokens, cfg.total_tokens, cfg.plateau, cfg.anneal) == (20_000, 20_000, None, 0.2)
     assert (cfg.optimizer.weight_decay, cfg.optimizer.lr, cfg.optimizer.dropout) == (1.6, 1e-3, 0.1)
 
 
-@pytest.mark.parametrize("bad", [{"trials": -1}, {"rates": (0.0,)}, {"shares": (2.0,)}, {"dropouts": ()}])
+@pytest.mark.parametrize(
+    "bad", [{"trials": -1}, {"rates": (0.0,)}, {"shares": (2.0,)}, {"dropouts": ()}, {"finalists": 1}, {"finalist_seeds": 0}]
+)
 def test_bad_settings_name_the_field(bad):
     with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
         TuneConfig(**bad)

@@ -15,7 +15,7 @@ from typing import Any
 
 from synpro.compare.arms import ARMS, Arm
 from synpro.compare.config import CompareConfig
-from synpro.compare.tuning import Settings, Trial, following, grid, winner
+from synpro.compare.tuning import Settings, Trial, finalists, following, grid, winner
 from synpro.loop import Do, fit_verifier, write
 from synpro.records import Checkpoint, Corpus, digest_of, encode
 from synpro.run.crew import Job, work_off
@@ -141,28 +141,38 @@ def tune(cfg: CompareConfig, do: Do, name: str, corpus: Any, start: Settings, *,
     most = cfg.compare.tune.trials if first else cfg.compare.tune.anchor_trials
     axes = grid(cfg.compare.tune, start, cfg.pretrain.optimizer.lr)
     found = Search(start, carried=not first and most == 0)
+    train = partial(try_out, cfg, do, name, corpus, found.trials)
     while len(found.trials) < most:
         settings = following(axes, start, found.trials)
         if settings is None:
             found.settled = True
             break
-        model = do(
-            f"tune/{name}/trial-{len(found.trials):02d}/pretrain",
-            PRETRAIN,
-            settings.training(cfg.measured, cfg.budget, cfg.compare.anneal),
-            processes=cfg.machine.processes,
-            drawn="tune",  # one seed for all trials: they differ in their settings alone
-            corpus=corpus,
-            shards=[],
-            start=None,
-        )
-        # An outline has no losses: it walks the most trials there can be.
-        known = isinstance(model, Checkpoint)
-        loss, tokens = (model.reference_loss, model.tokens_seen) if known else (-float(len(found.trials)), 0)
-        found.trials.append(Trial(settings, loss, tokens))
+        train(settings)
+    best = finalists(found.trials, cfg.compare.tune.finalists)
+    for draw in range(1, cfg.compare.tune.finalist_seeds + 1):
+        for settings in best:
+            train(settings, draw)
     if found.trials:
         found.chosen = winner(found.trials)
     return found
+
+
+def try_out(cfg: CompareConfig, do: Do, name: str, corpus: Any, trials: list[Trial], settings: Settings, draw: int = 0) -> None:
+    """One training of a search, noted in `trials`. Those of one `draw` have one seed: they differ in their settings alone."""
+    model = do(
+        f"tune/{name}/trial-{len(trials):02d}/pretrain",
+        PRETRAIN,
+        settings.training(cfg.measured, cfg.budget, cfg.compare.anneal),
+        processes=cfg.machine.processes,
+        drawn=f"tune-{draw}" if draw else "tune",
+        corpus=corpus,
+        shards=[],
+        start=None,
+    )
+    # An outline has no losses: it walks the most trials there can be.
+    known = isinstance(model, Checkpoint)
+    loss, tokens = (model.reference_loss, model.tokens_seen) if known else (-float(len(trials)), 0)
+    trials.append(Trial(settings, loss, tokens, draw))
 
 
 def all_texts(cfg: CompareConfig, do: Once, done: Compared, arms: list[str], seed: int) -> None:

@@ -216,7 +216,12 @@ def _search(cfg: CompareConfig, search: Search, name: str, root: Path) -> dict[s
         "carried": search.carried,
         "cost": asdict(total(added([bill(root, step, cfg) for step in steps]))),
         "trials": [
-            {"settings": asdict(t.settings), "reference_loss": t.loss if math.isfinite(t.loss) else None, "tokens": t.tokens}
+            {
+                "settings": asdict(t.settings),
+                "draw": t.draw,
+                "reference_loss": t.loss if math.isfinite(t.loss) else None,
+                "tokens": t.tokens,
+            }
             for t in search.trials
         ],
     }

@@ -3,7 +3,8 @@
 The best weight decay for many epochs is 10 to 30 times the usual one (arXiv 2509.14786, 2605.01640), so a gain over untuned
 repetition proves little. The search climbs: it trains with a setting next to the best one so far on the grid, first along the
 axis of which it knows least, and moves when that is better. Which setting comes next depends on the losses so far alone, so a
-search that was killed carries on.
+search that was killed carries on. The best settings are then trained with further seeds, because one seed can mislead a search
+by more than settings differ by.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class TuneConfig:
     """Trainings at the scarce corpus; 0 searches nothing, and no multiplier is printed."""
     anchor_trials: int = 4
     """Trainings at each larger corpus of the curve, from the best setting of the one before; 0 carries that setting over."""
+    finalists: int = 2
+    """Best settings of a search that are trained again with other seeds, and of which the best on average is taken; 0 trusts
+    the one seed of the search."""
+    finalist_seeds: int = 2
+    """Further trainings of each finalist, each with a seed of its own."""
     weight_decays: tuple[float, ...] = (0.1, 0.4, 0.8, 1.6, 3.2)
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Multiples of `pretrain.optimizer.lr`."""
@@ -33,6 +39,10 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if min(self.trials, self.anchor_trials) < 0:
             raise ValueError("trials: and anchor_trials are numbers of trainings; give 0 or more")
+        if self.finalists < 0 or self.finalists == 1:
+            raise ValueError("finalists: are compared with each other; give 2 or more, or 0 for none")
+        if self.finalists and self.finalist_seeds < 1:
+            raise ValueError("finalist_seeds: give at least 1, or 0 finalists")
         for name in ("weight_decays", "rates", "shares", "dropouts"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
@@ -77,6 +87,8 @@ class Trial:
     loss: float
     """On the reference split, nats per token."""
     tokens: int
+    draw: int = 0
+    """Which seed: 0 is that of the search, from 1 on those of the finalists."""
 
 
 AXES = ("weight_decay", "lr", "share", "dropout")
@@ -117,6 +129,21 @@ def following(axes: dict[str, tuple[float, ...]], start: Settings, tried: Sequen
     return None
 
 
+def finalists(tried: Sequence[Trial], most: int) -> list[Settings]:
+    """The best settings of the search, best first, at most so many; none where there is nothing to choose between."""
+    ranked = sorted((t for t in tried if not t.draw), key=_worth)
+    return [t.settings for t in ranked[:most]] if len(ranked) > 1 else []
+
+
 def winner(tried: Sequence[Trial]) -> Settings:
-    """The setting with the lowest reference loss; the earlier one of two that are equal."""
-    return min(tried, key=lambda t: t.loss if math.isfinite(t.loss) else math.inf).settings
+    """Of the settings that were trained most often, the one with the lowest mean reference loss; the earlier of two equals."""
+    losses: dict[Settings, list[float]] = {}
+    for trial in tried:
+        losses.setdefault(trial.settings, []).append(_worth(trial))
+    most = max(map(len, losses.values()))
+    return min((s for s, seen in losses.items() if len(seen) == most), key=lambda s: sum(losses[s]))
+
+
+def _worth(trial: Trial) -> float:
+    """A training that diverged is worse than any that did not."""
+    return trial.loss if math.isfinite(trial.loss) else math.inf

@@ -98,13 +98,16 @@ def notes(numbers: Numbers) -> list[str]:
     about, searches = numbers["about"], numbers["searches"]
     found += [f"Baseline: {note}." for note in numbers["notes"]]
     for name, search in searches.items():
-        if search["trials"] and not search["settled"]:
-            found.append(f"The search at {name} ended on its {len(search['trials'])} trainings: a better setting may be near.")
+        climbed = sum(not t["draw"] for t in search["trials"])
+        if climbed and not search["settled"]:
+            found.append(f"The search at {name} ended on its {climbed} trainings: a better setting may be near.")
+        if climbed > 1 and climbed == len(search["trials"]):
+            found.append(f"The search at {name} trained every setting with one seed: it may have found that seed's best.")
     plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
     if plain and tuned and plain["mean"] < tuned["mean"]:
         found.append(
             f"Repetition with the usual settings ({plain['mean']:.4f}) is better than with those the search found "
-            f"({tuned['mean']:.4f}): the search was misled by its one seed. Read every gain against the lower."
+            f"({tuned['mean']:.4f}): the search was misled by its few seeds. Read every gain against the lower."
         )
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
