@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,12 +25,38 @@ Run = Annotated[Path, typer.Argument(help="a run directory, for example runs/tin
 
 
 @app.command()
-def run(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+def run(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    until: Annotated[str | None, typer.Option(help="the step to end after, for example round-01/probe", metavar="STEP")] = None,
+) -> None:
     """Start a run, or carry it on where it stopped. Ends with the report."""
     from synpro.config import load
     from synpro.session import run as run_config
 
-    run_config(load(config, set_ or []), runs)
+    run_config(load(config, set_ or []), runs, until)
+
+
+@app.command()
+def submit(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    slurm: Annotated[bool, typer.Option("--slurm", help="as a chain of Slurm jobs (the only scheduler so far)")] = False,
+    now: Annotated[bool, typer.Option("--now", help="also queue the jobs")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="of every job: --option=--account=mine")] = None,
+    gpu_option: Annotated[list[str] | None, typer.Option(help="of jobs on GPUs: --gpu-option=--partition=gpu")] = None,
+    gpus: Annotated[bool, typer.Option(help="ask for GPUs")] = True,
+) -> None:
+    """Write a run, or what is left of it, as jobs for a cluster, one after the other; queue them if asked."""
+    from synpro.config import ConfigError, load
+    from synpro.submit import submit as submit_run
+
+    if not slurm:
+        raise ConfigError("submit: say where to: --slurm")
+    for line in submit_run(load(config, set_ or []), runs, option or [], gpu_option or [], gpus, now):
+        typer.echo(line)
 
 
 @app.command()
@@ -181,11 +208,15 @@ def report(run: Run) -> None:
 
 
 def main() -> None:
-    """Entry point: errors for people go to stderr in one block, with exit code 1; Ctrl-C is 130."""
+    """Entry point: errors for people go to stderr in one block, with exit code 1. Ctrl-C, and SIGTERM from a scheduler, end the
+    step that runs and give 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command carries on")
+    except SystemExit as end:
+        if end.code == 130:  # what Typer makes of an interrupt
+            typer.echo("\nstopped; the same command carries on", err=True)
+        raise
     except Exception as problem:
         if type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
             typer.echo(f"error: {problem}", err=True)

@@ -15,6 +15,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import OPERATIONS
 from synpro.rewards.rubric import RubricConfig
+from synpro.run.launch import MachineConfig
 from synpro.schema import SchemaError, build
 from synpro.stages.evaluate import EvaluateConfig
 from synpro.stages.prepare import PrepareConfig
@@ -27,20 +28,6 @@ from synpro.stages.train_verifier import TrainVerifierConfig
 
 class ConfigError(ValueError):
     """A config that cannot be run; the message names the file, the line, the key and the remedy."""
-
-
-@dataclass(frozen=True)
-class MachineConfig:
-    """Where steps run."""
-
-    threads: int = 0
-    """CPU threads per process; 0 takes all cores. Part of the result: another number may change the last bits."""
-    processes: int = 1
-    """Processes of `pretrain`, started by torchrun when more than one."""
-
-    def __post_init__(self) -> None:
-        if self.threads < 0 or self.processes < 1:
-            raise ValueError("processes: at least one process, and threads of 0 (all cores) or more")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from synpro.config import ConfigError, RunConfig, dumps, load, plain
+from synpro.config import ConfigError, RunConfig, dumps, load, load_as, plain
 from synpro.engines.table import VLLM, asset_of, is_server, open_model
 from synpro.loop import loop, outline
 from synpro.records import decode
@@ -37,14 +37,22 @@ LIBRARIES = (
 )
 
 
-def run(cfg: RunConfig, runs: Path) -> Path:
+def run(cfg: RunConfig, runs: Path, until: str | None = None) -> Path:
     """Do every step of a run that is not done yet, then write its report. Returns the run directory.
 
-    Raises ConfigError when the directory belongs to another config, StepError when a step stops.
+    `until`: the step to end after, without a report unless it is the last. Raises ConfigError when there is no such step or the
+    directory belongs to another config, StepError when a step stops.
     """
+    names = outline(cfg)
+    if until is not None and until not in names:
+        raise ConfigError(f"no step {until!r} in this config; its steps: {', '.join(names)}")
+    before = None if until is None else next(iter(names[names.index(until) + 1 :]), None)
     with opened(cfg, runs) as root:
         began = time.monotonic()
-        walk(cfg, root)
+        walk(cfg, root, before=before)
+        if before is not None:
+            print(f"\ndone up to {until}; `synpro run` carries on with {before}")
+            return root
         from synpro.report.page import summary, write_report
 
         page = write_report(root)
@@ -106,7 +114,11 @@ def claim(cfg: RunConfig, root: Path) -> None:
     """
     path = root / "config.toml"
     if path.exists():
-        different = changes(tomllib.loads(path.read_text(encoding="utf-8")), plain(cfg))
+        try:  # keys that are new since then have their defaults
+            old = plain(load_as(type(cfg), path))
+        except ConfigError:
+            old = tomllib.loads(path.read_text(encoding="utf-8"))
+        different = changes(old, plain(cfg))
         if different:
             raise ConfigError(
                 f"{root} was started with another config; these values differ (there -> now):\n  "

@@ -35,7 +35,7 @@ class Here(Steps):
     most: int | None = None
     """Stops like a killed run after so many."""
 
-    def _do(self, name: str, out: Path, request: dict[str, Any], processes: int, keep: bool) -> None:
+    def _do(self, name: str, out: Path, request: dict[str, Any], machine: Any, keep: bool) -> None:
         self.done = [*getattr(self, "done", []), name]
         if self.most is not None and len(self.done) > self.most:
             raise KeyboardInterrupt

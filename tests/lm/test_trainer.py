@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,11 @@ def run(
     *,
     steps: int,
     stop_at: int | None = None,
+    told_at: int | None = None,
     checkpoint_every: int | None = None,
     start: Path | None = None,
 ) -> dict[str, float]:
-    """A training with everything on; `stop_at` breaks it off as a kill would, after that step.
+    """A training with everything on; after step `stop_at` it is broken off as by a kill, after `told_at` it is asked to end.
 
     Under torchrun process 0 alone writes, as in the pretrain stage.
     """
@@ -42,6 +44,8 @@ def run(
             super().post_step()
             if self.step == stop_at:
                 raise Broken
+            if self.step == told_at:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     rank, _ = trainer.enter(5)
     module = tiny_module(steps=steps, warmup=4)
@@ -66,7 +70,7 @@ def run(
     )
     try:
         trainer.train(module, stream, watch, steps=steps, folder=out / "olmo")
-    except Broken:
+    except (Broken, KeyboardInterrupt):
         return {}
     checkpoint.save(module, out / "trainer", {})
     return watch.last
@@ -92,6 +96,16 @@ def test_equal_runs_write_equal_bytes_and_a_killed_one_ends_in_the_same_state(
     run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5)
     assert same(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "c" / "metrics.jsonl").read_text()
+
+
+def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    run(tmp_path / "a", stream_tokens, steps=14, checkpoint_every=5)
+    run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5, told_at=8)
+    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000008"]
+    Journal(tmp_path / "b").rewind({"step": 8})
+    run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
 
 
 def test_rows_tell_losses_and_rate(tmp_path: Path, stream_tokens: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""A step of two processes, as a run starts it: torchrun, gloo, and the same curve as one process."""
+"""A step of two processes, as a run starts it: torchrun, gloo, and the same curve as one process, on one node and on two."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ from pathlib import Path
 import pytest
 
 from synpro.lm.settings import HardwareConfig
+from synpro.run.launch import MachineConfig
 from synpro.run.screen import Silent
 from synpro.run.step import Steps
+from tests.slurm import job, standins
 from tests.stages.small_corpus import small_corpus
 from tests.stages.test_pretrain import CFG
 
 
-def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path) -> None:
+def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = small_corpus(tmp_path / "corpus")
     cfg = dataclasses.replace(CFG, hardware=HardwareConfig(microbatch=4))
-    curves, records = [], []
-    for processes in (1, 2):
-        do = Steps(tmp_path / f"run-{processes}", seed=3, threads=1, watcher=Silent())
+    for name, value in {**standins(tmp_path / "bin"), **job(77, nodes=2)}.items():
+        monkeypatch.setenv(name, value)
+    machines = {"one": MachineConfig(), "processes": MachineConfig(processes=2), "nodes": MachineConfig(nodes=2)}
+    curves, records = {}, {}
+    for name, machine in machines.items():
+        do = Steps(tmp_path / name, seed=3, threads=1, watcher=Silent())
         inputs = {"corpus": corpus, "shards": [], "start": None}
-        records.append(do("round-00/pretrain", "synpro.stages.pretrain:pretrain", cfg, processes=processes, **inputs))
-        path = tmp_path / f"run-{processes}" / "round-00" / "pretrain" / "metrics.jsonl"
-        curves.append([json.loads(line) for line in path.read_text().splitlines()])
-    one, two = curves
-    assert len(one) == len(two) > 6
-    for a, b in zip(one, two, strict=True):
-        assert a.keys() == b.keys() and a["step"] == b["step"]
-        for key in a.keys() & {"train_loss", "reference_loss", "heldout_loss"}:
-            assert b[key] == pytest.approx(a[key], abs=1e-4)
-    assert (records[0].steps, records[0].tokens_seen) == (records[1].steps, records[1].tokens_seen)
+        records[name] = do("round-00/pretrain", "synpro.stages.pretrain:pretrain", cfg, machine=machine, **inputs)
+        path = tmp_path / name / "round-00" / "pretrain" / "metrics.jsonl"
+        curves[name] = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (tmp_path / "bin" / "srun.txt").read_text().count("\n") == 1
+    one = curves.pop("one")
+    for name, two in curves.items():
+        assert len(one) == len(two) > 6
+        for a, b in zip(one, two, strict=True):
+            assert a.keys() == b.keys() and a["step"] == b["step"]
+            for key in a.keys() & {"train_loss", "reference_loss", "heldout_loss"}:
+                assert b[key] == pytest.approx(a[key], abs=1e-4)
+        assert (records["one"].steps, records["one"].tokens_seen) == (records[name].steps, records[name].tokens_seen)

@@ -76,7 +76,7 @@ def side_by_side(cfg: CompareConfig) -> int:
     """Steps that the cores hold beside each other, at most four (each may open a generator); one where a step takes them all,
     or where a GPU is: steps would share it."""
     taken = cfg.machine.threads * cfg.machine.processes
-    if not taken or shutil.which("nvidia-smi"):
+    if not taken or cfg.machine.nodes > 1 or shutil.which("nvidia-smi"):
         return 1
     return max(1, min(4, (os.cpu_count() or 1) // taken))
 

@@ -118,7 +118,7 @@ def train(module: TransformerTrainModule, batches: Batches, watch: Watch, *, ste
     """Train for at most `steps`, carrying on from the newest state in `watch.folder` if there is one.
 
     `folder` is for OLMo-core's own files and can be thrown away. Raises KeyboardInterrupt when a signal ended the run early:
-    a run that was asked to stop has no result.
+    a run that was asked to stop (SIGTERM, SIGINT) ends its step, keeps its state, and has no result.
     """
     loader = StepLoader(batches, steps=steps, work_dir=folder, world=get_world_size(), rank=get_rank())
     trainer: Trainer = TrainerConfig(
@@ -138,6 +138,8 @@ def train(module: TransformerTrainModule, batches: Batches, watch: Watch, *, ste
         watch.load_state_dict(state["watch"])
     trainer.fit()
     if trainer.is_canceled and watch.stopped is None:
+        if trainer.global_step:
+            watch.keep()
         raise KeyboardInterrupt(f"training was stopped from outside at step {trainer.global_step}")
     return Trained(trainer.global_step, trainer.global_train_tokens_seen, watch.stopped)
 

@@ -141,7 +141,7 @@ class Watch(Callback):
         if self.step % self.log_every == 0 or done:
             self._log()
         if self.checkpoint_every and self.step % self.checkpoint_every == 0 and not done:
-            self._keep()
+            self.keep()
         if self.journal is not None:
             now = self.last.get("reference")
             told = self.label if now is None else f"{self.label}, reference loss {now:.3f}"
@@ -180,7 +180,10 @@ class Watch(Callback):
             # The losses are all-reduced: every process takes the same decision at the same step.
             self.trainer.cancel_run(decision.reason, no_sync=True)
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write the state to carry on from, after a whole step, and drop the one before; nothing where none is to be kept."""
+        if not self.checkpoint_every:
+            return
         assert self.folder is not None
         trainer = self.trainer
         state = {

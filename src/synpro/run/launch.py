@@ -18,10 +18,39 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-GRACE = 20.0
-"""Seconds a step that is told to end has before it is killed."""
+MASTER_PORT = 29500
+"""First of the thousand ports on which the nodes of a job meet; which one follows from the job's number."""
+GRACE = 120.0
+"""Seconds a step that is told to end has before it is killed: a large model may have to be written."""
 END = b"end\n"
 """Written into the progress pipe when the step is over."""
+
+
+class LaunchError(RuntimeError):
+    """A step that cannot be started as its config says; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """Where steps run."""
+
+    threads: int = 0
+    """CPU threads per process; 0 takes all cores. Part of the result: another number may change the last bits."""
+    processes: int = 1
+    """Processes of `pretrain` on each node, one per GPU, started by torchrun when more than one."""
+    nodes: int = 1
+    """Machines that `pretrain` runs on. More than one only inside a Slurm job (`synpro submit` writes it), which `srun` spreads
+    them over."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0 or self.processes < 1:
+            raise ValueError("processes: at least one process, and threads of 0 (all cores) or more")
+        if self.nodes < 1:
+            raise ValueError("nodes: at least one")
+
+
+ALONE = MachineConfig()
+"""One process on this machine: every step but pretraining."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +73,31 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def command(module: str, arguments: list[str], processes: int) -> list[str]:
-    """The command line of a step: plain Python for one process, torchrun for more."""
-    if processes == 1:
-        return [sys.executable, "-m", module, *arguments]
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr=127.0.0.1",
-        f"--nproc-per-node={processes}",
-    ]
-    return [*launcher, "-m", module, *arguments]
+def command(module: str, arguments: list[str], machine: MachineConfig) -> list[str]:
+    """The command line of a step: plain Python for one process, torchrun for more, and torchrun by `srun` for more nodes.
+
+    Raises LaunchError for more nodes outside a Slurm job, or in one that has fewer.
+    """
+    step = ["-m", module, *arguments]
+    if machine.nodes == machine.processes == 1:
+        return [sys.executable, *step]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={machine.processes}"]
+    if machine.nodes == 1:
+        return [*torchrun, "--standalone", "--local-addr=127.0.0.1", *step]
+    job, held = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
+    if job is None or held < machine.nodes:
+        where = "this is no Slurm job" if job is None else f"this Slurm job has {held}"
+        raise LaunchError(
+            f"machine.nodes = {machine.nodes}, but {where}: start the run by `synpro submit CONFIG --submit`, "
+            "or set machine.nodes=1"
+        )
+    # Which node a process is on, only the process knows; torchrun reads PET_NODE_RANK as --node-rank. A job's script runs on
+    # its first node, so rank 0 can write into this run's progress pipe.
+    spread = f"--nodes={machine.nodes}", f"--ntasks={machine.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"
+    meet = "export PET_NODE_RANK=$SLURM_NODEID PET_MASTER_ADDR=$SLURM_LAUNCH_NODE_IPADDR"
+    port = f"--master-port={MASTER_PORT + int(job) % 1000}"
+    nodes = [f"--nnodes={machine.nodes}", port]
+    return ["srun", *spread, "bash", "-c", f'{meet}; exec "$@"', "synpro", *torchrun, *nodes, *step]
 
 
 def environment(threads: int, progress: Path | None) -> dict[str, str]:

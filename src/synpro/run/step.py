@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from synpro.records import decode, digest_of, encode
 from synpro.run.child import write_json
-from synpro.run.launch import command, launch, tail
+from synpro.run.launch import ALONE, LaunchError, MachineConfig, command, launch, tail
 
 
 class StepError(RuntimeError):
@@ -43,9 +43,11 @@ class Steps:
         """The one step to do again although it is done."""
         self.expected: Callable[[str], float | None] = lambda step: expected_seconds(self.root, step)
 
-    def __call__(self, name: str, stage: str, cfg: Any, *, processes: int = 1, drawn: str | None = None, **inputs: Any) -> Any:
+    def __call__(
+        self, name: str, stage: str, cfg: Any, *, machine: MachineConfig = ALONE, drawn: str | None = None, **inputs: Any
+    ) -> Any:
         """The record of a step, done now or found done. Its seed is drawn from its name, or from `drawn`: steps that are to be
-        compared share one. Raises StepError."""
+        compared share one; `machine`: what it is spread over, no part of the request. Raises StepError."""
         out = self.root / name
         request = {"stage": stage, "config": encode(cfg, self.root), "inputs": encode(inputs, self.root)}
         request["seed"] = step_seed(self.seed, drawn or name)
@@ -54,7 +56,7 @@ class Steps:
             result = self._found(name, out, request)
             self.watcher.end(name, 0.0, reused=True)
             return decode(result["record"], self.root)
-        self._do(name, out, request, processes, keep=not again)
+        self._do(name, out, request, machine, keep=not again)
         return decode(json.loads((out / "result.json").read_text(encoding="utf-8"))["record"], self.root)
 
     def _found(self, name: str, out: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class Steps:
                 raise StepError(f"step {name} is done, but its file {path} {state}. Do it again: synpro step CONFIG {name}")
         return result
 
-    def _do(self, name: str, out: Path, request: dict[str, Any], processes: int, keep: bool) -> None:
+    def _do(self, name: str, out: Path, request: dict[str, Any], machine: MachineConfig, keep: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         before = out / "request.json"
         same = before.exists() and digest_of(json.loads(before.read_text(encoding="utf-8"))) == digest_of(request)
@@ -87,7 +89,10 @@ class Steps:
         write_json(out / "timing.json", timing)
         self.watcher.begin(name, self.expected(name))
         log = out / "log.txt"
-        argv = command("synpro.run.child", [str(out), str(self.root)], processes)
+        try:
+            argv = command("synpro.run.child", [str(out), str(self.root)], machine)
+        except LaunchError as problem:
+            raise StepError(f"step {name} cannot start: {problem}") from problem
         used = launch(argv, log, self.threads, lambda event: self.watcher.event(name, event))
         timing["seconds"] = round(timing["seconds"] + used.seconds, 2)
         timing.update(cpu_seconds=round(used.cpu_seconds, 2), peak_rss_bytes=used.peak_rss_bytes)

@@ -1,0 +1,123 @@
+"""A run as a chain of jobs: what each asks for, what it waits for, and that the scripts do the run on two nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from synpro.config import ConfigError, load
+from synpro.loop import outline
+from synpro.run.launch import LaunchError, MachineConfig, command
+from synpro.session import run
+from synpro.submit import Slurm, SubmitError, batches, queue, submit, write
+from tests.conftest import ROOT
+from tests.slurm import job, standins
+
+LARGE = ["machine.nodes=8", "machine.processes=8"]
+
+
+def directives(script: Path) -> list[str]:
+    return [line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
+
+
+def test_the_jobs_of_a_large_run_hold_every_step_once_and_no_more_gpus_than_it_needs(tmp_path: Path) -> None:
+    cfg = load(ROOT / "configs" / "400m.toml", LARGE)
+    path = write(cfg, tmp_path, Slurm(options=("--account=mine",), gpu_options=("--partition=gpu",)))
+    jobs = batches(cfg, tmp_path / "400m")
+    scripts = sorted(path.parent.glob("*.sbatch"))
+    assert [step for batch in jobs for step in batch.steps] == outline(cfg) and len(scripts) == len(jobs)
+    for batch, script in zip(jobs, scripts, strict=True):
+        asked = directives(script)
+        assert "--account=mine" in asked and "--requeue" in asked
+        assert ("--partition=gpu" in asked) == (batch.steps != ("round-00/prepare",))
+        if batch.steps[0].endswith("/pretrain"):
+            assert batch.steps == (batch.steps[0],) and {"--nodes=8", "--gpus-per-node=8"} <= set(asked)
+        else:
+            assert "--nodes=1" in asked and "--gpus-per-node=8" not in asked
+        ends = "--until" in script.read_text()
+        assert ends == (batch is not jobs[-1]), "the last job goes on to the report"
+        if ends:
+            assert f"--until {batch.steps[-1]} &" in script.read_text()
+    assert [b.needs for b in jobs] == ["cpu", "gpu", *["all", "gpu"] * 4]
+
+
+def test_each_job_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in standins(tmp_path / "bin").items():
+        monkeypatch.setenv(name, value)
+    lines = submit(load(ROOT / "configs" / "1b.toml", LARGE), tmp_path, [], [], gpus=True, now=True)
+    asked = (tmp_path / "bin" / "sbatch.txt").read_text().splitlines()
+    assert [line.endswith(f"Slurm job {101 + i}") for i, line in enumerate(lines[-len(asked) :])] == [True] * len(asked)
+    assert "--dependency" not in asked[0]
+    for number, line in enumerate(asked[1:], start=101):
+        assert f"--dependency=afterok:{number} --kill-on-invalid-dep=yes" in line
+
+
+def test_what_slurm_refuses_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    script = tmp_path / "submit.sh"
+    script.write_text("#!/bin/bash\nsbatch\n")
+    script.chmod(0o755)
+    with pytest.raises(SubmitError, match="where Slurm is"):
+        queue(script)
+    (tmp_path / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    with pytest.raises(SubmitError, match="exit code 1:\nsbatch: error: invalid partition"):
+        queue(script)
+
+
+def test_an_option_that_is_none_and_a_step_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SubmitError, match="is no option of sbatch"):
+        Slurm(options=("partition=gpu",))
+    with pytest.raises(ConfigError, match="no step 'round-07/probe'"):
+        run(load(ROOT / "configs" / "tiny.toml"), tmp_path, until="round-07/probe")
+
+
+def test_more_nodes_need_a_job_that_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(LaunchError, match="this is no Slurm job"):
+        command("module", [], MachineConfig(nodes=2))
+    for name, value in job(7, nodes=1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match="this Slurm job has 1"):
+        command("module", [], MachineConfig(nodes=2))
+
+
+def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over(tmp_path: Path) -> None:
+    env = {**os.environ, **standins(tmp_path / "bin")}
+    cfg = load(ROOT / "tests" / "loop.toml", ["rounds=0", "machine.nodes=2"])
+    path = write(cfg, tmp_path / "runs", Slurm(gpus=False))
+    scripts, root = sorted(path.parent.glob("*.sbatch")), tmp_path / "runs" / "loop"
+    assert [s.stem for s in scripts] == ["01-round-00-prepare", "02-round-00-pretrain", "03-round-00-evaluate"]
+
+    def started(number: int) -> subprocess.Popen[str]:
+        given = {**env, **job(101 + number, nodes=2)}
+        return subprocess.Popen(
+            ["bash", str(scripts[number])], env=given, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def ended(number: int) -> str:
+        process = started(number)
+        output = process.communicate()[0]
+        assert process.returncode == 0, output
+        return output
+
+    assert "done up to round-00/prepare" in ended(0)
+    interrupted = started(1)
+    while not (root / "round-00/pretrain/request.json").exists():
+        assert interrupted.poll() is None
+        time.sleep(0.1)
+    interrupted.send_signal(signal.SIGUSR1)
+    output = interrupted.communicate(timeout=60)[0]
+    assert interrupted.returncode == 1 and "the same command carries on" in output, output
+    assert (tmp_path / "bin" / "scontrol.txt").read_text() == "requeue 102\n"
+    assert not (root / "round-00/pretrain/result.json").exists()
+    ended(1)
+    assert (tmp_path / "bin" / "srun.txt").read_text().count("--nodes=2") == 2
+    assert "report.html" in ended(2) and (root / "report.html").exists()
+    with pytest.raises(ConfigError, match="every step is done"):
+        write(cfg, tmp_path / "runs", Slurm())
