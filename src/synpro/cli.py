@@ -110,13 +110,20 @@ def plan(
     set_: Sets = None,
     runs: Runs = Path("runs"),
     calibrate: Annotated[bool, typer.Option(help="measure this machine for ten seconds")] = True,
+    gpus: Annotated[int | None, typer.Option(help="plan for so many GPUs: does it fit, GPU-hours, cost")] = None,
+    gpu: Annotated[str, typer.Option(help="which: a100, h100 or h200 (80, 80, 141 GB)")] = "h100",
+    utilisation: Annotated[float, typer.Option(help="share of a GPU's peak that training reaches")] = 0.4,
+    writing: Annotated[float, typer.Option(help="the same for writing text token by token")] = 0.05,
+    price: Annotated[float | None, typer.Option(help="of a GPU-hour")] = None,
 ) -> None:
-    """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts."""
+    """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts; on a cluster, GPU-hours and cost."""
     from synpro.config import load
+    from synpro.layout import Layout, named
     from synpro.plan import lines
 
     cfg = load(config, set_ or [])
-    for line in lines(cfg, runs / cfg.name, calibrate):
+    layout = None if gpus is None else Layout(gpus, named(gpu), utilisation, writing, price)
+    for line in lines(cfg, runs / cfg.name, calibrate and gpus is None, layout):
         typer.echo(line)
 
 

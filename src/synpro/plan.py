@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synpro.config import RunConfig
-from synpro.lm.shapes import ModelConfig, flops_per_token, parameters
+from synpro.engines.sizes import Size as ModelSize
+from synpro.engines.sizes import SizeError, size_of
+from synpro.layout import Layout, check
+from synpro.layout import lines as layout_lines
+from synpro.lm.shapes import flops_per_token, parameters
+from synpro.memory import CLAIM_TOKENS, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
 from synpro.run.screen import duration
 
-TOKENS_PER_WORD = 1.7
-"""Of a small trained BPE on English; dolma2 has about 1.35. Replaced by the measured ratio once the corpus is prepared."""
-PROMPT_TOKENS = 280
-"""Instruction and worked example around a passage (measured with SmolLM2's tokenizer)."""
-CLAIMS_PER_PASSAGE, WRITTEN_CLAIMS, CLAIM_TOKENS = 12, 350, 40
+SMALL_VOCABULARY = 1.7
+"""Tokens per word of a small trained BPE on English. Replaced by the measured ratio once the corpus is prepared."""
+CLAIMS_PER_PASSAGE, WRITTEN_CLAIMS = 12, 350
 """Of the verifier's training, on passages of about 60 words (measured on the demo's text)."""
 ENCODER_PARAMETERS, FLUENCY_PARAMETERS = 1.1e7, 1.35e8
 """Of MiniLM without its embeddings, and of SmolLM2-135M."""
@@ -28,8 +31,8 @@ START_SECONDS = 8.0
 """A step's process: Python, PyTorch and its libraries."""
 JUDGING_SECONDS = 15.0
 """Of a step with a generator, on top: loading the judges and scoring the sources of a small corpus (measured: 12 to 18)."""
-JUDGING_MEMORY = 2.9e9
-"""Bytes of the libraries, the judges and the probe's two models beside a generator in training (demo: 4.0 GiB in all)."""
+CLAIMS_PER_TEXT = {"reformat": 8}
+"""Claims of a text that a language model checks one by one; of other operations four."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class Cost:
     tokens: float
     flops: float
     memory: float
-    """Bytes of one process at its largest, estimated."""
+    """Bytes of one process at its largest on this machine, estimated."""
     disk: float
     """Bytes that stay."""
     seconds: float | None
     """None where nothing was calibrated."""
+    written: float = 0.0
+    """Of `flops`: those of writing token by token, which keeps a machine far less busy than reading."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def size(cfg: RunConfig, root: Path) -> Size:
                 "(synpro step CONFIG round-00/prepare) and plan again"
             )
         total = round(bytes_here / 6)
-    return Size(round(total * TOKENS_PER_WORD), max(1, round(total / words)), words, False)
+    ratio = SMALL_VOCABULARY if cfg.prepare.tokenizer.source == "train" else TOKENS_PER_WORD
+    return Size(round(total * ratio), max(1, round(total / words)), words, False)
 
 
 class PlanError(ValueError):
@@ -109,35 +115,22 @@ def _local(path: str) -> list[Path]:
 
 
 def generator_parameters(cfg: RunConfig) -> tuple[int, int]:
-    """(parameters, layers x width of the key/value cache in values per token) of the generator, from its config.json when it is
-    on this machine, else from the name of a known model. Raises PlanError."""
-    return _shape(cfg.train_generator.base, "train_generator.base")
+    """(parameters, values of the key/value cache per token) of the generator, from its config.json when it is on this machine,
+    else from the name of a known model. Raises PlanError."""
+    found = _known(cfg.train_generator.base, "train_generator.base")
+    return found.parameters, found.cache
 
 
 def known_parameters(reference: str) -> int:
     """Parameters of a language model, as `generator_parameters`. Raises PlanError."""
-    return _shape(reference, "train_verifier.base")[0]
+    return _known(reference, "train_verifier.base").parameters
 
 
-def _shape(reference: str, key: str) -> tuple[int, int]:
-    known = {
-        "OLMo-2-0425-1B": (1_484_916_736, 65_536),
-        "SmolLM2-135M": (134_515_008, 11_520),
-        "Qwen3-1.7B": (1_720_574_976, 57_344),
-    }
-    for name, shape in known.items():
-        if name in reference:
-            return shape
-    folder = Path(reference)
+def _known(reference: str, key: str) -> ModelSize:
     try:
-        c = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        width, layers, vocab = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"]
-        heads, kv = c["num_attention_heads"], c.get("num_key_value_heads", c["num_attention_heads"])
-    except (OSError, KeyError, json.JSONDecodeError) as problem:
-        raise PlanError(f"{key}: the size of {reference!r} is not known ({problem})") from problem
-    cache = 2 * layers * width * kv // heads
-    block = 2 * width * width + 2 * width * width * kv // heads + 3 * width * c["intermediate_size"]
-    return vocab * width * (1 if c.get("tie_word_embeddings") else 2) + layers * block, cache
+        return size_of(reference)
+    except SizeError as problem:
+        raise PlanError(f"{key}: {problem}") from problem
 
 
 def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
@@ -146,13 +139,17 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
     p, t = cfg.pretrain, cfg.train_generator
     vocab = cfg.prepare.tokenizer.vocab_size
     model, per_token = parameters(p.model, vocab), flops_per_token(p.model, vocab, p.sequence_length)
-    generator, cache = generator_parameters(cfg)
+    generator = generator_parameters(cfg)[0]
     rounds, rows = cfg.rounds, []
 
-    def add(stage: str, count: int, tokens: float, flops: float, memory: float, disk: float, seconds: float | None) -> None:
-        start = START_SECONDS + (JUDGING_SECONDS if stage.startswith(("train-", "synthesize-")) else 0.0)
+    def add(
+        stage: str, count: int, tokens: float, flops: float, disk: float, seconds: float | None, written: float = 0.0
+    ) -> None:
+        with_generator = stage.startswith(("train-", "synthesize-"))
+        start = START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0)
+        memory = of_stage(cfg, stage, 1) + (JUDGES if with_generator else LIBRARIES)
         whole = None if seconds is None else seconds + count * start
-        rows.append(Cost(stage, count, tokens, flops, memory, disk, whole))
+        rows.append(Cost(stage, count, tokens, flops, memory, disk, whole, written))
 
     def time(flops: float, rate: float | None) -> float | None:
         return None if rate is None else flops / rate
@@ -161,49 +158,47 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
     budget = p.max_tokens * (rounds + 1)
     if p.total_tokens is not None:
         budget = min(budget, p.total_tokens)
-    activations = _activations(p.model, vocab, p.sequence_length) * min(p.batch, p.hardware.microbatch)
-    add("prepare", 1, corpus.tokens, 0, 0.5e9, corpus.tokens * 8, 5.0 if speed else None)
+    add("prepare", 1, corpus.tokens, 0, corpus.tokens * 8, 5.0 if speed else None)
     if rounds:
         _verifier(cfg, speed, corpus, add)
-    add("pretrain", rounds + 1, budget, budget * per_token, 0.6e9 + model * 20 + activations, (rounds + 1) * model * 16,
-        time(budget * per_token, training))  # fmt: skip
+    work = budget * per_token
+    add("pretrain", rounds + 1, budget, work, (rounds + 1) * model * 16, time(work, training))
     probed = cfg.probe.steps * cfg.probe.replicas * cfg.probe.batch * p.sequence_length * rounds
     add(
         "probe",
         rounds,
         probed,
         probed * per_token,
-        0.6e9 + model * 20 + activations,
         rounds * model * 4 * cfg.probe.replicas,
         time(probed * per_token, training),
     )
-    passage = corpus.passage_words * 1.35 + PROMPT_TOKENS
+    passage = corpus.passage_words * TOKENS_PER_WORD + PROMPT_TOKENS
     for operation in cfg.operations:
         name = operation.name
-        answer = min(t.tokens_of(name), corpus.passage_words * 1.35 * 1.3)
+        answer = min(t.tokens_of(name), corpus.passage_words * TOKENS_PER_WORD * 1.3)
         answers = (t.steps_of(name) * t.prompts_per_step + 2 * t.validation_passages) * t.completions
         written = answers * answer * rounds
         learned = t.steps_of(name) * t.prompts_per_step * t.completions * (passage + answer) * rounds
         decode, forward = 2 * generator * written, (2 if t.tuning == "lora" else 3) * 2 * generator * learned
-        weights = generator * (2 if t.tuning == "lora" else 16)
-        room = weights + t.micro_batch * (passage + t.tokens_of(name)) * cache * 2 * 12 + JUDGING_MEMORY
         seconds = (
             None if speed is None else decode / speed.writing(t.prompts_per_step * t.completions) + forward / speed.prefill
         )
         kept = generator * (0.08 if t.tuning == "lora" else 2)
-        add(f"train-{name}", rounds, written, decode + forward, room, rounds * kept, seconds)
-        out = corpus.passages * min(cfg.synthesize.max_new_tokens[name], corpus.passage_words * 1.35 * 1.3) * rounds
+        judged = judging(cfg, name, answers * rounds, answer, passage - PROMPT_TOKENS)
+        add(f"train-{name}", rounds, written, decode + forward + judged, rounds * kept, seconds, decode)
+        out = corpus.passages * min(cfg.synthesize.max_new_tokens[name], corpus.passage_words * TOKENS_PER_WORD * 1.3) * rounds
         prompts = corpus.passages * passage * rounds * 0.4  # the shared prefix is computed once
         seconds = (
             None
             if speed is None
             else 2 * generator * out / speed.writing(cfg.synthesize.batch_size) + 2 * generator * prompts / speed.prefill
         )
-        room = generator * 2 + cfg.synthesize.batch_size * (passage + cfg.synthesize.max_new_tokens[name]) * cache * 2 + 1.2e9
-        add(f"synthesize-{name}", rounds, out, 2 * generator * (out + prompts), room, out * 20, seconds)
+        texts = corpus.passages * rounds
+        judged = judging(cfg, name, texts, out / texts, passage - PROMPT_TOKENS)
+        add(f"synthesize-{name}", rounds, out, 2 * generator * (out + prompts) + judged, out * 20, seconds, 2 * generator * out)
     share = cfg.prepare.heldout_share / (1 - cfg.prepare.heldout_share)
     heldout = min(corpus.tokens * share * 20, 1e9) * (rounds + 1)
-    add("evaluate", rounds + 1, heldout, heldout * per_token / 3, 1e9 + model * 4, 1e6, time(heldout * per_token / 3, training))
+    add("evaluate", rounds + 1, heldout, heldout * per_token / 3, 1e6, time(heldout * per_token / 3, training))
     return rows
 
 
@@ -212,29 +207,37 @@ def _verifier(cfg: RunConfig, speed: Speed | None, corpus: Size, add: Callable[.
     v = cfg.train_verifier
     claims = min(v.claims, corpus.passages * CLAIMS_PER_PASSAGE) + WRITTEN_CLAIMS
     if v.kind == "none":
-        add("verifier", 1, 0, 0, 0.3e9, 0, 1.0 if speed else None)
+        add("verifier", 1, 0, 0, 0, 1.0 if speed else None)
     elif v.kind == "features":
         tokens = claims * CLAIM_TOKENS
         flops = 2.0 * ENCODER_PARAMETERS * tokens
         if v.likelihood:
-            flops += 2 * FLUENCY_PARAMETERS * claims * (corpus.passage_words * 1.35 + 2 * CLAIM_TOKENS)
+            flops += 2 * FLUENCY_PARAMETERS * claims * (corpus.passage_words * TOKENS_PER_WORD + 2 * CLAIM_TOKENS)
         # A short text by itself keeps a machine at about a quarter of what a batch of prompts does (measured: 28 ms a claim).
-        add("verifier", 1, tokens, flops, 1.2e9, 5e6, 4 * flops / speed.prefill if speed else None)
+        add("verifier", 1, tokens, flops, 5e6, 4 * flops / speed.prefill if speed else None)
     else:
         model = known_parameters(v.base)
-        read = claims * (corpus.passage_words * 1.35 + 150)
+        read = claims * (corpus.passage_words * TOKENS_PER_WORD + 150)
         flops = (2 if v.lora_rank else 3) * 2 * model * read * v.epochs
-        weights = model * (2 if v.lora_rank else 16)
-        add("verifier", 1, read * v.epochs, flops, weights + 4e9, model * 2, flops / speed.prefill if speed else None)
+        add("verifier", 1, read * v.epochs, flops, model * 2, flops / speed.prefill if speed else None)
 
 
-def _activations(model: ModelConfig, vocab: int, length: int) -> float:
-    """Bytes kept for one sequence's backward pass, float32: about 14 d + 3 hidden per token and layer, and the logits twice."""
-    return 4.0 * length * (model.n_layers * (14 * model.d_model + 3 * model.hidden_size) + 2 * vocab)
+def judging(cfg: RunConfig, operation: str, texts: float, tokens: float, source: float) -> float:
+    """Operations of scoring `texts` of `tokens` each, and as many passages of `source` tokens: influence by two models, and the
+    language models. The small judges of the demo are left out."""
+    weights = {name for name, weight in cfg.rubric.weights[operation].items() if weight}
+    both, flops = texts * (tokens + source), 0.0
+    if "influence" in weights:
+        flops += (1 + cfg.probe.replicas) * 2.0 * parameters(cfg.pretrain.model, cfg.prepare.tokenizer.vocab_size) * both
+    for reference in large_judges(cfg, operation):
+        asked = CLAIMS_PER_TEXT.get(operation, 4) * texts * (source + CLAIM_TOKENS)  # every claim beside its whole passage
+        flops += 2.0 * known_parameters(reference) * (asked if reference == cfg.train_verifier.base else both)
+    return flops
 
 
-def lines(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
-    """The plan as text, a table with totals. Raises PlanError."""
+def lines(cfg: RunConfig, root: Path, calibrate: bool, layout: Layout | None = None) -> list[str]:
+    """The plan as text, a table with totals; with a layout, on those GPUs too. Raises PlanError, and LayoutError where a stage
+    does not fit."""
     speed = None
     if calibrate:
         from synpro.lm.speed import measure
@@ -264,6 +267,9 @@ def lines(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
     flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
     out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
+    if layout is not None:
+        check(cfg, layout, [r.stage for r in rows])
+        out += layout_lines(cfg, layout, rows)
     if speed:
         out.append("")
         out.append(

@@ -62,6 +62,8 @@ class Settings:
     dtype: str
     checkpointing: bool
     """Compute activations twice instead of keeping them."""
+    batch_size: int = 64
+    """Answers written side by side."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ class Run:
         self.trainer.remove_callback(PrinterCallback)  # what it prints goes to metrics.jsonl
         self.tokenizer = policy.tokenizer
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        self.engine = HFEngine(model, policy.tokenizer, batch_size=max(64, settings.micro_batch))
+        self.engine = HFEngine(model, policy.tokenizer, batch_size=settings.batch_size)
 
     @property
     def policy(self) -> Any:

@@ -66,6 +66,8 @@ class TrainGeneratorConfig:
     """Weight of the KL penalty towards the generator the round started from; 0 saves the reference pass."""
     micro_batch: int = 16
     """Answers per forward and backward pass; divides `prompts_per_step * completions`."""
+    batch_size: int = 64
+    """Answers written side by side; bounds the memory of their key/value cache."""
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -79,7 +81,8 @@ class TrainGeneratorConfig:
         for operation, steps in self.steps.items():
             if steps < 0:
                 raise ValueError(f"steps.{operation}: {steps} is below 0; use 0 for the generator by prompt alone")
-        for name in ("lora_rank", "lora_alpha", "prompts_per_step", "micro_batch", "source_characters", "validation_passages"):
+        at_least_one = ("lora_rank", "lora_alpha", "prompts_per_step", "micro_batch", "batch_size", "source_characters")
+        for name in (*at_least_one, "validation_passages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is below 1")
         if self.completions < 2:
@@ -232,6 +235,7 @@ class _Training:
             seed=self.seed,
             dtype=cfg.dtype,
             checkpointing=cfg.checkpointing,
+            batch_size=cfg.batch_size,
         )
         return Run(
             open_policy(folder, tuning, self.previous),

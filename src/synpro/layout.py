@@ -1,0 +1,144 @@
+"""A run on given GPUs: whether every stage fits, how long it takes, and what it costs.
+
+Only pretraining uses all GPUs; every other step has one. Hours follow from operations and a utilisation that is assumed and
+printed, not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synpro.config import RunConfig
+from synpro.memory import NODE, RESERVED, changed, of_stage, remedies
+from synpro.schema import SchemaError
+
+if TYPE_CHECKING:
+    from synpro.plan import Cost
+
+GIB = 2**30
+
+
+class LayoutError(ValueError):
+    """GPUs that a run does not fit on, or that are not known; the message says what would fit."""
+
+
+@dataclass(frozen=True)
+class GPU:
+    """One accelerator."""
+
+    name: str
+    peak: float
+    """FLOP/s of dense bfloat16 matrix products, by its data sheet."""
+    memory: float
+    """Bytes a process sees."""
+
+
+GPUS = {g.name: g for g in (GPU("a100", 312e12, 79 * GIB), GPU("h100", 989e12, 79 * GIB), GPU("h200", 989e12, 140 * GIB))}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The GPUs, and how well they are taken to be used."""
+
+    gpus: int
+    gpu: GPU
+    training: float = 0.4
+    """Share of `peak` that training and reading reach. Assumed."""
+    writing: float = 0.05
+    """The same while text is written token by token. Assumed."""
+    price: float | None = None
+    """Of a GPU-hour, in any currency."""
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1 or (self.gpus > NODE and self.gpus % NODE):
+            raise LayoutError(f"--gpus {self.gpus}: give 1 to {NODE}, or whole nodes of {NODE}")
+        for option, share in (("--utilisation", self.training), ("--writing", self.writing)):
+            if not 0 < share <= 1:
+                raise LayoutError(
+                    f"{option} {share}: is a share of what the GPU can do; use 0.4 for training, 0.05 for writing"
+                )
+        if self.price is not None and not self.price >= 0:
+            raise LayoutError(f"--price {self.price}: give what a GPU-hour costs")
+
+    @property
+    def settings(self) -> str:
+        """The same as the config says it."""
+        return f"machine.processes={min(self.gpus, NODE)} and machine.nodes={-(-self.gpus // NODE)}"
+
+    def of(self, stage: str) -> int:
+        """GPUs that a stage uses."""
+        return {"pretrain": self.gpus, "prepare": 0}.get(stage, 1)
+
+    def hours(self, cost: Cost) -> float:
+        """GPU-hours of a row of the plan, however many GPUs share them."""
+        return ((cost.flops - cost.written) / self.training + cost.written / self.writing) / self.gpu.peak / 3600
+
+
+def named(name: str) -> GPU:
+    """A GPU by its name. Raises LayoutError."""
+    if name.lower() not in GPUS:
+        raise LayoutError(f"--gpu {name}: is not known; use one of {', '.join(GPUS)}")
+    return GPUS[name.lower()]
+
+
+def check(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> None:
+    """Raises LayoutError where a stage does not fit, or the batch does not divide, with what would."""
+    problems = []
+    p = cfg.pretrain
+    micro = min(p.hardware.microbatch, max(1, p.batch // layout.gpus))
+    if p.batch % layout.gpus or (p.batch // layout.gpus) % micro:
+        usable = [n for n in (2**i for i in range(10)) if p.batch % n == 0 and (p.batch // n) % min(micro, p.batch // n) == 0]
+        problems.append(
+            f"pretrain: {p.batch} sequences do not divide over {layout.gpus} GPUs in microbatches of {micro}; "
+            f"these numbers of GPUs divide them: {', '.join(map(str, usable))}"
+        )
+    for stage in stages:
+        needed = of_stage(cfg, stage, layout.of(stage)) + RESERVED
+        if layout.of(stage) and needed > layout.gpu.memory:
+            alike = [s for s in stages if s.partition("-")[0] == stage.partition("-")[0]]  # one setting serves all operations
+            found = _remedy(cfg, layout, alike)
+            problems.append(
+                f"{stage}: needs {needed / GIB:.0f} GiB on each GPU, of {layout.gpu.memory / GIB:.0f}; "
+                + (found if found else "no setting makes it fit: use GPUs with more memory, or a smaller model")
+            )
+    if problems:
+        raise LayoutError(f"{cfg.name} does not fit on {layout.gpus} x {layout.gpu.name}:\n  " + "\n  ".join(problems))
+
+
+def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None:
+    """The first settings that make stages of one kind fit, as `--set` takes them, and how much they then need."""
+    for settings in remedies(cfg, stages[0]):
+        try:
+            other = changed(cfg, settings)
+        except SchemaError:  # a half that divides nothing
+            continue
+        needed = max(of_stage(other, stage, layout.of(stage)) + RESERVED for stage in stages)
+        if needed <= layout.gpu.memory:
+            words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
+            return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
+    return None
+
+
+def lines(cfg: RunConfig, layout: Layout, rows: Sequence[Cost]) -> list[str]:
+    """GPU-hours, hours and money of a plan's rows, as text."""
+    out = ["", f"on {layout.gpus} x {layout.gpu.name}, {layout.settings}:", ""]
+    out.append(f"{'stage':<22}{'GPUs':>6}{'GiB per GPU':>14}{'GPU-hours':>12}{'hours':>10}")
+    busy = wall = 0.0
+    for row in rows:
+        gpus, hours = layout.of(row.stage), layout.hours(row)
+        needed = (of_stage(cfg, row.stage, gpus) + RESERVED) / GIB if gpus else 0.0
+        took = hours / max(1, gpus)
+        busy, wall = busy + hours, wall + took
+        out.append(f"{row.stage:<22}{gpus:>6}{needed:>14.0f}{hours:>12.1f}{took:>10.1f}")
+    out.append(f"{'whole run':<22}{'':>6}{'':>14}{busy:>12.1f}{wall:>10.1f}")
+    out.append("")
+    if layout.price is not None:
+        out.append(f"cost: {busy * layout.price:,.0f} at {layout.price:g} a GPU-hour, while other GPUs are given back")
+    out.append(
+        f"assumed, not measured: {layout.training:.0%} of {layout.gpu.peak / 1e12:.0f} TFLOP/s training and reading, "
+        f"{layout.writing:.0%} writing; only pretraining uses more than one GPU; queues, checkpoints and start-up take none"
+    )
+    return out

@@ -1,0 +1,87 @@
+"""A run on given GPUs: hand-worked hours, recipes that fit, and refusals that say what would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from synpro.config import load
+from synpro.layout import GPUS, Layout, LayoutError, named
+from synpro.plan import costs, lines
+from tests.conftest import ROOT
+
+CLUSTER = ROOT / "docs" / "cluster.md"
+
+
+def planned(name: str, layout: Layout, folder: Path, sets: list[str] | None = None) -> str:
+    return "\n".join(lines(load(ROOT / "configs" / f"{name}.toml", sets or []), folder, False, layout))
+
+
+@pytest.mark.parametrize(("name", "flops"), [("400m", 5.57e19), ("1b", 3.70e20)])
+def test_pretraining_takes_its_operations_at_the_utilisation(name: str, flops: float, tmp_path: Path) -> None:
+    layout = Layout(64, GPUS["h100"], price=2.0)
+    row = next(r for r in costs(load(ROOT / "configs" / f"{name}.toml"), tmp_path, None) if r.stage == "pretrain")
+    hours = flops / (0.4 * 989e12) / 3600
+    assert layout.hours(row) == pytest.approx(hours, rel=0.01)
+    line = next(x for x in planned(name, layout, tmp_path).splitlines() if re.match(r"pretrain +64 ", x))
+    assert float(line.split()[3]) == pytest.approx(hours, rel=0.01) and float(line.split()[4]) == pytest.approx(
+        hours / 64, abs=0.06
+    )
+
+
+def test_writing_is_slower_than_reading(tmp_path: Path) -> None:
+    row = next(r for r in costs(load(ROOT / "configs" / "400m.toml"), tmp_path, None) if r.stage == "synthesize-rephrase")
+    assert 0 < row.written < row.flops
+    slow, fast = Layout(1, GPUS["h100"], writing=0.05), Layout(1, GPUS["h100"], writing=0.1)
+    assert slow.hours(row) - fast.hours(row) == pytest.approx(row.written * (1 / 0.05 - 1 / 0.1) / 989e12 / 3600)
+
+
+@pytest.mark.parametrize("gpus", [1, 8, 64])
+@pytest.mark.parametrize("name", ["400m", "1b", "2b"])
+def test_the_recipes_fit_80_gb(name: str, gpus: int, tmp_path: Path) -> None:
+    text = planned(name, Layout(gpus, GPUS["h100"], price=2.5), tmp_path)
+    assert f"machine.processes={min(8, gpus)} and machine.nodes={max(1, gpus // 8)}" in text
+    busy = float(next(x for x in text.splitlines()[::-1] if x.startswith("whole run")).split()[2])
+    assert f"cost: {busy * 2.5:,.0f}" in text or abs(busy) > 100, "rounded to tenths of an hour above"
+
+
+def test_what_does_not_fit_is_refused_with_settings_that_do(tmp_path: Path) -> None:
+    sets = ["pretrain.hardware.microbatch=16", "train_generator.micro_batch=16", "train_generator.batch_size=64"]
+    with pytest.raises(LayoutError, match="400m does not fit on 8 x h100") as refused:
+        planned("400m", Layout(8, GPUS["h100"]), tmp_path, sets)
+    told = re.findall(r"--set (\S+)", str(refused.value))
+    assert any(s.startswith("pretrain.hardware.microbatch=") for s in told) and any("train_generator" in s for s in told)
+    assert "pretrain " in planned("400m", Layout(8, GPUS["h100"]), tmp_path, [*sets, *told])
+
+
+def test_a_model_that_no_setting_makes_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"pretrain: needs .* no setting makes it fit"):
+        planned("2b", Layout(1, GPUS["h100"]), tmp_path, ["pretrain.model.n_layers=120"])
+
+
+def test_gpus_that_divide_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="whole nodes"):
+        Layout(12, GPUS["h100"])
+    with pytest.raises(LayoutError, match=r"512 sequences do not divide over 24 GPUs.*1, 2, 4, 8, 16"):
+        planned("400m", Layout(24, GPUS["h100"]), tmp_path)
+    with pytest.raises(LayoutError, match="use one of a100, h100, h200"):
+        named("v100")
+    with pytest.raises(LayoutError, match=r"--utilisation 1\.4"):
+        Layout(8, GPUS["h100"], training=1.4)
+
+
+PRINTED = re.findall(
+    r"```text\n\$ synpro plan configs/(\w+)\.toml --gpus (\d+) --price (\S+)\n(.*?)```", CLUSTER.read_text(), re.DOTALL
+)
+
+
+def test_the_docs_print_three_plans() -> None:
+    assert [name for name, *_ in PRINTED] == ["400m", "1b", "2b"]
+
+
+@pytest.mark.parametrize(("name", "gpus", "price", "text"), PRINTED, ids=[name for name, *_ in PRINTED])
+def test_the_docs_print_the_plan_as_it_is(name: str, gpus: str, price: str, text: str, tmp_path: Path) -> None:
+    now = planned(name, Layout(int(gpus), GPUS["h100"], price=float(price)), tmp_path)
+    assert [line.rstrip() for line in now.splitlines()] == text.splitlines()
