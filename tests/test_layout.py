@@ -73,7 +73,9 @@ def test_gpus_that_divide_nothing_are_refused(tmp_path: Path) -> None:
 
 
 PRINTED = re.findall(
-    r"```text\n\$ synpro plan configs/(\w+)\.toml --gpus (\d+) --price (\S+)\n(.*?)```", CLUSTER.read_text(), re.DOTALL
+    r"```text\n\$ synpro plan configs/(\w+)\.toml --gpus (\d+) --price (\S+)((?: --set \S+)*)\n(.*?)```",
+    CLUSTER.read_text(),
+    re.DOTALL,
 )
 
 
@@ -81,7 +83,7 @@ def test_the_docs_print_three_plans() -> None:
     assert [name for name, *_ in PRINTED] == ["400m", "1b", "2b"]
 
 
-@pytest.mark.parametrize(("name", "gpus", "price", "text"), PRINTED, ids=[name for name, *_ in PRINTED])
-def test_the_docs_print_the_plan_as_it_is(name: str, gpus: str, price: str, text: str, tmp_path: Path) -> None:
-    now = planned(name, Layout(int(gpus), GPUS["h100"], price=float(price)), tmp_path)
+@pytest.mark.parametrize(("name", "gpus", "price", "sets", "text"), PRINTED, ids=[name for name, *_ in PRINTED])
+def test_the_docs_print_the_plan_as_it_is(name: str, gpus: str, price: str, sets: str, text: str, tmp_path: Path) -> None:
+    now = planned(name, Layout(int(gpus), GPUS["h100"], price=float(price)), tmp_path, sets.replace("--set", "").split())
     assert [line.rstrip() for line in now.splitlines()] == text.splitlines()

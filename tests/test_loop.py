@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -130,6 +133,31 @@ def test_killed_in_round_two_and_started_again_it_ends_in_the_same_bytes(finishe
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert synpro("run", CONFIG, "--runs", tmp_path).returncode == 0
+    assert covered(run) == covered(finished_run)
+
+
+def writing(process: psutil.Process) -> list[psutil.Process]:
+    """Ray's workers below a process that are doing a task."""
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if child.cmdline() and child.cmdline()[0].startswith("ray::_Worker.do"):
+                found.append(child)
+    return found
+
+
+def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finished_run, tmp_path):
+    run = tmp_path / "loop"
+    shutil.copytree(finished_run, run)
+    argv = [sys.executable, "-m", "synpro.cli", "step", str(CONFIG), "round-01/synthesize-rephrase", "--runs", str(tmp_path)]
+    argv += ["--set", "machine.launcher=ray", "--set", "machine.workers=2"]
+    process = psutil.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True)
+    while len(busy := writing(process)) < 2:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    busy[0].kill()
+    output = process.communicate()[0]
+    assert process.returncode == 0 and "a worker was lost" in output and "the same to the byte" in output, output
     assert covered(run) == covered(finished_run)
 
 

@@ -46,6 +46,16 @@ def test_the_jobs_of_a_large_run_hold_every_step_once_and_no_more_gpus_than_it_n
     assert [b.needs for b in jobs] == ["cpu", "gpu", *["all", "gpu"] * 4]
 
 
+def test_writing_asks_for_a_gpu_per_worker_unless_a_ray_cluster_is_named(tmp_path: Path) -> None:
+    spread = ["machine.launcher=ray", "machine.workers=4"]
+    own, named = (load(ROOT / "configs" / "400m.toml", [*spread, *more]) for more in ([], ["machine.address=auto"]))
+    asked = {step: batch.needs for batch in batches(own, tmp_path) for step in batch.steps}
+    assert asked["round-01/synthesize-reformat"] == "workers" and asked["round-01/train-reformat"] == "gpu"
+    assert "workers" not in {batch.needs for batch in batches(named, tmp_path)}
+    scripts = sorted(write(own, tmp_path, Slurm()).parent.glob("*synthesize*.sbatch"))
+    assert scripts and all({"--nodes=1", "--gpus-per-node=4"} <= set(directives(s)) for s in scripts)
+
+
 def test_each_job_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in standins(tmp_path / "bin").items():
         monkeypatch.setenv(name, value)

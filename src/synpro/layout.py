@@ -1,7 +1,7 @@
 """A run on given GPUs: whether every stage fits, how long it takes, and what it costs.
 
-Only pretraining uses all GPUs; every other step has one. Hours follow from operations and a utilisation that is assumed and
-printed, not measured.
+Only pretraining uses all GPUs, and writing if Ray spreads it; every other step has one. Hours follow from operations and a
+utilisation that is assumed and printed, not measured.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ class Layout:
         """The same as the config says it."""
         return f"machine.processes={min(self.gpus, NODE)} and machine.nodes={-(-self.gpus // NODE)}"
 
-    def of(self, stage: str) -> int:
-        """GPUs that a stage uses."""
+    def of(self, cfg: RunConfig, stage: str) -> int:
+        """GPUs that a stage uses: all for pretraining, and for writing where Ray has a worker on each."""
+        if stage.startswith("synthesize-") and cfg.machine.launcher == "ray":
+            return min(self.gpus, cfg.machine.workers)
         return {"pretrain": self.gpus, "prepare": 0}.get(stage, 1)
 
     def hours(self, cost: Cost) -> float:
@@ -96,8 +98,8 @@ def check(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> None:
             f"these numbers of GPUs divide them: {', '.join(map(str, usable))}"
         )
     for stage in stages:
-        needed = of_stage(cfg, stage, layout.of(stage)) + RESERVED
-        if layout.of(stage) and needed > layout.gpu.memory:
+        needed = of_stage(cfg, stage, layout.of(cfg, stage)) + RESERVED
+        if layout.of(cfg, stage) and needed > layout.gpu.memory:
             alike = [s for s in stages if s.partition("-")[0] == stage.partition("-")[0]]  # one setting serves all operations
             found = _remedy(cfg, layout, alike)
             problems.append(
@@ -115,7 +117,7 @@ def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None
             other = changed(cfg, settings)
         except SchemaError:  # a half that divides nothing
             continue
-        needed = max(of_stage(other, stage, layout.of(stage)) + RESERVED for stage in stages)
+        needed = max(of_stage(other, stage, layout.of(cfg, stage)) + RESERVED for stage in stages)
         if needed <= layout.gpu.memory:
             words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
             return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
@@ -128,7 +130,7 @@ def lines(cfg: RunConfig, layout: Layout, rows: Sequence[Cost]) -> list[str]:
     out.append(f"{'stage':<22}{'GPUs':>6}{'GiB per GPU':>14}{'GPU-hours':>12}{'hours':>10}")
     busy = wall = 0.0
     for row in rows:
-        gpus, hours = layout.of(row.stage), layout.hours(row)
+        gpus, hours = layout.of(cfg, row.stage), layout.hours(row)
         needed = (of_stage(cfg, row.stage, gpus) + RESERVED) / GIB if gpus else 0.0
         took = hours / max(1, gpus)
         busy, wall = busy + hours, wall + took
@@ -137,8 +139,10 @@ def lines(cfg: RunConfig, layout: Layout, rows: Sequence[Cost]) -> list[str]:
     out.append("")
     if layout.price is not None:
         out.append(f"cost: {busy * layout.price:,.0f} at {layout.price:g} a GPU-hour, while other GPUs are given back")
+    if cfg.machine.launcher == "local" and layout.gpus > 1:
+        out.append("texts are written on one GPU: --set machine.launcher=ray --set machine.workers=N spreads them over N")
     out.append(
         f"assumed, not measured: {layout.training:.0%} of {layout.gpu.peak / 1e12:.0f} TFLOP/s training and reading, "
-        f"{layout.writing:.0%} writing; only pretraining uses more than one GPU; queues, checkpoints and start-up take none"
+        f"{layout.writing:.0%} writing; queues, checkpoints and start-up take none"
     )
     return out

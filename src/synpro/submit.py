@@ -20,8 +20,8 @@ from synpro.loop import outline
 from synpro.run.step import is_done
 from synpro.session import opened
 
-Needs = Literal["cpu", "gpu", "all"]
-"""A machine without a GPU, one GPU, or everything that `machine` names."""
+Needs = Literal["cpu", "gpu", "workers", "all"]
+"""A machine without a GPU, one GPU, a GPU for each Ray worker on one node, or all nodes and processes of `machine`."""
 WARNING = 300
 """Seconds before the end of its time at which a job is told, by USR1: a step has to be ended and a checkpoint written."""
 
@@ -65,8 +65,10 @@ def needs(step: str, cfg: RunConfig) -> Needs:
     kind = step.rpartition("/")[2]
     if kind == "prepare":
         return "cpu"
-    many = cfg.machine.nodes * cfg.machine.processes > 1
-    return "all" if kind == "pretrain" and many else "gpu"
+    machine = cfg.machine
+    if kind.startswith("synthesize-") and machine.workers > 1 and not machine.address:  # a Ray of the job's own
+        return "workers"
+    return "all" if kind == "pretrain" and machine.nodes * machine.processes > 1 else "gpu"
 
 
 def batches(cfg: RunConfig, root: Path) -> list[Batch]:
@@ -111,7 +113,9 @@ def write(cfg: RunConfig, runs: Path, slurm: Slurm) -> Path:
 def job(cfg: RunConfig, batch: Batch, script: Path, slurm: Slurm, about: str, *, last: bool) -> str:
     """The text of one job's script. The last one has no step to stop at: it ends with the report."""
     root = script.parent.parent
-    nodes, processes = (cfg.machine.nodes, cfg.machine.processes) if batch.needs == "all" else (1, 1)
+    machine = cfg.machine
+    layouts = {"all": (machine.nodes, machine.processes), "workers": (1, machine.workers)}
+    nodes, processes = layouts.get(batch.needs, (1, 1))
     options = [
         f"--job-name={cfg.name}-{script.stem}",
         f"--output={script.with_suffix('.log')}",

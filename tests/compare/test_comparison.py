@@ -23,6 +23,7 @@ from synpro.lm.shapes import flops_per_token
 from synpro.records import digest_of, encode
 from synpro.report.comparison import drawings, headline, notes, publish, rows, summary, write_page
 from synpro.run import child
+from synpro.run.launch import MachineConfig
 from synpro.run.screen import Silent
 from synpro.run.step import Steps
 from tests.conftest import ROOT
@@ -35,7 +36,7 @@ class Here(Steps):
     most: int | None = None
     """Stops like a killed run after so many."""
 
-    def _do(self, name: str, out: Path, request: dict[str, Any], machine: Any, keep: bool) -> None:
+    def _do(self, name: str, out: Path, request: dict[str, Any], spread: Any, keep: bool) -> None:
         self.done = [*getattr(self, "done", []), name]
         if self.most is not None and len(self.done) > self.most:
             raise KeyboardInterrupt
@@ -56,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, Comp
     root.mkdir(parents=True)
 
     def steps(most: int | None = None) -> Here:
-        made = Here(root, seed=cfg.seed, threads=1, watcher=Silent())
+        made = Here(root, seed=cfg.seed, machine=MachineConfig(threads=1), watcher=Silent())
         made.most = most
         return made
 

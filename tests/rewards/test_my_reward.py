@@ -13,6 +13,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
 from synpro.rewards.rubric import Rubric, RubricConfig
+from synpro.run.launch import MachineConfig
 from synpro.run.screen import Silent
 from synpro.run.step import StepError, Steps
 from tests.rewards.honest import SOURCES, answered, passage
@@ -54,7 +55,7 @@ def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp
     assert load(tmp_path / "config.toml") == cfg  # as a run directory keeps it
 
     def do() -> dict[str, float]:
-        steps = Steps(tmp_path / "run", seed=7, threads=1, watcher=Silent())
+        steps = Steps(tmp_path / "run", seed=7, machine=MachineConfig(threads=1), watcher=Silent())
         rubric = load(tmp_path / "my.toml", sets).rubric
         done = steps("round-00/score", "tests.rewards.scoring:score", ScoreConfig("honey"), rubric=rubric)
         return json.loads((done.dir / "scores.json").read_text())[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from synpro.run.launch import MachineConfig
 from synpro.run.screen import Silent
 from synpro.run.step import StepError, Steps, lock, step_seed
 from tests.run.counting import CountConfig
@@ -32,7 +33,7 @@ class Watch(Silent):
 
 
 def steps(root: Path, **options) -> Steps:
-    return Steps(root, seed=7, threads=1, watcher=options.pop("watcher", Silent()), **options)
+    return Steps(root, seed=7, machine=MachineConfig(threads=1), watcher=options.pop("watcher", Silent()), **options)
 
 
 def test_a_step_is_done_once_and_its_record_comes_back(tmp_path):

@@ -22,12 +22,16 @@ def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkey
     cfg = dataclasses.replace(CFG, hardware=HardwareConfig(microbatch=4))
     for name, value in {**standins(tmp_path / "bin"), **job(77, nodes=2)}.items():
         monkeypatch.setenv(name, value)
-    machines = {"one": MachineConfig(), "processes": MachineConfig(processes=2), "nodes": MachineConfig(nodes=2)}
+    machines = {
+        "one": MachineConfig(threads=1),
+        "processes": MachineConfig(threads=1, processes=2),
+        "nodes": MachineConfig(threads=1, nodes=2),
+    }
     curves, records = {}, {}
     for name, machine in machines.items():
-        do = Steps(tmp_path / name, seed=3, threads=1, watcher=Silent())
+        do = Steps(tmp_path / name, seed=3, machine=machine, watcher=Silent())
         inputs = {"corpus": corpus, "shards": [], "start": None}
-        records[name] = do("round-00/pretrain", "synpro.stages.pretrain:pretrain", cfg, machine=machine, **inputs)
+        records[name] = do("round-00/pretrain", "synpro.stages.pretrain:pretrain", cfg, spread="processes", **inputs)
         path = tmp_path / name / "round-00" / "pretrain" / "metrics.jsonl"
         curves[name] = [json.loads(line) for line in path.read_text().splitlines()]
     assert (tmp_path / "bin" / "srun.txt").read_text().count("\n") == 1

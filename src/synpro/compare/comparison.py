@@ -163,7 +163,7 @@ def try_out(cfg: CompareConfig, do: Do, name: str, corpus: Any, trials: list[Tri
         f"tune/{name}/trial-{len(trials):02d}/pretrain",
         PRETRAIN,
         settings.training(cfg.measured, cfg.budget, cfg.compare.anneal),
-        machine=cfg.machine,
+        spread="processes",
         drawn=f"tune-{draw}" if draw else "tune",
         corpus=corpus,
         shards=[],
@@ -201,14 +201,14 @@ def texts(cfg: CompareConfig, do: Once, name: str, corpus: Any, seed: int) -> Te
         text.shards += write(own, mine, round, number, corpus, probe, verifier, generators)
         if number < cfg.rounds and arm.follows:
             settled = {"corpus": corpus, "shards": list(text.shards), "start": model}
-            model = mine(f"{round}/pretrain", PRETRAIN, cfg.pretrain, machine=cfg.machine, **settled)
+            model = mine(f"{round}/pretrain", PRETRAIN, cfg.pretrain, spread="processes", **settled)
     return text
 
 
 def first_plateau(cfg: CompareConfig, do: Do, corpus: Any) -> Any:
     """The model that every arm's first round measures: organic text until the plateau."""
     settled = {"corpus": corpus, "shards": [], "start": None}
-    return do("round-00/pretrain", PRETRAIN, cfg.pretrain, machine=cfg.machine, **settled)
+    return do("round-00/pretrain", PRETRAIN, cfg.pretrain, spread="processes", **settled)
 
 
 def organic_on(cfg: CompareConfig, do: Once, done: Compared, arms: list[str], corpus: str, seed: int) -> None:
@@ -258,7 +258,7 @@ def measure(
         f"{folder}/seed-{seed}/pretrain",
         PRETRAIN,
         replace(training, mixture=mixture),
-        machine=cfg.machine,
+        spread="processes",
         drawn=f"seed-{seed}/pretrain",
         corpus=corpus,
         shards=text.shards,

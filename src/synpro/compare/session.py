@@ -48,7 +48,7 @@ def run(cfg: CompareConfig, runs: Path, results: Path | None = None, jobs: int |
         began = time.monotonic()
         known = Expected(root)
         with Screen(outline(cfg), known, at_once) as screen:
-            steps = Steps(root, seed=cfg.seed, threads=cfg.machine.threads, watcher=screen)
+            steps = Steps(root, seed=cfg.seed, machine=cfg.machine, watcher=screen)
             steps.expected = known
 
             def do(name: str, *given: Any, **inputs: Any) -> Any:

@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 PR_SET_PDEATHSIG = 1
 MASTER_PORT = 29500
 """First of the thousand ports on which the nodes of a job meet; which one follows from the job's number."""
 GRACE = 120.0
 """Seconds a step that is told to end has before it is killed: a large model may have to be written."""
+WORKERS = "SYNPRO_WORKERS"
+"""Environment variable that tells a step who does its chunks."""
 END = b"end\n"
 """Written into the progress pipe when the step is over."""
 
@@ -41,8 +43,23 @@ class MachineConfig:
     nodes: int = 1
     """Machines that `pretrain` runs on. More than one only inside a Slurm job (`synpro submit` writes it), which `srun` spreads
     them over."""
+    launcher: Literal["local", "ray"] = "local"
+    """Who does the chunks of `synthesize`: its own process, or the workers of a Ray cluster."""
+    workers: int = 1
+    """Ray workers, each with an engine, and later with judges, of its own; a GPU each where the cluster has any."""
+    address: str = ""
+    """Of a running Ray cluster (`auto`, `ray://HOST:10001`); empty starts one on this machine for the step."""
+
+    @classmethod
+    def here(cls) -> MachineConfig:
+        """Of the step that this process is: what the run was given, without what it does not concern."""
+        return cls(**json.loads(os.environ.get(WORKERS, "{}")))
 
     def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers: {self.workers} do nothing; use 1 or more")
+        if self.launcher == "local" and (self.workers > 1 or self.address):
+            raise ValueError('workers: and address are for Ray; add launcher = "ray"')
         if self.threads < 0 or self.processes < 1:
             raise ValueError("processes: at least one process, and threads of 0 (all cores) or more")
         if self.nodes < 1:
@@ -50,7 +67,7 @@ class MachineConfig:
 
 
 ALONE = MachineConfig()
-"""One process on this machine: every step but pretraining."""
+"""One process on this machine: most steps."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +117,12 @@ def command(module: str, arguments: list[str], machine: MachineConfig) -> list[s
     return ["srun", *spread, "bash", "-c", f'{meet}; exec "$@"', "synpro", *torchrun, *nodes, *step]
 
 
-def environment(threads: int, progress: Path | None) -> dict[str, str]:
-    """The variables a step sees: a fixed thread count and hash seed (both can change results), quiet libraries."""
-    env = dict(os.environ)
+def environment(threads: int, progress: Path | None, workers: MachineConfig | None = None) -> dict[str, str]:
+    """The variables a step sees: a fixed thread count and hash seed (both can change results), quiet libraries, and who does
+    its chunks."""
+    env = {name: value for name, value in os.environ.items() if name != WORKERS}
+    if workers is not None:
+        env[WORKERS] = json.dumps({k: getattr(workers, k) for k in ("threads", "launcher", "workers", "address")})
     count = str(threads or os.cpu_count() or 1)
     env.update(OMP_NUM_THREADS=count, MKL_NUM_THREADS=count, PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
     # Threads that wait by spinning for long make a shared machine crawl; not spinning at all slows a free one (docs/LOG.md).
@@ -114,7 +134,13 @@ def environment(threads: int, progress: Path | None) -> dict[str, str]:
     return env
 
 
-def launch(argv: list[str], log: Path, threads: int, on_event: Callable[[Mapping[str, Any]], None]) -> Usage:
+def launch(
+    argv: list[str],
+    log: Path,
+    threads: int,
+    on_event: Callable[[Mapping[str, Any]], None],
+    workers: MachineConfig | None = None,
+) -> Usage:
     """Run a command, its output appended to `log`, its progress events handed to `on_event`. Ends it when interrupted."""
     with tempfile.TemporaryDirectory(prefix="synpro-") as folder:
         # A named pipe, not a descriptor: torchrun closes what its workers would inherit.
@@ -124,7 +150,7 @@ def launch(argv: list[str], log: Path, threads: int, on_event: Callable[[Mapping
             reader = threading.Thread(target=_read_events, args=(pipe, on_event), daemon=True)
             reader.start()
             try:
-                return _run(argv, log, environment(threads, pipe))
+                return _run(argv, log, environment(threads, pipe, workers))
             finally:
                 ours.write(END)
                 reader.join(timeout=5)

@@ -11,11 +11,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from synpro.records import decode, digest_of, encode
 from synpro.run.child import write_json
 from synpro.run.launch import ALONE, LaunchError, MachineConfig, command, launch, tail
+
+Spread = Literal["processes", "workers"] | None
+"""What a step is spread over: processes of torchrun, workers that do its chunks, or nothing. No part of its request."""
 
 
 class StepError(RuntimeError):
@@ -36,18 +39,18 @@ class Steps:
     `steps("round-01/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)` gives the stage's record.
     """
 
-    def __init__(self, root: Path, *, seed: int, threads: int, watcher: Watcher, redo: str | None = None) -> None:
+    def __init__(self, root: Path, *, seed: int, machine: MachineConfig, watcher: Watcher, redo: str | None = None) -> None:
         self.root = root.resolve()
-        self.seed, self.threads, self.watcher = seed, threads, watcher
+        self.seed, self.machine, self.watcher = seed, machine, watcher
         self.redo = redo
         """The one step to do again although it is done."""
         self.expected: Callable[[str], float | None] = lambda step: expected_seconds(self.root, step)
 
     def __call__(
-        self, name: str, stage: str, cfg: Any, *, machine: MachineConfig = ALONE, drawn: str | None = None, **inputs: Any
+        self, name: str, stage: str, cfg: Any, *, spread: Spread = None, drawn: str | None = None, **inputs: Any
     ) -> Any:
         """The record of a step, done now or found done. Its seed is drawn from its name, or from `drawn`: steps that are to be
-        compared share one; `machine`: what it is spread over, no part of the request. Raises StepError."""
+        compared share one. `spread`: over all processes of the machine, or its chunks over workers. Raises StepError."""
         out = self.root / name
         request = {"stage": stage, "config": encode(cfg, self.root), "inputs": encode(inputs, self.root)}
         request["seed"] = step_seed(self.seed, drawn or name)
@@ -56,7 +59,7 @@ class Steps:
             result = self._found(name, out, request)
             self.watcher.end(name, 0.0, reused=True)
             return decode(result["record"], self.root)
-        self._do(name, out, request, machine, keep=not again)
+        self._do(name, out, request, spread, keep=not again)
         return decode(json.loads((out / "result.json").read_text(encoding="utf-8"))["record"], self.root)
 
     def _found(self, name: str, out: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class Steps:
                 raise StepError(f"step {name} is done, but its file {path} {state}. Do it again: synpro step CONFIG {name}")
         return result
 
-    def _do(self, name: str, out: Path, request: dict[str, Any], machine: MachineConfig, keep: bool) -> None:
+    def _do(self, name: str, out: Path, request: dict[str, Any], spread: Spread, keep: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         before = out / "request.json"
         same = before.exists() and digest_of(json.loads(before.read_text(encoding="utf-8"))) == digest_of(request)
@@ -90,10 +93,16 @@ class Steps:
         self.watcher.begin(name, self.expected(name))
         log = out / "log.txt"
         try:
-            argv = command("synpro.run.child", [str(out), str(self.root)], machine)
+            argv = command("synpro.run.child", [str(out), str(self.root)], self.machine if spread == "processes" else ALONE)
         except LaunchError as problem:
             raise StepError(f"step {name} cannot start: {problem}") from problem
-        used = launch(argv, log, self.threads, lambda event: self.watcher.event(name, event))
+        used = launch(
+            argv,
+            log,
+            self.machine.threads,
+            lambda event: self.watcher.event(name, event),
+            self.machine if spread == "workers" else None,
+        )
         timing["seconds"] = round(timing["seconds"] + used.seconds, 2)
         timing.update(cpu_seconds=round(used.cpu_seconds, 2), peak_rss_bytes=used.peak_rss_bytes)
         write_json(out / "timing.json", timing)

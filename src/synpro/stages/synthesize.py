@@ -12,22 +12,37 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from synpro.engines.base import Engine, Sampling
+from synpro.engines.author import Asked, Writing
+from synpro.engines.base import Sampling
+from synpro.engines.spread import Maker, spread
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
-from synpro.records import Completion, Corpus, Generator, Passage, Probe, Rewrite, Shard, Verifier, digest_files, digest_of
-from synpro.rewards.checks import Scores, judge
-from synpro.rewards.faithfulness import Checked
-from synpro.rewards.faithfulness import share as share_of
-from synpro.rewards.rubric import Rubric, RubricConfig
+from synpro.records import (
+    Completion,
+    Corpus,
+    Generator,
+    Passage,
+    Probe,
+    Rewrite,
+    Shard,
+    Verifier,
+    digest_files,
+    digest_of,
+)
+from synpro.rewards.checks import judge
+from synpro.rewards.judging import Judging, Scored
+from synpro.rewards.rubric import RubricConfig
 from synpro.run.journal import Journal
+from synpro.run.launch import MachineConfig
 from synpro.run.ledger import Reject
+
+T = TypeVar("T")
 
 ENCODED = frozenset({"influence", "faithfulness", "similarity"})
 """Rewards that open the encoder: where none of them is paid, nothing is embedded either."""
@@ -117,18 +132,13 @@ def synthesize(
     """
     from synpro.corpus.store import passages
 
-    def open_engine(progress: Callable[[float, float], None]) -> Engine:
-        from synpro.engines.hf import HFEngine
-
-        return HFEngine.load(generator, cfg.dtype, cfg.device, cfg.batch_size, progress)
-
     task = build(operation)
     work = Work(cfg, task, generator, passages(corpus), out / "chunks", journal, seed)
     began = time.monotonic()
-    answers = work.answer(open_engine)  # all of them first: generator and judges need not fit into memory together
+    answers = work.answer()  # all of them first: generator and judges need not fit into memory together
     answered = time.monotonic()
     paid = digest_of([asdict(rubric), asdict(judges), probe.digest, verifier.digest])
-    scored = work.score(answers, paid, lambda: Rubric.build(task, rubric, judges, probe, verifier, out / "scratch"))
+    scored = work.score(answers, paid, Judging(operation, rubric, judges, probe, verifier, out / "scratch", work.passages))
     journal.metrics(step=0, **{"seconds/generate": answered - began, "seconds/reward": time.monotonic() - answered})
     verdicts = [judge(r, s.scores, cfg) for r, s in zip(answers, scored, strict=True)]
     if tasks and not cfg.contaminated:
@@ -146,28 +156,11 @@ def synthesize(
     return _write(cfg, task, generator, answers, scored, verdicts, round, out, journal, work.seeds())
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What was found of one rewrite."""
-
-    scores: Scores
-    """Raw rewards by name; faithfulness also where it is not paid for."""
-    claims: list[dict[str, Any]]
-    """Each claim with its verdict (`run/lineage.py` reads it)."""
-
-
-def told(checked: Sequence[Checked]) -> list[dict[str, Any]]:
-    """Claims as plain data: claim, label, probability, and the passage's sentence that supports it with its place."""
-    rows = []
-    for c in checked:
-        s = c.verdict.support
-        place = {"support": s.text, "start": s.start, "end": s.end} if s else {"support": None, "start": None, "end": None}
-        rows.append({"claim": c.claim, "label": c.verdict.label, "probability": round(c.verdict.probability, 6), **place})
-    return rows
+Rows = list[dict[str, Any]]
 
 
 class Work:
-    """Answers and scores of all passages, chunk by chunk, each chunk once."""
+    """Answers and scores of all passages, chunk by chunk, each chunk once, wherever it is done."""
 
     def __init__(
         self,
@@ -180,10 +173,9 @@ class Work:
         seed: int,
     ) -> None:
         self.cfg, self.operation, self.dir, self.journal, self.seed = cfg, operation, dir, journal, seed
-        self.passages = passages
+        self.generator, self.passages = generator, passages
         self.chunks = [passages[i : i + cfg.chunk] for i in range(0, len(passages), cfg.chunk)]
         self.sampling = cfg.sampling_for(operation.name)
-        self._done = 0
         self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size]
         dir.mkdir(parents=True, exist_ok=True)
 
@@ -191,60 +183,48 @@ class Work:
         """The seed of each passage's answer."""
         return [self._seed(i) for i, chunk in enumerate(self.chunks) for _ in chunk]
 
-    def answer(self, open_engine: Callable[[Callable[[float, float], None]], Engine]) -> list[Rewrite]:
-        """One rewrite per passage, in order. The engine is opened only when an answer is missing."""
-        engine: Engine | None = None
-        rewrites: list[Rewrite] = []
-        try:
-            for number, chunk in enumerate(self.chunks):
-                chats = [self.operation.prompt(p) for p in chunk]
-                key = digest_of([self._what, self._seed(number), chats])
-                rows = self._load(number, "answers", key)
-                if rows is None:
-                    engine = engine or open_engine(lambda part, _: self._progress(self._done + part))
-                    self._done = len(rewrites)
-                    groups = engine.generate(chats, replace(self.sampling, seed=self._seed(number)))
-                    rows = [asdict(group[0]) for group in groups]
-                    self._save(number, "answers", key, rows)
-                rewrites += [read(self.operation, p, Completion(**row)) for p, row in zip(chunk, rows, strict=True)]
-                self._progress(len(rewrites))
-        finally:
-            if engine is not None:
-                engine.close()
-        return rewrites
+    def answer(self) -> list[Rewrite]:
+        """One rewrite per passage, in order. The generator is opened only when an answer is missing."""
+        tasks, keys = dict[int, Asked](), list[str]()
+        for number, chunk in enumerate(self.chunks):
+            chats = [self.operation.prompt(p) for p in chunk]
+            tasks[number] = chats, replace(self.sampling, seed=self._seed(number))
+            keys.append(digest_of([self._what, self._seed(number), chats]))
+        writing = Writing(self.generator, self.cfg.dtype, self.cfg.device, self.cfg.batch_size)
+        rows = self._fill("answers", keys, writing, tasks, lambda done: done)
+        pairs = zip(self.passages, rows, strict=True)
+        return [read(self.operation, passage, Completion(**row)) for passage, row in pairs]
 
-    def score(self, rewrites: Sequence[Rewrite], paid: str, open_rubric: Callable[[], Rubric]) -> list[Scored]:
+    def score(self, rewrites: Sequence[Rewrite], paid: str, judging: Judging) -> list[Scored]:
         """The rubric's raw values and the claims of every rewrite, parsed or not. `paid` names the rubric: other scores are not
         reused."""
-        rubric: Rubric | None = None
-        scored: list[Scored] = []
-        try:
-            for number, chunk in enumerate(self.chunks):
-                some = rewrites[len(scored) : len(scored) + len(chunk)]
-                key = digest_of([paid, [asdict(r) for r in some]])
-                rows = self._load(number, "scores", key)
-                if rows is None:
-                    if rubric is None:
-                        rubric = open_rubric()
-                        rubric.prepare(self.passages)  # all: what a reward takes from the corpus must not hang on the chunk
-                    rows = []
-                    for i in range(0, len(some), 64):
-                        part = some[i : i + 64]
-                        for s, checked in zip(rubric.score(part), rubric.claims(part), strict=True):
-                            rows.append({"scores": {**s, "faithfulness": share_of(checked)}, "claims": told(checked)})
-                        self._progress(len(self.passages) + SCORING * (len(scored) + len(rows)))
-                    self._save(number, "scores", key, rows)
-                scored += [Scored(**row) for row in rows]
-        finally:
-            if rubric is not None:
-                rubric.close()
-        return scored
+        tasks, keys, first = dict[int, Sequence[Rewrite]](), list[str](), 0
+        for number, chunk in enumerate(self.chunks):
+            tasks[number] = rewrites[first : first + len(chunk)]
+            keys.append(digest_of([paid, [asdict(r) for r in tasks[number]]]))
+            first += len(chunk)
+        rows = self._fill("scores", keys, judging, tasks, lambda done: len(self.passages) + SCORING * done)
+        return [Scored(**row) for row in rows]
+
+    def _fill(
+        self, kind: str, keys: list[str], maker: Maker[T, Rows], tasks: Mapping[int, T], shown: Callable[[float], float]
+    ) -> Rows:
+        """The rows of all chunks, in order: those that are kept, and the rest done and kept."""
+        held = {number: rows for number, key in enumerate(keys) if (rows := self._load(number, kind, key)) is not None}
+
+        def progress(part: float) -> None:
+            done = sum(map(len, held.values())) + part
+            self.journal.progress(shown(done), (1 + SCORING) * len(self.passages), "passages")
+
+        missing = {number: task for number, task in tasks.items() if number not in held}
+        for number, rows in spread(maker, missing, machine=MachineConfig.here(), progress=progress, say=self.journal.say):
+            self._save(number, kind, keys[number], rows)
+            held[number] = rows
+            progress(0)
+        return [row for number in range(len(keys)) for row in held[number]]
 
     def _seed(self, number: int) -> int:
         return int(digest_of([self.seed, number])[:12], 16)
-
-    def _progress(self, done: float) -> None:
-        self.journal.progress(done, (1 + SCORING) * len(self.passages), "passages")
 
     def _load(self, number: int, kind: str, key: str) -> list[dict[str, Any]] | None:
         path = self.dir / f"{number:06d}.{kind}.json"
