@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import socket
 from pathlib import Path
+
+from synpro.run.launch import MASTER_PORT
 
 SBATCH = """#!/bin/bash
 number=$((101 + $(wc -l < "$STANDIN/sbatch.txt" 2>/dev/null || echo 0)))
@@ -37,6 +42,15 @@ def standins(folder: Path) -> dict[str, str]:
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}", "STANDIN": str(folder)}
+
+
+def free_job() -> int:
+    """The number of a job whose nodes can meet: another checkout's tests may run on this machine too."""
+    while True:
+        number = random.randrange(1000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", MASTER_PORT + number))
+            return number
 
 
 def job(number: int, nodes: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from synpro.run.launch import LaunchError, MachineConfig, command
 from synpro.session import run
 from synpro.submit import Slurm, SubmitError, batches, queue, submit, write
 from tests.conftest import ROOT
-from tests.slurm import job, standins
+from tests.slurm import free_job, job, standins
 
 LARGE = ["machine.nodes=8", "machine.processes=8"]
 
@@ -101,11 +101,11 @@ def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over
     env = {**os.environ, **standins(tmp_path / "bin")}
     cfg = load(ROOT / "tests" / "loop.toml", ["rounds=0", "machine.nodes=2"])
     path = write(cfg, tmp_path / "runs", Slurm(gpus=False))
-    scripts, root = sorted(path.parent.glob("*.sbatch")), tmp_path / "runs" / "loop"
+    scripts, root, mine = sorted(path.parent.glob("*.sbatch")), tmp_path / "runs" / "loop", free_job()
     assert [s.stem for s in scripts] == ["01-round-00-prepare", "02-round-00-pretrain", "03-round-00-evaluate"]
 
     def started(number: int) -> subprocess.Popen[str]:
-        given = {**env, **job(101 + number, nodes=2)}
+        given = {**env, **job(mine, nodes=2)}
         return subprocess.Popen(
             ["bash", str(scripts[number])], env=given, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -124,7 +124,7 @@ def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over
     interrupted.send_signal(signal.SIGUSR1)
     output = interrupted.communicate(timeout=60)[0]
     assert interrupted.returncode == 1 and "the same command carries on" in output, output
-    assert (tmp_path / "bin" / "scontrol.txt").read_text() == "requeue 102\n"
+    assert (tmp_path / "bin" / "scontrol.txt").read_text() == f"requeue {mine}\n"
     assert not (root / "round-00/pretrain/result.json").exists()
     ended(1)
     assert (tmp_path / "bin" / "srun.txt").read_text().count("--nodes=2") == 2

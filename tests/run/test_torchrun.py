@@ -12,7 +12,7 @@ from synpro.lm.settings import HardwareConfig
 from synpro.run.launch import MachineConfig
 from synpro.run.screen import Silent
 from synpro.run.step import Steps
-from tests.slurm import job, standins
+from tests.slurm import free_job, job, standins
 from tests.stages.small_corpus import small_corpus
 from tests.stages.test_pretrain import CFG
 
@@ -20,7 +20,7 @@ from tests.stages.test_pretrain import CFG
 def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = small_corpus(tmp_path / "corpus")
     cfg = dataclasses.replace(CFG, hardware=HardwareConfig(microbatch=4))
-    for name, value in {**standins(tmp_path / "bin"), **job(77, nodes=2)}.items():
+    for name, value in {**standins(tmp_path / "bin"), **job(free_job(), nodes=2)}.items():
         monkeypatch.setenv(name, value)
     machines = {
         "one": MachineConfig(threads=1),
