@@ -37,6 +37,10 @@ LIBRARIES = (
 )
 
 
+FREE = {"compare": ("arms", "seeds")}
+"""Keys by table that may change in a run directory: they say which steps are done, and change none."""
+
+
 def run(cfg: RunConfig, runs: Path) -> Path:
     """Do every step of a run that is not done yet, then write its report. Returns the run directory.
 
@@ -106,19 +110,31 @@ def claim(cfg: RunConfig, root: Path) -> None:
     """
     path = root / "config.toml"
     if path.exists():
-        different = changes(tomllib.loads(path.read_text(encoding="utf-8")), plain(cfg))
+        old, now = tomllib.loads(path.read_text(encoding="utf-8")), plain(cfg)
+        same = old == now
+        for table in (old, now):
+            for part, keys in FREE.items():
+                for key in keys:
+                    table.get(part, {}).pop(key, None)
+        different = changes(old, now)
         if different:
             raise ConfigError(
                 f"{root} was started with another config; these values differ (there -> now):\n  "
                 + "\n  ".join(different)
                 + "\nTake the changes back, or give the run another name: --set name=..."
             )
+        if not same:
+            _write_config(cfg, path)
         return
     if any(p.name != ".lock" for p in root.iterdir()):
         raise ConfigError(f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name")
+    write_json(root / "environment.json", environment())
+    _write_config(cfg, path)
+
+
+def _write_config(cfg: RunConfig, path: Path) -> None:
     temporary = path.with_suffix(".toml.tmp")
     temporary.write_text(dumps(cfg), encoding="utf-8")
-    write_json(root / "environment.json", environment())
     temporary.replace(path)
 
 
