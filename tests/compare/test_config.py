@@ -13,6 +13,7 @@ from synpro.compare.config import CompareConfig
 from synpro.compare.session import load
 from synpro.config import ConfigError, dumps, load_as
 from synpro.config import load as load_run
+from synpro.directory import claim
 from tests.conftest import ROOT
 
 ALL = f"compare.arms={list(ARMS)}"
@@ -78,3 +79,14 @@ def test_a_smaller_batch_is_evaluated_and_saved_as_often_by_tokens() -> None:
 def test_run_names_the_right_command_for_a_comparison() -> None:
     with pytest.raises(ConfigError, match="synpro compare"):
         load_run(SMALL)
+
+
+def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_path: Path) -> None:
+    file = ROOT / "configs" / "compare-tiny.toml"
+    claim(load(file), tmp_path)
+    fewer = load(file, ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]"])
+    claim(fewer, tmp_path)
+    assert load(tmp_path / "config.toml") == fewer
+    with pytest.raises(ConfigError, match=r"compare\.budget_tokens: 65536 -> 70000"):
+        claim(load(file, ["compare.budget_tokens=70000"]), tmp_path)
+    assert load(tmp_path / "config.toml") == fewer, "a refusal changes nothing"
