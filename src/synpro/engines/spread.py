@@ -131,6 +131,7 @@ def _connected(machine: MachineConfig) -> Any:
         {} if machine.address else {"num_cpus": machine.workers * (machine.threads or 1), "include_dashboard": False}
     )
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no GPU asked for: what is visible stays visible
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would put its workers behind whatever else the machine does
     try:
         ray.init(address=machine.address or None, log_to_driver=False, runtime_env={"env_vars": env}, **own)
     except (ConnectionError, ValueError, RuntimeError) as problem:
