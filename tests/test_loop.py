@@ -161,6 +161,25 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finis
     assert covered(run) == covered(finished_run)
 
 
+def test_texts_of_ones_own_are_scored_by_the_runs_probe(finished_run, tmp_path):
+    from synpro.lm.influence import Influence
+
+    mine = ["The river rises in the hills.", "", "Anarchism is a political philosophy.", "The river rises in the hills."]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"id": f"t{i}", "text": t}) + "\n" for i, t in enumerate(mine)))
+    for number in (1, 2):
+        done = synpro("score", "influence", finished_run, tmp_path / "mine.jsonl", "--round", number, "--out", tmp_path / "out")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"\d of 3 texts have positive influence, 1 have no token", done.stdout)
+        found = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+        before = finished_run / f"round-{number - 1:02d}/pretrain/hf"
+        direct = Influence(before, finished_run / f"round-{number:02d}/probe/hf").score([mine[0], mine[2]])
+        assert [r["id"] for r in found] == ["t0", "t1", "t2", "t3"] and found[1]["reason"] == "no token"
+        assert [found[0]["influence"], found[2]["influence"]] == pytest.approx(direct, abs=1e-6)
+        assert found[3]["influence"] == found[0]["influence"]
+    refused = synpro("score", "influence", finished_run, tmp_path / "mine.jsonl", "--round", 7)
+    assert refused.returncode == 1 and "no probe of round 7" in refused.stderr
+
+
 def test_one_step_again_by_hand_gives_the_same_bytes(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "loop")  # others read the run meanwhile
     done = synpro("step", CONFIG, "round-01/probe", "--runs", tmp_path)

@@ -18,6 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+score = typer.Typer(no_args_is_help=True, help="Score texts by a run's own models.")
+app.add_typer(score, name="score")
+
 Config = Annotated[Path, typer.Argument(help="a TOML file, for example configs/tiny.toml", metavar="CONFIG")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value: --set pretrain.learning_rate=1e-3")]
 Runs = Annotated[Path, typer.Option("--runs", help="where run directories live")]
@@ -181,6 +184,19 @@ def rewrite(
     from synpro.session import rewrite as rewrite_file
 
     rewrite_file(run, file, operation, out)
+
+
+@score.command()
+def influence(
+    run: Run,
+    file: Annotated[Path, typer.Argument(help="texts to score: .txt, or JSONL with a column `text`")],
+    round_: Annotated[int | None, typer.Option("--round", help="whose probe; the newest when left out")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
+) -> None:
+    """What each text would teach the model: its loss before less after learning the reference task, nats per token."""
+    from synpro.score import influence as score_file
+
+    score_file(run, file, round_, out)
 
 
 @app.command()

@@ -1,0 +1,89 @@
+"""Scores of any text by a run's own models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synpro.config import ConfigError
+from synpro.engines.spread import spread
+from synpro.records import Probe, decode
+from synpro.session import open_run, texts
+
+if TYPE_CHECKING:
+    from synpro.lm.influence import Influence
+
+CHUNK = 1024
+"""Texts of one task."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Opens a probe's models, which score chunks of texts."""
+
+    probe: Probe
+
+    def open(self, progress: Callable[[float], None]) -> Scorer:
+        from synpro.lm.influence import Influence
+
+        return Scorer(Influence(self.probe.before, *self.probe.afters))
+
+
+class Scorer:
+    """Gives the influence of each text; None of one without a token."""
+
+    def __init__(self, models: Influence) -> None:
+        self.models = models
+
+    def __call__(self, some: Sequence[str], /) -> list[float | None]:
+        whole = iter(self.models.score([text for text in some if text.strip()]))
+        return [next(whole) if text.strip() else None for text in some]
+
+    def close(self) -> None:
+        """Nothing is held beyond this process."""
+
+
+def newest_probe(root: Path, round: int | None) -> Probe:
+    """A round's probe, or the last there is. Raises ConfigError when there is none."""
+    pattern = "round-*" if round is None else f"round-{round:02d}"
+    found = sorted(root.glob(f"{pattern}/probe/result.json"))
+    if not found:
+        which = "no probe yet" if round is None else f"no probe of round {round}"
+        raise ConfigError(f"{root} has {which}; `synpro status {root}` shows how far it is")
+    probe = decode(json.loads(found[-1].read_text(encoding="utf-8"))["record"], root)
+    assert isinstance(probe, Probe)
+    return probe
+
+
+def influence(root: Path, file: Path, round: int | None, out: Path | None) -> None:
+    """Write the influence (nats per token) of every text of a .txt or JSONL file, one JSON row per text, in the file's order.
+
+    `machine.launcher` of the run says who scores; each text is scored once. Raises ConfigError for a file that cannot be read
+    and for a run without a probe.
+    """
+    cfg = open_run(root)
+    probe, documents = newest_probe(root, round), texts(file)
+    tasks = {i: [d.text for d in documents[i : i + CHUNK]] for i in range(0, len(documents), CHUNK)}
+    values: dict[int, list[float | None]] = {}
+    for first, some in spread(Scoring(probe), tasks, machine=cfg.machine, progress=lambda part: None, say=print):
+        values[first] = some
+        if out is not None:
+            print(f"{sum(map(len, values.values())):,} of {len(documents):,} texts scored", flush=True)
+    scored = [value for first in sorted(values) for value in values[first]]
+    lines = "".join(json.dumps(_row(d, v), ensure_ascii=False) + "\n" for d, v in zip(documents, scored, strict=True))
+    if out is None:
+        sys.stdout.write(lines)
+        return
+    out.write_text(lines, encoding="utf-8")
+    known = [v for v in scored if v is not None]
+    positive = sum(v > 0 for v in known)
+    print(f"{positive} of {len(known)} texts have positive influence, {len(scored) - len(known)} have no token: {out}")
+
+
+def _row(document: Any, value: float | None) -> dict[str, Any]:
+    row = {"id": document.id, "influence": value}
+    return row if value is not None else {**row, "reason": "no token"}
