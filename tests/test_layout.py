@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from synpro.config import load
-from synpro.layout import GPUS, Layout, LayoutError, named
-from synpro.plan import costs, lines
+from synpro.layout import GPUS, Layout, LayoutError, lines, named
+from synpro.plan import costs
 from tests.conftest import ROOT
 
 CLUSTER = ROOT / "docs" / "cluster.md"
 
 
 def planned(name: str, layout: Layout, folder: Path, sets: list[str] | None = None) -> str:
-    return "\n".join(lines(load(ROOT / "configs" / f"{name}.toml", sets or []), folder, False, layout))
+    return "\n".join(lines(load(ROOT / "configs" / f"{name}.toml", sets or []), folder, layout))
 
 
 @pytest.mark.parametrize(("name", "flops"), [("400m", 5.57e19), ("1b", 3.70e20)])

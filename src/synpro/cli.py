@@ -122,11 +122,16 @@ def plan(
     """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts; on a cluster, GPU-hours and cost."""
     from synpro.config import load
     from synpro.layout import Layout, named
+    from synpro.layout import lines as layout_lines
     from synpro.plan import lines
 
     cfg = load(config, set_ or [])
-    layout = None if gpus is None else Layout(gpus, named(gpu), utilisation, writing, price)
-    for line in lines(cfg, runs / cfg.name, calibrate and gpus is None, layout):
+    root = runs / cfg.name
+    if gpus is None:
+        planned = lines(cfg, root, calibrate)
+    else:
+        planned = layout_lines(cfg, root, Layout(gpus, named(gpu), utilisation, writing, price))
+    for line in planned:
         typer.echo(line)
 
 

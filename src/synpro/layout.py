@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from synpro.config import RunConfig
 from synpro.memory import NODE, RESERVED, changed, of_stage, remedies
+from synpro.plan import Cost, costs
+from synpro.plan import lines as plan_lines
 from synpro.schema import SchemaError
-
-if TYPE_CHECKING:
-    from synpro.plan import Cost
 
 GIB = 2**30
 
@@ -124,9 +123,11 @@ def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None
     return None
 
 
-def lines(cfg: RunConfig, layout: Layout, rows: Sequence[Cost]) -> list[str]:
-    """GPU-hours, hours and money of a plan's rows, as text."""
-    out = ["", f"on {layout.gpus} x {layout.gpu.name}, {layout.settings}:", ""]
+def lines(cfg: RunConfig, root: Path, layout: Layout) -> list[str]:
+    """A run's plan, and its GPU-hours, hours and money, as text. Raises PlanError, and LayoutError where a stage does not fit."""
+    rows = costs(cfg, root, None)
+    check(cfg, layout, [r.stage for r in rows])
+    out = [*plan_lines(cfg, root, calibrate=False), "", f"on {layout.gpus} x {layout.gpu.name}, {layout.settings}:", ""]
     out.append(f"{'stage':<22}{'GPUs':>6}{'GiB per GPU':>14}{'GPU-hours':>12}{'hours':>10}")
     busy = wall = 0.0
     for row in rows:

@@ -15,8 +15,6 @@ from pathlib import Path
 from synpro.config import RunConfig
 from synpro.engines.sizes import Size as ModelSize
 from synpro.engines.sizes import SizeError, size_of
-from synpro.layout import Layout, check
-from synpro.layout import lines as layout_lines
 from synpro.lm.shapes import flops_per_token, parameters
 from synpro.memory import CLAIM_TOKENS, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
 from synpro.run.screen import duration
@@ -235,9 +233,8 @@ def judging(cfg: RunConfig, operation: str, texts: float, tokens: float, source:
     return flops
 
 
-def lines(cfg: RunConfig, root: Path, calibrate: bool, layout: Layout | None = None) -> list[str]:
-    """The plan as text, a table with totals; with a layout, on those GPUs too. Raises PlanError, and LayoutError where a stage
-    does not fit."""
+def lines(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
+    """The plan as text, a table with totals. Raises PlanError."""
     speed = None
     if calibrate:
         from synpro.lm.speed import measure
@@ -267,9 +264,6 @@ def lines(cfg: RunConfig, root: Path, calibrate: bool, layout: Layout | None = N
     memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
     flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
     out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
-    if layout is not None:
-        check(cfg, layout, [r.stage for r in rows])
-        out += layout_lines(cfg, layout, rows)
     if speed:
         out.append("")
         out.append(
