@@ -124,7 +124,7 @@ def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None
 
 
 def lines(cfg: RunConfig, root: Path, layout: Layout) -> list[str]:
-    """A run's plan, and its GPU-hours, hours and money, as text. Raises PlanError, and LayoutError where a stage does not fit."""
+    """A run's plan, and GPU-hours, hours and money. Raises PlanError, and LayoutError where a stage does not fit."""
     rows = costs(cfg, root, None)
     check(cfg, layout, [r.stage for r in rows])
     out = [*plan_lines(cfg, root, calibrate=False), "", f"on {layout.gpus} x {layout.gpu.name}, {layout.settings}:", ""]
