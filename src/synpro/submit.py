@@ -42,6 +42,11 @@ class Batch:
         """Of its first step, fit for a file and a job."""
         return self.steps[0].replace("/", "-")
 
+    @property
+    def about(self) -> str:
+        """Its steps, for people."""
+        return self.steps[0] if len(self.steps) == 1 else f"{self.steps[0]} to {self.steps[-1]}"
+
 
 @dataclass(frozen=True)
 class Slurm:
@@ -100,7 +105,7 @@ def write(cfg: RunConfig, runs: Path, slurm: Slurm) -> Path:
         chain.append('cd "$(dirname "${BASH_SOURCE[0]}")"')
         for number, batch in enumerate(left, start=1):
             script = folder / f"{number:02d}-{batch.name}.sbatch"
-            about = f"job {number} of {len(left)} of run {cfg.name}: {batch.steps[0]} to {batch.steps[-1]}"
+            about = f"job {number} of {len(left)} of run {cfg.name}: {batch.about}"
             script.write_text(job(cfg, batch, script, slurm, about, last=number == len(left)), encoding="utf-8")
             after = "" if number == 1 else '--dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes '
             chain += [f"job=$(sbatch --parsable {after}{script.name})", f'echo "{about}: Slurm job ${{job%%;*}}"']
