@@ -98,7 +98,8 @@ def command(module: str, arguments: list[str], machine: MachineConfig) -> list[s
     step = ["-m", module, *arguments]
     if machine.nodes == machine.processes == 1:
         return [sys.executable, *step]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={machine.processes}"]
+    last = f"--shutdown-timeout={round(GRACE - 20)}"  # torchrun kills its workers before it would be killed itself
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={machine.processes}", last]
     if machine.nodes == 1:
         return [*torchrun, "--standalone", "--local-addr=127.0.0.1", *step]
     job, held = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
