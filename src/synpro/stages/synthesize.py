@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from synpro.engines.author import Asked, Writing
+from synpro.engines.author import Asked, EngineName, Writing
 from synpro.engines.base import Sampling
+from synpro.engines.openai import ServerConfig
+from synpro.engines.spawn import ServeConfig
 from synpro.engines.spread import Maker, spread
+from synpro.engines.vllm import VLLMConfig
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import Operation, OperationConfig, read
 from synpro.operations.table import build
@@ -67,7 +70,14 @@ class SynthesizeConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the generator's weights."""
     device: str | None = None
-    """`cpu`, `cuda`, `cuda:1`; None = a GPU where there is one."""
+    """`cpu`, `cuda`, `cuda:1`; None = a GPU where there is one. Of the engine `transformers`."""
+    engine: EngineName = "transformers"
+    """Who writes: `transformers` or `vllm` in this process, or a `server` that is started for the step (docs/engines.md)."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    """How the server is started."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How the server is asked."""
     clipped: bool = False
     """Keep answers that were cut at `max_new_tokens`: their last sentence is not whole."""
     min_length: float = 0.3
@@ -104,6 +114,11 @@ class SynthesizeConfig:
         for name, share in {**shares, **{f"max_copied.{k}": v for k, v in self.max_copied.items()}}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}: {share} is not a share; use 0 to 1")
+
+    def writing(self, generator: Generator, scratch: Path | None = None) -> Writing:
+        """Opens a generator in the engine that the config names; a server's log goes to `scratch`."""
+        how = {name: getattr(self, name) for name in ("dtype", "device", "batch_size", "engine", "vllm", "serve", "server")}
+        return Writing(generator, scratch=scratch, **how)
 
     def sampling_for(self, operation: str) -> Sampling:
         """How answers of an operation are sampled, one per passage; the seed is for the caller to set."""
@@ -176,7 +191,7 @@ class Work:
         self.generator, self.passages = generator, passages
         self.chunks = [passages[i : i + cfg.chunk] for i in range(0, len(passages), cfg.chunk)]
         self.sampling = cfg.sampling_for(operation.name)
-        self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size]
+        self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size, cfg.engine, asdict(cfg.vllm)]
         dir.mkdir(parents=True, exist_ok=True)
 
     def seeds(self) -> list[int]:
@@ -190,7 +205,7 @@ class Work:
             chats = [self.operation.prompt(p) for p in chunk]
             tasks[number] = chats, replace(self.sampling, seed=self._seed(number))
             keys.append(digest_of([self._what, self._seed(number), chats]))
-        writing = Writing(self.generator, self.cfg.dtype, self.cfg.device, self.cfg.batch_size)
+        writing = self.cfg.writing(self.generator, self.dir.parent / "scratch")
         rows = self._fill("answers", keys, writing, tasks, lambda done: done)
         pairs = zip(self.passages, rows, strict=True)
         return [read(self.operation, passage, Completion(**row)) for passage, row in pairs]
