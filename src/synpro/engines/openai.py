@@ -49,8 +49,8 @@ class ServerConfig:
     pause_seconds: float = 1.0
     """Before the second try; twice as long before each further one."""
     lists: bool = True
-    """Whether `/models` is to name the model. false for a server that lists something else (`transformers serve` lists the hub's
-    cache); who it is then only the canary tells."""
+    """Whether `/models` is to name the model; false for a server that lists something else (`transformers serve` lists the
+    hub's cache). Who it is then only the canary tells."""
     in_flight: int = 16
     """Requests under way at once, per server."""
     seeds: bool = True

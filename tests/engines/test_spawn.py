@@ -1,0 +1,170 @@
+"""Servers that a step starts for itself: a real one, and programs that fail in the ways servers fail to start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from synpro.engines.author import Writing, one_folder
+from synpro.engines.base import EngineError, Sampling
+from synpro.engines.hf import HFEngine
+from synpro.engines.openai import ServerConfig
+from synpro.engines.spawn import ServeConfig, Spawned
+from synpro.records import Chat, Generator
+
+SERVE = ServeConfig(
+    command=(
+        *(str(Path(sys.executable).with_name("transformers")), "serve", "{model}", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--dtype", "{dtype}", "--device", "cpu"),
+    ),
+    name="{model}",
+    start_seconds=300,
+)
+LISTEN = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(%d)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+CHATS: list[Chat] = [({"role": "user", "content": f"Bees carry nectar {i} times."},) for i in range(4)]
+
+
+def program(code: str, **more: Any) -> ServeConfig:
+    return ServeConfig(command=(sys.executable, "-c", code, "{port}", "{model}"), **{"start_seconds": 60.0, **more})
+
+
+def start(cfg: ServeConfig, tmp_path: Path) -> Spawned:
+    return Spawned(cfg, tmp_path, "float32", slot="synthesize.serve", log=tmp_path / "logs" / "server.log")
+
+
+def test_a_generator_behind_a_server_of_its_own_writes_what_it_writes_here(
+    folder: Path, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    adapted: Any = get_peft_model(
+        LlamaForCausalLM.from_pretrained(folder), LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    )
+    torch.manual_seed(1)
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.3)
+    adapted.save_pretrained(tmp_path / "adapter")
+    generator = Generator("rephrase", str(folder), tmp_path / "adapter", None, 1, "")
+    greedy = Sampling(0.0, 1.0, 12)
+    here = HFEngine.load(generator, "float32").generate(CHATS, greedy)
+    assert here != HFEngine.load(str(folder), "float32").generate(CHATS, greedy), "the adapter has to matter"
+
+    server = ServerConfig(lists=False, answer_seconds=60, tries=2)
+    writing = Writing(generator, "float32", engine="server", serve=SERVE, server=server, scratch=tmp_path / "scratch")
+    author = writing.open(lambda done: None)
+    try:
+        assert author.engine.generate(CHATS, greedy) == here
+        rows = author((CHATS, Sampling(0.8, 1.0, 12, seed=3)))
+        assert rows == author((CHATS, Sampling(0.8, 1.0, 12, seed=3))) != author((CHATS, Sampling(0.8, 1.0, 12, seed=4)))
+        engine: Any = author.engine
+        process = engine._server._process
+    finally:
+        author.close()
+    author.close()
+    assert process.poll() is not None
+    assert [p.name for p in (tmp_path / "scratch").iterdir()] == ["server.log"], "merged weights are gone, the log is not"
+
+
+def test_weights_of_their_own_need_no_merge(folder: Path) -> None:
+    assert one_folder(Generator("rephrase", "hf:nobody/nothing", None, folder, 1, ""), "bfloat16", folder / "x") == folder
+    assert one_folder(Generator("rephrase", str(folder), None, None, 1, ""), "bfloat16", folder / "x") == folder
+
+
+def test_a_server_listens_here_until_it_is_closed(tmp_path: Path) -> None:
+    waited: list[float] = []
+    cfg = program("import time; time.sleep(1)\n" + LISTEN % 200, environment={"SOME": "thing"})
+    running = Spawned(cfg, tmp_path, "float32", slot="s", log=tmp_path / "server.log", waiting=waited.append)
+    assert running.address == f"http://127.0.0.1:{running.port}/v1" and running.name == "generator"
+    assert waited and waited == sorted(waited), "whoever waits is told how long already"
+    process = running._process
+    assert process is not None and b"SOME=thing" in Path(f"/proc/{process.pid}/environ").read_bytes()
+    running.close()
+    running.close()
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_server_that_does_not_listen_to_the_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synpro.engines.spawn.STOPPING", 0.3)
+    running = start(program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + LISTEN % 200), tmp_path)
+    process = running._process
+    running.close()
+    assert process is not None and process.returncode == -signal.SIGKILL
+
+
+def test_a_server_ends_with_the_step_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from synpro.engines.spawn import *\n"
+        f"cfg = ServeConfig(command=(sys.executable, '-c', {LISTEN % 200!r}, '{{port}}', '{{model}}'))\n"
+        f"s = Spawned(cfg, Path({str(tmp_path)!r}), 'float32', slot='s', log=Path({str(tmp_path / 'log')!r}))\n"
+        "print(s._process.pid, flush=True); time.sleep(60)"
+    )
+    step = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert step.stdout is not None
+    server = Path(f"/proc/{int(step.stdout.readline())}")
+    assert server.exists()
+    step.kill()
+    step.communicate()
+    deadline = time.monotonic() + 10
+    while _lives(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(server)
+
+
+def _lives(process: Path) -> bool:
+    try:
+        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_keeps_a_server_from_starting_is_said(tmp_path: Path) -> None:
+    missing = ServeConfig(command=("no-such-server", "{model}", "{port}"))
+    with pytest.raises(EngineError, match=r"synthesize\.serve: no-such-server cannot be started \(No such file .*command"):
+        start(missing, tmp_path)
+    with pytest.raises(EngineError, match=r"(?s)ended with exit code 3; its log, .*server\.log, ends with:\nno room"):
+        start(program("import sys; print('no room'); sys.exit(3)"), tmp_path)
+    with pytest.raises(EngineError, match=r"(?s)not healthy after \d+ s \(start_seconds\); its log"):
+        start(program(LISTEN % 503, start_seconds=2.0), tmp_path)
+    listening = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout.split()
+    assert not [pid for pid in listening if int(pid) != os.getpid()], "what did not become healthy is not left running"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"command": ()}, "names no program"),
+        ({"command": ("serve", "{model}")}, r"has to name \{model\} and \{port\}"),
+        ({"command": ("serve", "{model}", "{port}", "{host}")}, r"'\{host\}' names 'host'; there are model, name, port, dtype"),
+        ({"command": ("serve", "{model}", "{port}", '{"a": 1}')}, r"names|write \{\{ for a brace"),
+        ({"health": "health"}, "it begins with /"),
+        ({"start_seconds": 0.0}, "out of range"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(ServeConfig(), **given)
+
+
+def test_braces_of_json_are_doubled(tmp_path: Path) -> None:
+    code = "import sys; print(sys.argv[3]); sys.exit(1)"
+    cfg = ServeConfig(command=(sys.executable, "-c", code, "{model}", "{port}", '{{"method": "ngram"}}'))
+    with pytest.raises(EngineError, match=r'\n\{"method": "ngram"\}'):
+        start(cfg, tmp_path)
