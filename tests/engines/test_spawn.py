@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from synpro.engines.author import Writing, one_folder
+from synpro.engines.author import Served, Writing, one_folder
 from synpro.engines.base import EngineError, Sampling
 from synpro.engines.hf import HFEngine
-from synpro.engines.openai import ServerConfig
+from synpro.engines.openai import ServerConfig, ServerModel
 from synpro.engines.spawn import ServeConfig, Spawned
-from synpro.records import Chat, Generator
+from synpro.records import Chat, Completion, Generator
+from tests.chat_server import Nursery, Server
 
 SERVE = ServeConfig(
     command=(
@@ -83,9 +85,32 @@ def test_a_generator_behind_a_server_of_its_own_writes_what_it_writes_here(
     assert [p.name for p in (tmp_path / "scratch").iterdir()] == ["server.log"], "merged weights are gone, the log is not"
 
 
-def test_weights_of_their_own_need_no_merge(folder: Path) -> None:
-    assert one_folder(Generator("rephrase", "hf:nobody/nothing", None, folder, 1, ""), "bfloat16", folder / "x") == folder
-    assert one_folder(Generator("rephrase", str(folder), None, None, 1, ""), "bfloat16", folder / "x") == folder
+def test_a_folder_for_servers_has_the_weights_and_none_of_the_sampling_that_models_ship(folder: Path, tmp_path: Path) -> None:
+    GenerationConfig(do_sample=True, top_k=7, repetition_penalty=1.3, eos_token_id=[5, 9]).save_pretrained(folder)
+    shipped = (folder / "generation_config.json").read_bytes()
+    for number, generator in enumerate(
+        (Generator("rephrase", "hf:nobody/nothing", None, folder, 1, ""), Generator("rephrase", str(folder), None, None, 1, ""))
+    ):
+        made = one_folder(generator, "bfloat16", tmp_path / f"made-{number}")
+        assert (made / "model.safetensors").resolve() == folder / "model.safetensors", "a link, not a copy"
+        settings = GenerationConfig.from_pretrained(made)
+        assert settings.do_sample and settings.eos_token_id == [5, 9]
+        assert not settings.top_k and settings.repetition_penalty in (None, 1.0)
+    assert (folder / "generation_config.json").read_bytes() == shipped
+
+
+def test_a_server_that_does_not_sample_is_refused(nursery: Nursery, qwen: Path) -> None:
+    class Greedy(ServerModel):
+        def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
+            return super().generate(chats, replace(sampling, temperature=0.0))
+
+    with Server(nursery, qwen) as server:
+        address, _, name = server.reference.partition("#")
+        served = Served.__new__(Served)
+        served._checked, served._model = False, Greedy(address, name, slot="s", cfg=ServerConfig(tries=1), silence=True)
+        with pytest.raises(EngineError, match=r"same text with three seeds at temperature 1\.5, so it does not sample: '"):
+            served.generate(CHATS, Sampling(0.7, 1.0, 12))
+        assert served.generate(CHATS, Sampling(0.0, 1.0, 12)), "greedy is what was asked"
 
 
 def test_a_server_listens_here_until_it_is_closed(tmp_path: Path) -> None:

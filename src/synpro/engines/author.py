@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synpro.engines.base import Engine, Sampling
+from synpro.engines.base import Engine, EngineError, Sampling
 from synpro.engines.openai import ServerConfig
 from synpro.engines.spawn import ServeConfig
 from synpro.engines.vllm import VLLMConfig
 from synpro.records import Chat, Completion, Generator
 
 EngineName = Literal["transformers", "vllm", "server"]
+GENERATION = "generation_config.json"
 Asked = tuple[list[Chat], Sampling]
 """A chunk: its chats, and how they are answered."""
 
@@ -77,6 +78,7 @@ class Served:
             folder = one_folder(writing.generator, writing.dtype, Path(self._own.name) / "model")
             log = (writing.scratch or Path(self._own.name)) / "server.log"
             self._server = Spawned(writing.serve, folder, writing.dtype, slot="synthesize.serve", log=log)
+            self._checked = False
             self._model = ServerModel(
                 self._server.address,
                 self._server.name,
@@ -90,8 +92,21 @@ class Served:
             raise
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
-        """As in engines/base.py. Raises ServerError."""
+        """As in engines/base.py. Raises ServerError, and EngineError for a server that does not sample."""
+        if chats and sampling.temperature > 0 and not self._checked:
+            self._check(chats[0], sampling)
         return self._model.generate(chats, sampling)
+
+    def _check(self, chat: Chat, sampling: Sampling) -> None:
+        """A server may read temperature and seed and do nothing about them; then every passage gets its greedy text."""
+        hot = replace(sampling, temperature=max(1.5, sampling.temperature), max_new_tokens=min(48, sampling.max_new_tokens))
+        texts = {self._model.generate([chat], replace(hot, n=1, seed=seed))[0][0].text for seed in (1, 2, 3)}
+        if len(texts) == 1:
+            raise EngineError(
+                f"synthesize.serve: the server writes the same text with three seeds at temperature {hot.temperature}, so it "
+                f"does not sample: {texts.pop()[:80]!r}. Look for an option of it that turns sampling on, or use another server"
+            )
+        self._checked = True
 
     def close(self) -> None:
         """End the server. Safe to call twice."""
@@ -101,7 +116,8 @@ class Served:
 
 
 def one_folder(generator: Generator, dtype: str, into: Path) -> Path:
-    """A generator as one Hugging Face folder, which any server opens: its own weights, or its base with the adapter merged in.
+    """A generator as one Hugging Face folder, which any server opens: links to its own weights, or its base with the adapter
+    merged in. Sampling defaults that the model ships (top-k, penalties) are left out, so that requests alone say how to sample.
 
     The merge is done in 32 bits and rounded once to `dtype`; in 16 bits, part of what few small steps learned rounds away
     (docs/engines.md has a measurement).
@@ -109,14 +125,22 @@ def one_folder(generator: Generator, dtype: str, into: Path) -> Path:
     from synpro.assets import model_folder
 
     base = generator.weights or model_folder(generator.base, slot="train_generator.base")
-    if generator.adapter is None:
-        return base
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged: Any = PeftModel.from_pretrained(model, str(generator.adapter)).merge_and_unload()
-    merged.to(getattr(torch, dtype)).save_pretrained(into)
-    AutoTokenizer.from_pretrained(base).save_pretrained(into)
+    into.mkdir(parents=True)
+    if generator.adapter is None:
+        for file in base.iterdir():
+            (into / file.name).symlink_to(file.resolve())
+    else:
+        import torch
+        from peft import PeftModel
+
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        merged: Any = PeftModel.from_pretrained(model, str(generator.adapter)).merge_and_unload()
+        merged.to(getattr(torch, dtype)).save_pretrained(into)
+        AutoTokenizer.from_pretrained(base).save_pretrained(into)
+    shipped = GenerationConfig.from_pretrained(base) if (base / GENERATION).exists() else GenerationConfig()
+    ends = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    (into / GENERATION).unlink(missing_ok=True)
+    GenerationConfig(**ends, do_sample=True, top_k=0).save_pretrained(into)  # without do_sample `transformers serve` is greedy
     return into
