@@ -86,6 +86,19 @@ def test_no_texts_give_no_scores(pair: tuple[Path, Path]) -> None:
     assert Influence(*pair).score([]) == []
 
 
+def test_a_corpus_is_scored_in_portions_with_the_same_values(
+    pair: tuple[Path, Path], texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, whole = load_model(pair[0]), list[tuple[int, int]]()
+    reference = text_losses(model, pair[0], texts, progress=lambda *told: whole.append(told))
+    monkeypatch.setattr("synpro.lm.loss.PORTION", 2000)
+    told: list[tuple[int, int]] = []
+    parts = text_losses(model, pair[0], texts, progress=lambda *now: told.append(now))
+    assert [n for _, n in parts] == [n for _, n in reference]
+    assert max(abs(a / n - b / n) for (a, n), (b, _) in zip(parts, reference, strict=True)) <= 1e-6
+    assert told[-1] == whole[-1] == (200, 200) and told == sorted(told) and len(told) > len(whole)
+
+
 def test_equal_texts_have_equal_scores(pair: tuple[Path, Path]) -> None:
     a, b, c = Influence(*pair).score(["old stone mills", "herons", "old stone mills"])
     assert a == c != b

@@ -52,7 +52,7 @@ class Influence:
     def score(self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> list[float]:
         """Influence of each text in nats per token, by row: the mean over the probes. Equal texts are scored once.
 
-        `progress(done, total)` counts windows of all models. Raises ValueError for a text without tokens.
+        `progress(done, total)` counts texts, once per model. Raises ValueError for a text without tokens.
         """
         each = self.score_each(texts, progress=progress)
         return [sum(values) / len(values) for values in zip(*each, strict=True)]

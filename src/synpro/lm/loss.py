@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOGIT_ELEMENTS = 1 << 23
 """Logits held at a time, in float64: 64 MiB, whatever the vocabulary."""
+PORTION = 1 << 22
+"""Characters tokenized and sorted by length at a time: memory does not grow with the corpus, and padding hardly does."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def text_losses(
     """Summed negative log-likelihood (nats, float64) and number of scored tokens of each text, by row.
 
     `tokenizer` is anything `plain_tokenizer` takes. `batch_tokens` bounds a padded batch (one window always fits),
-    `context` defaults to the model's, `eos_id` to the model's end-of-text id. `progress(done, total)` counts windows.
+    `context` defaults to the model's, `eos_id` to the model's end-of-text id. `progress(done, total)` counts texts.
     Raises ValueError for a text without tokens and for ids the model has no embedding for.
     """
     plain = plain_tokenizer(tokenizer)
@@ -106,26 +108,40 @@ def text_losses(
     if limit < 2:
         raise ValueError(f"context: {limit} tokens leave nothing to score a token from; give at least 2")
     start = _eos_of(model) if eos_id is None else eos_id
-    windows: list[_Window] = []
     sums, counts = [0.0] * len(texts), [0] * len(texts)
-    for row, encoding in enumerate(plain.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []):
-        ids = encoding.ids
-        if not ids:
-            raise ValueError(f"text {row} has no tokens, so it has no loss: {texts[row]!r}; leave empty texts out")
-        if max(ids) >= model.config.vocab_size:
-            raise ValueError(f"text {row} has token id {max(ids)}, the model knows {model.config.vocab_size}; wrong tokenizer")
-        counts[row] = len(ids)
-        windows += _windows(row, (start, *ids), limit)
-    # Longest first: a batch that does not fit in memory fails at once, and padding stays small.
-    windows.sort(key=lambda w: (-len(w.ids), w.row, w.ids))
-    done = 0
-    for batch in _batches(windows, batch_tokens):
-        for window, loss in zip(batch, _batch_losses(model, batch, start, padding_side), strict=True):
-            sums[window.row] += loss
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(windows))
+    for first, last in _portions(texts):
+        windows: list[_Window] = []
+        for row, encoding in enumerate(plain.encode_batch_fast(list(texts[first:last]), add_special_tokens=False), first):
+            ids = encoding.ids
+            if not ids:
+                raise ValueError(f"text {row} has no tokens, so it has no loss: {texts[row]!r}; leave empty texts out")
+            if max(ids) >= model.config.vocab_size:
+                known = model.config.vocab_size
+                raise ValueError(f"text {row} has token id {max(ids)}, the model knows {known}; wrong tokenizer")
+            counts[row] = len(ids)
+            windows += _windows(row, (start, *ids), limit)
+        # Longest first: a batch that does not fit in memory fails at once, and padding stays small.
+        windows.sort(key=lambda w: (-len(w.ids), w.row, w.ids))
+        done = 0
+        for batch in _batches(windows, batch_tokens):
+            for window, loss in zip(batch, _batch_losses(model, batch, start, padding_side), strict=True):
+                sums[window.row] += loss
+            done += len(batch)
+            if progress is not None:
+                progress(first + (last - first) * done // len(windows), len(texts))
     return list(zip(sums, counts, strict=True))
+
+
+def _portions(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Stretches `[first, last)` of the texts that are tokenized and sorted together."""
+    first = size = 0
+    for row, text in enumerate(texts):
+        size += len(text)
+        if size >= PORTION:
+            yield first, row + 1
+            first, size = row + 1, 0
+    if first < len(texts):
+        yield first, len(texts)
 
 
 def _eos_of(model: PreTrainedModel) -> int:
