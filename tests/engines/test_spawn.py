@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ SERVE = ServeConfig(
         *(str(Path(sys.executable).with_name("transformers")), "serve", "{model}", "--host", "127.0.0.1", "--port", "{port}"),
         *("--dtype", "{dtype}", "--device", "cpu"),
     ),
+    adapter=(),
     name="{model}",
     start_seconds=300,
 )
@@ -179,6 +181,7 @@ def test_what_keeps_a_server_from_starting_is_said(tmp_path: Path) -> None:
         ({"command": ("serve", "{model}")}, r"has to name \{model\} and \{port\}"),
         ({"command": ("serve", "{model}", "{port}", "{host}")}, r"'\{host\}' names 'host'; there are model, name, port, dtype"),
         ({"command": ("serve", "{model}", "{port}", '{"a": 1}')}, r"names|write \{\{ for a brace"),
+        ({"adapter": ("{lora}",)}, r"'\{lora\}' names 'lora'; .*adapter, adapted, rank"),
         ({"health": "health"}, "it begins with /"),
         ({"start_seconds": 0.0}, "out of range"),
     ],
@@ -186,6 +189,19 @@ def test_what_keeps_a_server_from_starting_is_said(tmp_path: Path) -> None:
 def test_settings_that_cannot_work_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         replace(ServeConfig(), **given)
+
+
+def test_an_adapter_stays_one_where_the_server_takes_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"r": 12}')
+    generator = Generator("rephrase", str(folder), tmp_path / "adapter", None, 1, "")
+    code = "import sys; print(sys.argv[1:]); sys.exit(1)"
+    cfg = ServeConfig(command=(sys.executable, "-c", code, "{model}", "{port}", "{name}"))
+    with pytest.raises(EngineError) as told:
+        Writing(generator, "float32", engine="server", serve=cfg, scratch=tmp_path / "scratch").open(lambda done: None)
+    *_, name, lora, room, sixteen, modules, adapter = ast.literal_eval(str(told.value).splitlines()[-1])
+    assert (name, lora, room, sixteen, modules) == ("generator", "--enable-lora", "--max-lora-rank", "16", "--lora-modules")
+    assert adapter == f"generator-adapted={tmp_path / 'adapter'}"
 
 
 def test_braces_of_json_are_doubled(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from synpro.engines.base import Engine, EngineError, Sampling
 from synpro.engines.openai import ServerConfig
 from synpro.engines.spawn import ServeConfig
-from synpro.engines.vllm import VLLMConfig
+from synpro.engines.vllm import VLLMConfig, room_for
 from synpro.records import Chat, Completion, Generator
 
 EngineName = Literal["transformers", "vllm", "server"]
@@ -75,9 +75,13 @@ class Served:
         self._own = tempfile.TemporaryDirectory(prefix="generator-", dir=writing.scratch)
         self._server: Spawned | None = None
         try:
-            folder = one_folder(writing.generator, writing.dtype, Path(self._own.name) / "model")
+            generator, adapter = writing.generator, None
+            if generator.adapter is not None and writing.serve.adapter:
+                adapter = generator.adapter, room_for(generator.adapter)
+                generator = replace(generator, adapter=None)
+            folder = one_folder(generator, writing.dtype, Path(self._own.name) / "model")
             log = (writing.scratch or Path(self._own.name)) / "server.log"
-            self._server = Spawned(writing.serve, folder, writing.dtype, slot="synthesize.serve", log=log)
+            self._server = Spawned(writing.serve, folder, writing.dtype, slot="synthesize.serve", log=log, adapter=adapter)
             self._checked = False
             self._model = ServerModel(
                 self._server.address,
@@ -119,8 +123,7 @@ def one_folder(generator: Generator, dtype: str, into: Path) -> Path:
     """A generator as one Hugging Face folder, which any server opens: links to its own weights, or its base with the adapter
     merged in. Sampling defaults that the model ships (top-k, penalties) are left out, so that requests alone say how to sample.
 
-    The merge is done in 32 bits and rounded once to `dtype`; in 16 bits, part of what few small steps learned rounds away
-    (docs/engines.md has a measurement).
+    Rounded to 16 bits, part of what few small steps learned is gone (docs/engines.md has a measurement): use float32.
     """
     from synpro.assets import model_folder
 

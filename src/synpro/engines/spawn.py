@@ -21,6 +21,7 @@ from synpro.engines.base import EngineError
 from synpro.run.launch import die_with_parent, tail
 
 FIELDS = ("model", "name", "port", "dtype")
+OF_ADAPTER = ("adapter", "adapted", "rank")
 STOPPING = 15.0
 """Seconds a server that is told to end has before it is killed."""
 
@@ -35,6 +36,10 @@ class ServeConfig:
         *("--dtype", "{dtype}", "--generation-config", "vllm"),
     )
     """One word per entry. Speculative decoding, parallelism and the like are the server's own options."""
+    adapter: tuple[str, ...] = ("--enable-lora", "--max-lora-rank", "{rank}", "--lora-modules", "{adapted}={adapter}")
+    """Words added for a generator that is a LoRA adapter: `{adapter}` is its folder, `{rank}` the size to make room for,
+    `{adapted}` what requests call it. Empty for a server without LoRA: the adapter is merged into the weights, which in 16 bits
+    loses part of it."""
     name: str = "generator"
     """Of the model, in requests; `{model}` for a server that goes by the folder (`transformers serve`)."""
     health: str = "/health"
@@ -47,13 +52,8 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not self.command:
             raise ValueError("command: names no program")
-        for word in (*self.command, self.name):
-            try:
-                unknown = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None} - {*FIELDS}
-            except ValueError as problem:
-                raise ValueError(f"command: {word!r}: {problem}; write {{{{ for a brace") from None
-            if unknown:
-                raise ValueError(f"command: {word!r} names {', '.join(sorted(unknown))!r}; there are {', '.join(FIELDS)}")
+        _check((*self.command, self.name), FIELDS)
+        _check(self.adapter, (*FIELDS, *OF_ADAPTER))
         if not any("{model}" in word for word in self.command) or not any("{port}" in word for word in self.command):
             raise ValueError("command: has to name {model} and {port}")
         if not self.health.startswith("/"):
@@ -62,21 +62,44 @@ class ServeConfig:
             raise ValueError(f"start_seconds: {self.start_seconds} is out of range")
 
 
+def _check(words: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for word in words:
+        try:
+            unknown = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None} - {*known}
+        except ValueError as problem:
+            raise ValueError(f"command: {word!r}: {problem}; write {{{{ for a brace") from None
+        if unknown:
+            raise ValueError(f"command: {word!r} names {', '.join(sorted(unknown))!r}; there are {', '.join(known)}")
+
+
 class Spawned:
     """A running server; `close` ends it."""
 
     def __init__(
-        self, cfg: ServeConfig, model: Path, dtype: str, *, slot: str, log: Path, waiting: Callable[[float], None] | None = None
+        self,
+        cfg: ServeConfig,
+        model: Path,
+        dtype: str,
+        *,
+        slot: str,
+        log: Path,
+        adapter: tuple[Path, int] | None = None,
+        waiting: Callable[[float], None] | None = None,
     ) -> None:
         """Start it on a folder and wait until it is healthy; `waiting` is told the seconds so far. Its output goes to `log`.
+        `adapter`: a LoRA's folder and the size to make room for.
 
         Raises EngineError when it cannot be started, ends, or is not healthy in time; the message has the end of its log.
         """
         self.cfg, self.slot, self.log = cfg, slot, log
         self.port = free_port()
         known = {"model": str(model), "port": str(self.port), "dtype": dtype}
-        self.name = cfg.name.format(**known, name="")
-        words = [word.format(**known, name=self.name) for word in cfg.command]
+        known["name"] = self.name = cfg.name.format(**known, name="")
+        words = [word.format(**known) for word in cfg.command]
+        if adapter is not None:
+            self.name += "-adapted"
+            of = {"adapter": str(adapter[0]), "rank": str(adapter[1]), "adapted": self.name}
+            words += [word.format(**known, **of) for word in cfg.adapter]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             try:

@@ -57,12 +57,17 @@ def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path
     if cfg.guess:
         more["speculative_config"] = {"method": "ngram", "num_speculative_tokens": cfg.guess, "prompt_lookup_max": 4}
     if adapter is not None:
-        rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-        room = next((r for r in RANKS if r >= rank), None)
-        if room is None:
-            raise ValueError(f"train_generator.lora_rank: vLLM takes adapters of rank {RANKS[-1]} at most, not {rank}")
-        more |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+        more |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room_for(adapter)}
     return llm_arguments(folder, dtype) | more
+
+
+def room_for(adapter: Path) -> int:
+    """The smallest size of vLLM's that holds a LoRA adapter. Raises ValueError for one that is larger than any."""
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    room = next((r for r in RANKS if r >= rank), None)
+    if room is None:
+        raise ValueError(f"train_generator.lora_rank: vLLM takes adapters of rank {RANKS[-1]} at most, not {rank}")
+    return room
 
 
 def llm_arguments(folder: Path, dtype: str) -> dict[str, Any]:
