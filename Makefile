@@ -44,5 +44,10 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# Speed and memory beside the libraries called directly: on the demo's run, and a machine with nothing else to do.
+bench: setup
+	@test -f $(RUNS)/tiny/report.html || $(MAKE) --no-print-directory demo
+	$(BIN)/python -m benchmarks.all $(RUNS)/tiny
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

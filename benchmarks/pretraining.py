@@ -1,0 +1,161 @@
+"""Training tokens per second of `pretrain`, and of OLMo-core's Trainer with its own data loader and nothing of ours."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from olmo_core.data import NumpyDataLoaderConfig, NumpyFSLDatasetConfig, TokenizerConfig
+from olmo_core.optim import AdamWConfig, OptimGroupOverride
+from olmo_core.train import Duration, TrainerConfig
+from olmo_core.train.callbacks import Callback
+from olmo_core.train.train_module import TransformerTrainModuleConfig
+from olmo_core.utils import get_default_device, seed_all
+
+from benchmarks.measuring import Row, compared, opened, pairs
+from synpro.config import RunConfig
+from synpro.corpus.tokens import read_tokens
+from synpro.lm import trainer
+from synpro.lm.batches import Rows, TokenStream, measured
+from synpro.lm.shapes import transformer_config
+from synpro.lm.watch import Watch
+from synpro.records import Corpus
+
+WARM, STEPS = 15, 115
+"""Steps before the clock starts, and in all."""
+
+
+class Clock:
+    """Seconds between the moments at which batch WARM and the last one are asked for."""
+
+    def __init__(self) -> None:
+        self.times: dict[int, float] = {}
+
+    def asked(self, step: int) -> None:
+        self.times[step] = time.perf_counter()
+
+    def rate(self, tokens: int) -> float:
+        return (STEPS - 1 - WARM) * tokens / (self.times[STEPS - 1] - self.times[WARM])
+
+
+class _Timed:
+    """Our batches, and when each was asked for."""
+
+    def __init__(self, stream: TokenStream, clock: Clock) -> None:
+        self.stream, self.clock, self.tokens = stream, clock, stream.tokens
+
+    def __call__(self, step: int) -> Rows:
+        self.clock.asked(step)
+        return self.stream(step)
+
+
+def ours(cfg: RunConfig, corpus: Corpus) -> float:
+    """Tokens per second of our trainer with its watch: losses logged as the config says, no evaluation while timed."""
+    from synpro.corpus.tokens import split_documents
+
+    p, clock = cfg.pretrain, Clock()
+    organic = split_documents(read_tokens(corpus.dir / "tokens" / "train.bin", corpus.dtype), corpus.eos_id)
+    with tempfile.TemporaryDirectory() as folder:
+        module = trainer.build_module(
+            p.model,
+            p.optimizer,
+            p.hardware,
+            vocab_size=corpus.vocab_size,
+            sequence_length=p.sequence_length,
+            batch=p.batch,
+            scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
+            seed=0,
+        )
+
+        def epoch(number: int) -> np.ndarray:
+            order = np.random.default_rng(number).permutation(len(organic))
+            return np.concatenate([organic[i] for i in order])
+
+        stream = TokenStream(
+            epoch,
+            folder=Path(folder) / "data",
+            sequence_length=p.sequence_length,
+            batch=p.batch,
+            dtype=corpus.dtype,
+            writer=True,
+            wait=lambda: None,
+        )
+        held = measured(read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype), corpus.eos_id, p.sequence_length)
+        watch = Watch(
+            journal=None,
+            evaluation={"reference": held, "heldout": held},
+            evaluate_every=10 * STEPS,
+            log_every=p.log_every,
+            checkpoint_every=None,
+            folder=Path(folder) / "states",
+            plateau=None,
+            min_tokens=0,
+            label="benchmark",
+            microbatch=p.hardware.microbatch,
+        )
+        trainer.train(module, _Timed(stream, clock), watch, steps=STEPS, folder=Path(folder) / "olmo")  # type: ignore[arg-type]
+    return clock.rate(p.batch * p.sequence_length)
+
+
+class _Asked(Callback):
+    """Tells a clock when OLMo-core loads a batch."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.step = clock, 0
+
+    def pre_load_batch(self) -> None:
+        self.clock.asked(self.step)
+        self.step += 1
+
+
+def direct(cfg: RunConfig, corpus: Corpus) -> float:
+    """Tokens per second of OLMo-core: its configs for model, optimizer, train module, data set, loader and trainer."""
+    p, clock = cfg.pretrain, Clock()
+    logging.getLogger("olmo_core").setLevel(logging.ERROR)
+    seed_all(0)
+    with tempfile.TemporaryDirectory() as folder:
+        optimizer = AdamWConfig(
+            lr=p.optimizer.lr,
+            betas=(p.optimizer.beta1, p.optimizer.beta2),
+            eps=p.optimizer.eps,
+            weight_decay=p.optimizer.weight_decay,
+            group_overrides=[OptimGroupOverride(params=["embeddings.weight"], opts={"weight_decay": 0.0})],
+        )
+        module = TransformerTrainModuleConfig(
+            rank_microbatch_size=min(p.hardware.microbatch, p.batch) * p.sequence_length,
+            max_sequence_length=p.sequence_length,
+            optim=optimizer,
+            compile_model=p.hardware.compile,
+            z_loss_multiplier=p.optimizer.z_loss or None,
+            max_grad_norm=p.optimizer.clip,
+            scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
+        ).build(transformer_config(p.model, corpus.vocab_size).build(init_device="meta"), device=get_default_device())
+        data = NumpyFSLDatasetConfig(
+            tokenizer=TokenizerConfig(vocab_size=corpus.vocab_size, eos_token_id=corpus.eos_id, pad_token_id=corpus.pad_id),
+            paths=[str(corpus.dir / "tokens" / "train.bin")],
+            sequence_length=p.sequence_length,
+            work_dir=folder,
+        ).build()
+        loader = NumpyDataLoaderConfig(global_batch_size=p.batch * p.sequence_length, seed=0, work_dir=folder).build(data)
+        run = TrainerConfig(
+            save_folder=folder,
+            work_dir=folder,
+            max_duration=Duration.steps(STEPS),
+            metrics_collect_interval=p.log_every,
+            no_checkpoints=True,
+        ).build(module, loader)
+        run.add_callback("asked", _Asked(clock))
+        run.fit()
+    return clock.rate(p.batch * p.sequence_length)
+
+
+def rows(run: Path, count: int) -> list[Row]:
+    """Our pretraining beside OLMo-core's."""
+    cfg, corpus = opened(run)
+    trainer.enter(0)
+    a, b = pairs(lambda: ours(cfg, corpus), lambda: direct(cfg, corpus), count)
+    note = "same model, optimizer, batch and tokens; evaluation and checkpoints off in both"
+    return [compared("pretraining / OLMo-core called directly", "tokens/s", a, b, least=0.97, note=note)]
