@@ -104,11 +104,11 @@ class _Asked(Callback):
     """Tells a clock when OLMo-core loads a batch."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.step = clock, 0
+        self.clock, self.count = clock, 0
 
     def pre_load_batch(self) -> None:
-        self.clock.asked(self.step)
-        self.step += 1
+        self.clock.asked(self.count)
+        self.count += 1
 
 
 def direct(cfg: RunConfig, corpus: Corpus) -> float:
