@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import all as suite
+from benchmarks import grpo
+from benchmarks.influence import plain, texts
+from benchmarks.measuring import Row, compared, opened, pairs, table
 from benchmarks.reward_time import Spent, spent
+from synpro.lm.influence import Influence
+from synpro.score import newest_probe
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def run_with(folder: Path, reward: float) -> Path:
     for name, steps in (("train-reformat", 2), ("train-rephrase", 1)):
         step = folder / "round-01" / name
-        step.mkdir(parents=True)
+        step.mkdir(parents=True, exist_ok=True)
         row = {"seconds": 10.0, "seconds/generate": 6.0, "seconds/reward": reward}
         (step / "metrics.jsonl").write_text("".join(json.dumps({"step": i, **row}) + "\n" for i in range(steps)))
     return folder
@@ -36,3 +44,61 @@ def test_reward_time_sums_the_steps_of_a_run_and_fails_above_its_limit(tmp_path:
     (tmp_path / "none").mkdir()
     empty = command(tmp_path / "none")
     assert empty.returncode == 1 and "no GRPO step has been done here" in empty.stderr
+
+
+def test_pairs_are_measured_in_turns_and_compared_by_their_median_ratio() -> None:
+    order: list[str] = []
+    rates = iter([30.0, 10.0, 20.0, 10.0, 10.0, 20.0])
+    a, b = pairs(lambda: order.append("a") or next(rates), lambda: order.append("b") or next(rates), 3)
+    assert order == ["a", "b", "b", "a", "a", "b"] and (a, b) == ([30.0, 10.0, 10.0], [10.0, 20.0, 20.0])
+    row = compared("x", "tokens/s", a, b, least=0.6)
+    assert (row.ratio, row.low, row.high, row.pairs, row.met) == (0.5, 0.5, 3.0, 3, False)
+    assert (row.ours, row.theirs) == (10.0, 20.0)
+    assert compared("x", "tokens/s", a, b, least=0.5).met and compared("x", "tokens/s", a, b).met is None
+
+
+def test_the_table_shows_what_was_missed_and_what_was_not_measured() -> None:
+    rows = [
+        compared("x", "t/s", [1500.0], [3000.0], least=0.97),
+        Row("y", None, None, "s", bound="at least 1", note="not here"),
+    ]
+    first, second = table(rows).splitlines()[2:]
+    assert first == "| x | t/s | 1,500 | 3,000 | **0.5** (0.5 to 0.5, 1 pairs) | at least 0.97 **missed** |  |"
+    assert second == "| y | s |  |  |  | at least 1 | not here |"
+
+
+def test_parts_of_a_grpo_step(tmp_path: Path) -> None:
+    rows = grpo.rows(run_with(tmp_path, 1.5))
+    assert [r.ours for r in rows] == [10.0, 10.0, 15.0] and rows[-1].met
+    assert rows[0].note == "generation 6.0, rewards 1.5, learning and the rest 2.5"
+    assert not grpo.rows(run_with(tmp_path / "bad", 2.5))[-1].met
+    with pytest.raises(SystemExit, match="no GRPO step"):
+        grpo.rows(tmp_path / "none")
+
+
+def test_a_part_that_was_measured_is_not_measured_again_and_the_page_keeps_the_rest(tmp_path: Path) -> None:
+    run, page, out = run_with(tmp_path / "run", 1.5), tmp_path / "page.md", tmp_path / "out.json"
+    (run / "config.toml").touch()
+    page.write_text(f"before\n{suite.BEGIN}\nold\n{suite.END}\nafter\n")
+    argv = [sys.executable, "-m", "benchmarks.all", str(run), "--only", "grpo", "--out", str(out), "--page", str(page)]
+
+    def again(*more: str) -> dict[str, object]:
+        subprocess.run([*argv, *more], cwd=ROOT, check=True, capture_output=True, timeout=120)
+        body: dict[str, object] = json.loads(out.read_text())["parts"]
+        return body
+
+    first = again()
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "| GRPO step, round-01/train-reformat | s | 10 |" in text and "cores" in text
+    run_with(run, 2.5)
+    assert again() == first != again("--again")
+    with pytest.raises(ValueError, match="the page has no"):
+        suite.page("nothing", {})
+
+
+def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
+    probe = newest_probe(finished_run, None)
+    some = list(texts(opened(finished_run)[1], 40, 20))
+    assert len(set(some)) > 30 and some == list(texts(opened(finished_run)[1], 40, 20))
+    assert plain(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)

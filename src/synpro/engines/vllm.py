@@ -51,9 +51,14 @@ class VLLMConfig:
 
 def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path | None) -> dict[str, Any]:
     """Of `vllm.LLM` for a generator. Raises ValueError for an adapter larger than vLLM knows."""
+    import torch
+
     more: dict[str, Any] = {"gpu_memory_utilization": cfg.memory_share, "enforce_eager": cfg.eager, "max_logprobs": 0}
     if cfg.context is not None:
         more["max_model_len"] = cfg.context
+    if not torch.cuda.is_available():
+        # A prompt computed in parts takes back random numbers that a CPU's generator cannot take back (vLLM 0.32): it dies.
+        more["enable_chunked_prefill"] = False
     if cfg.guess:
         more["speculative_config"] = {"method": "ngram", "num_speculative_tokens": cfg.guess, "prompt_lookup_max": 4}
     if adapter is not None:
@@ -110,17 +115,17 @@ class VLLMModel:
         """Open a folder or an asset reference. Raises EngineError when vLLM is not installed, AssetError as assets do."""
         from synpro.assets import model_folder
 
-        vllm = _vllm(f"{slot}: 'vllm:{reference}'")
-        return cls(vllm.LLM(**llm_arguments(model_folder(reference, slot=slot), dtype)))
+        asked = f"{slot}: 'vllm:{reference}'"
+        return cls(_open(asked, llm_arguments(model_folder(reference, slot=slot), dtype)))
 
     @classmethod
     def write_with(cls, generator: Generator, dtype: str, cfg: VLLMConfig) -> VLLMModel:
         """Open a generator. Raises as `load` does."""
         from synpro.assets import model_folder
 
-        vllm = _vllm('synthesize.engine = "vllm"')
+        asked = 'synthesize.engine = "vllm"'
         folder = generator.weights or model_folder(generator.base, slot="train_generator.base")
-        return cls(vllm.LLM(**generator_arguments(folder, dtype, cfg, generator.adapter)), generator.adapter)
+        return cls(_open(asked, generator_arguments(folder, dtype, cfg, generator.adapter)), generator.adapter)
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py."""
@@ -168,8 +173,8 @@ class VLLMModel:
         return [answer.outputs[0] for answer in answers]
 
 
-def _vllm(asked: str) -> Any:
-    """The library. Raises EngineError when it is not installed."""
+def _open(asked: str, arguments: dict[str, Any]) -> Any:
+    """A `vllm.LLM`. Raises EngineError when the library is not installed, or does not open the model."""
     try:
         import vllm
     except ImportError as problem:
@@ -177,4 +182,11 @@ def _vllm(asked: str) -> Any:
             f"{asked} needs vLLM, which is not installed here ({problem}). Install it (pip install vllm; docs/engines.md), or "
             "start `vllm serve` in an environment of its own and name that server"
         ) from problem
-    return vllm
+    try:
+        return vllm.LLM(**arguments)
+    except (RuntimeError, ValueError) as problem:
+        share = arguments["gpu_memory_utilization"]
+        raise EngineError(
+            f"{asked}: vLLM did not open {arguments['model']} ({problem}). Its own words are above this in the log; the usual "
+            f"cause is memory: it was to take {share:g} of the GPU's, on a CPU of the machine's (synthesize.vllm.memory_share)"
+        ) from problem
