@@ -211,7 +211,7 @@ def child(arguments: list[str], env: dict[str, str]) -> dict[str, Any]:
                 peak = max(peak, sum(p.memory_info().rss for p in [top, *top.children(recursive=True)]))
             except psutil.Error:  # one of them has just ended
                 continue
-            time.sleep(0.05)
+            time.sleep(0.2)
         assert process.stdout is not None
         said = process.stdout.read()
     if process.returncode != 0:
