@@ -158,18 +158,27 @@ def do_mixture(work: Path) -> dict[str, Any]:
     return {"tokens": step * stream.tokens, "sha256": total.hexdigest(), "largest_at": {"built": built, "end": largest()}}
 
 
-def do_encode(work: Path, how: str, megabytes: float, seed: int) -> dict[str, Any]:
-    """Texts of `megabytes` to ids: `bare` by `tokenizers`, a number by `write_tokens` with so many processes."""
+def do_texts(work: Path, megabytes: float, seed: int) -> dict[str, Any]:
+    """Texts that are encoded in each way; some hold a special token's string."""
+    size = 0
+    with (work / "texts.jsonl").open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts(10**9, seed + 2)):
+            if size >= megabytes * 1e6:
+                return {"bytes": size, "texts": number}
+            text += f" {EOS}" * (number % 1000 == 0)
+            size += len(text.encode())
+            file.write(json.dumps(text) + "\n")
+    raise AssertionError("texts have no end")
+
+
+def do_encode(work: Path, how: str) -> dict[str, Any]:
+    """The texts to ids: by `tokenizers`, or, where `how` is a number, by `write_tokens` with so many processes."""
     import numpy as np
 
     from synpro.corpus.tokens import load_tokenizer, write_tokens
 
-    size, some = 0, []
-    for text in texts(10**9, seed + 2):
-        if size >= megabytes * 1e6:
-            break
-        size += len(text.encode())
-        some.append(text + (f" {EOS}" if len(some) % 1000 == 0 else ""))
+    with (work / "texts.jsonl").open(encoding="utf-8") as file:
+        some = [json.loads(line) for line in file]
     tokenizer = load_tokenizer(work / "prepare" / "tokenizer")
     eos = tokenizer.token_to_id(EOS)
     out = work / f"encoded-{how}.bin"
@@ -185,7 +194,14 @@ def do_encode(work: Path, how: str, megabytes: float, seed: int) -> dict[str, An
             for document in ids:
                 file.write(np.array([*document, eos], "<u2").tobytes())
     sha = hashlib.sha256(out.read_bytes()).hexdigest()
-    return {"how": how, "bytes": size, "seconds": seconds, "cpu_seconds": cpu, "tokens": out.stat().st_size // 2, "sha256": sha}
+    return {
+        "how": how,
+        "bytes": sum(len(t.encode()) for t in some),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "tokens": out.stat().st_size // 2,
+        "sha256": sha,
+    }
 
 
 def largest() -> int:
@@ -255,9 +271,10 @@ def encoding(work: Path, env: dict[str, str], arguments: argparse.Namespace) -> 
     ways = {"tokenizers, 1 thread": ("bare", alone, 1), f"tokenizers, {many} threads": ("threads", threads, int(many))}
     ways |= {f"synpro, {n} process{'es' * (n > 1)}": (str(n), alone, n) for n in sorted({1, int(many)})}
     best: dict[str, dict[str, Any]] = {}
+    child(["do", "texts", str(work), str(arguments.megabytes), str(arguments.seed)], env)
     for _ in range(arguments.repeats):
         for name, (how, environ, cores) in ways.items():
-            row = child(["do", "encode", str(work), how, str(arguments.megabytes), str(arguments.seed)], environ)
+            row = child(["do", "encode", str(work), how], environ)
             row = {"name": name, "cores": cores, **row}
             best[name] = min(row, best.get(name, row), key=lambda r: r["seconds"])
     for row in best.values():
@@ -280,7 +297,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2, help="processes that tokenize")
     parser.add_argument("--vocabulary", type=int, default=8192)
-    parser.add_argument("--megabytes", type=float, default=60, help="of text that is encoded in each way")
+    parser.add_argument("--megabytes", type=float, default=100, help="of text that is encoded in each way")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where corpora are made (default: a temporary folder)")
@@ -309,7 +326,8 @@ if __name__ == "__main__":
             "generate": lambda n, seed: do_generate(Path(folder), int(n), int(seed)),
             "prepare": lambda n: do_prepare(Path(folder), int(n)),
             "mixture": lambda: do_mixture(Path(folder)),
-            "encode": lambda how, size, seed: do_encode(Path(folder), how, float(size), int(seed)),
+            "texts": lambda size, seed: do_texts(Path(folder), float(size), int(seed)),
+            "encode": lambda how: do_encode(Path(folder), how),
         }
         print(json.dumps(does[part](*more)))
     else:
