@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,12 @@ def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dt
     """Ids of each text, `(T,)` in `dtype`, its EOS at the end."""
     import numpy as np
 
-    parts = [encode(tokenizer, batch, eos_id, dtype) for batch in batches(texts)]
-    tokens, lengths = [ids for ids, _ in parts], [n for _, n in parts]
-    return Documents(
-        np.concatenate([np.empty(0, np.dtype(dtype).newbyteorder("<")), *tokens]), np.concatenate([np.empty(0, int), *lengths])
-    )
+    tokens, lengths = bytearray(), array("q")
+    for batch in batches(texts):
+        ids, each = encode(tokenizer, batch, eos_id, dtype)
+        tokens += ids.tobytes()
+        lengths.frombytes(each.tobytes())
+    return Documents(np.frombuffer(tokens, np.dtype(dtype).newbyteorder("<")), np.array(lengths, dtype=np.int64))
 
 
 def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int = 1) -> int:
