@@ -25,8 +25,6 @@ LIBRARIES = 0.6e9
 """Python, PyTorch and its libraries in a process on processors (demo: 0.6 GiB)."""
 DOCUMENT = 400.0
 """Of each document while `prepare` looks for copies (benchmarks/corpus_scale.py)."""
-ENCODER = 0.15e9
-"""Of each process that tokenizes (the same)."""
 RESERVED = 3.2e9
 """On a GPU: CUDA's context, communication buffers, and what the allocator cannot use. Assumed."""
 JUDGES = 2.3e9
@@ -98,11 +96,6 @@ def large_judges(cfg: RunConfig, operation: str) -> list[str]:
     if cfg.train_verifier.kind == "llm":  # `synthesize` checks the claims of every operation
         asked.append(cfg.train_verifier.base)
     return asked
-
-
-def prepare(documents: float, processes: int) -> float:
-    """All processes of `prepare`; it holds neither PyTorch nor texts, and its own libraries are within `LIBRARIES`."""
-    return LIBRARIES + documents * DOCUMENT + (processes * ENCODER if processes > 1 else 0.0)
 
 
 def passage_tokens(cfg: RunConfig) -> float:

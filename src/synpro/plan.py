@@ -8,18 +8,15 @@ earlier than the budget.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from synpro.config import RunConfig
-from synpro.corpus.encoding import MOST
 from synpro.engines.sizes import Size as ModelSize
 from synpro.engines.sizes import SizeError, size_of
 from synpro.lm.shapes import flops_per_token, parameters
-from synpro.memory import CLAIM_TOKENS, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
-from synpro.memory import prepare as prepare_memory
+from synpro.memory import CLAIM_TOKENS, DOCUMENT, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
 from synpro.run.screen import duration
 
 SMALL_VOCABULARY = 1.7
@@ -150,7 +147,7 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
         start = START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0)
         memory = of_stage(cfg, stage, 1) + (JUDGES if with_generator else LIBRARIES)
         if stage == "prepare":  # a document has at least one passage
-            memory = prepare_memory(corpus.passages, min(MOST, cfg.machine.threads or os.cpu_count() or 1))
+            memory += corpus.passages * DOCUMENT
         whole = None if seconds is None else seconds + count * start
         rows.append(Cost(stage, count, tokens, flops, memory, disk, whole, written))
 

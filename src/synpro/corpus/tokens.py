@@ -144,7 +144,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 class Documents(Sequence["np.ndarray"]):
-    """Documents end to end in one array, each with its EOS. Given as views when asked for: a million of them take 8 MB."""
+    """Documents end to end in one array, each with its EOS. Views when asked for: a million of them take 16 MB."""
 
     def __init__(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
         """`tokens`: `(T,)`; `lengths`: of each document, `(N,)`, in all T."""
