@@ -22,7 +22,7 @@ from synpro.corpus.tokens import Documents, TokenizerConfig, encode_documents, l
 from synpro.corpus.tokens import train_tokenizer as trained
 from synpro.run.journal import Journal
 from synpro.run.launch import threads
-from synpro.stages.prepare import PrepareConfig, prepare
+from synpro.stages.prepare import PrepareConfig, _documents, _Kept
 from tests.corpus.test_tokens import CFG, TEXTS, TRICKY
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_documents_are_views_in_order(tokenizer: Tokenizer, monkeypatch: pytest.
 
 
 def test_an_epoch_takes_few_bytes_per_document_beside_its_tokens() -> None:
-    count, length = 50_000, 12
+    count, length = 20_000, 12
     sides = [Documents(np.arange(count * length, dtype="<u2"), np.full(count, length)) for _ in range(2)]
     tracemalloc.start()
     plan = plan_epoch(sides[0].lengths, sides[1].lengths, MixtureConfig(0.5), 0)
@@ -133,22 +133,18 @@ def test_an_epoch_takes_few_bytes_per_document_beside_its_tokens() -> None:
     assert len(epoch) == 2 * count * length and (peak - epoch.nbytes) / (2 * count) < 80  # a view alone would be 112
 
 
-def peak_of(rows: int, folder: Path) -> int:
-    """Bytes that Python and NumPy hold at most while a corpus is prepared."""
-    source = folder / f"{rows}.jsonl"
-    source.write_text("".join(f'{{"text": "Document {i} of river and stone."}}\n' for i in range(rows)))
-    cfg = PrepareConfig((SourceConfig(str(source)),), train_words=6 * rows // 2, tokenizer=TokenizerConfig("train", 300))
+def test_reading_keeps_little_of_each_document(tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
+    source = tmp_path / "many.jsonl"
+    source.write_text("".join(f'{{"text": "Document {i} of river and stone."}}\n' for i in range(20_000)))
+    cfg, kept, held = PrepareConfig((SourceConfig(str(source)),)), _Kept(), []
     tracemalloc.start()
-    prepare(cfg, out=folder / str(rows), journal=Journal(folder / str(rows)), seed=0)
-    peak = tracemalloc.get_traced_memory()[1]
+    for number, _ in enumerate(_documents(cfg, kept, Journal(tmp_path)), start=1):
+        if number % 10_000 == 0:
+            held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    return peak
-
-
-def test_prepare_keeps_little_of_each_document(tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
-    each = (peak_of(18_000, tmp_path) - peak_of(9_000, tmp_path)) / 9_000  # both more than is written at a time
+    each = (held[1] - held[0]) / 10_000
     record_property("measured", f"prepare keeps {each:.0f} bytes of each document")
-    assert each < 450
+    assert len(kept) == 20_000 and each < 300
 
 
 def test_the_corpus_of_the_benchmark_is_the_same_every_time(tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BATCH_CHARACTERS = 1_000_000
-"""Characters of text encoded at once: `tokenizers` holds about 100 bytes per token of what it encodes."""
+"""Characters of text encoded at once: `tokenizers` holds about 100 bytes per token of what it encodes, by its fields."""
 BATCH_TEXTS = 4096
 ALONE = 8_000_000
-"""Characters that this process encodes before it starts others, which takes them about a second: a small corpus starts none."""
+"""Characters that this process encodes before it starts others, each of which needs half a second of a processor to be ready: a
+small corpus starts none."""
 MOST = 16
 """Processes that one process can read for, and write what they answer."""
 
