@@ -18,7 +18,7 @@ from synpro.corpus import encoding
 from synpro.corpus.files import CorpusError
 from synpro.corpus.mixture import MixtureConfig, build_epoch, epoch_documents, plan_epoch
 from synpro.corpus.readers import SourceConfig
-from synpro.corpus.tokens import Documents, TokenizerConfig, encode_documents, load_tokenizer, save_tokenizer, write_tokens
+from synpro.corpus.tokens import Documents, encode_documents, load_tokenizer, save_tokenizer, write_tokens
 from synpro.corpus.tokens import train_tokenizer as trained
 from synpro.run.journal import Journal
 from synpro.run.launch import threads
