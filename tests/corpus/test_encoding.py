@@ -144,7 +144,7 @@ def test_reading_keeps_little_of_each_document(tmp_path: Path, record_property: 
     tracemalloc.stop()
     each = (held[1] - held[0]) / 10_000
     record_property("measured", f"prepare keeps {each:.0f} bytes of each document")
-    assert len(kept) == 20_000 and each < 300
+    assert len(kept) == 20_000 and each < 400  # both tables double in between
 
 
 def test_the_corpus_of_the_benchmark_is_the_same_every_time(tmp_path: Path) -> None:
