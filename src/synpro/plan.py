@@ -16,7 +16,7 @@ from synpro.config import RunConfig
 from synpro.engines.sizes import Size as ModelSize
 from synpro.engines.sizes import SizeError, size_of
 from synpro.lm.shapes import flops_per_token, parameters
-from synpro.memory import CLAIM_TOKENS, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
+from synpro.memory import CLAIM_TOKENS, DOCUMENT, JUDGES, LIBRARIES, PROMPT_TOKENS, TOKENS_PER_WORD, large_judges, of_stage
 from synpro.run.screen import duration
 
 SMALL_VOCABULARY = 1.7
@@ -146,6 +146,8 @@ def costs(cfg: RunConfig, root: Path, speed: Speed | None) -> list[Cost]:
         with_generator = stage.startswith(("train-", "synthesize-"))
         start = START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0)
         memory = of_stage(cfg, stage, 1) + (JUDGES if with_generator else LIBRARIES)
+        if stage == "prepare":  # a document has at least one passage
+            memory += corpus.passages * DOCUMENT
         whole = None if seconds is None else seconds + count * start
         rows.append(Cost(stage, count, tokens, flops, memory, disk, whole, written))
 

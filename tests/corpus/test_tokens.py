@@ -96,7 +96,7 @@ def test_damaged_arrays(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="is missing"):
         read_tokens(tmp_path / "none.bin", "uint16")
     (tmp_path / "empty.bin").write_bytes(b"")
-    assert split_documents(read_tokens(tmp_path / "empty.bin", "uint16"), 0) == []
+    assert list(split_documents(read_tokens(tmp_path / "empty.bin", "uint16"), 0)) == []
     assert [d.tolist() for d in split_documents(np.array([3, 0, 4]), 0)] == [[3, 0], [4]]
 
 

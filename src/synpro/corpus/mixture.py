@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,9 @@ class EpochPlan:
         return self.organic_tokens / self.tokens if self.tokens else 0.0
 
 
-def plan_epoch(organic: Sequence[int], synthetic: Sequence[int], cfg: MixtureConfig, seed: int) -> EpochPlan:
+def plan_epoch(
+    organic: Sequence[int] | np.ndarray, synthetic: Sequence[int] | np.ndarray, cfg: MixtureConfig, seed: int
+) -> EpochPlan:
     """Document counts for one epoch from the documents' lengths in tokens.
 
     The repeated side gets all its documents floor(r) times and a random part of them once more, until another document would
@@ -89,16 +91,42 @@ def build_epoch(documents: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """One epoch as a token array, `(T,)`: the documents, each with its EOS, in an order drawn from `seed`."""
     import numpy as np
 
-    if not documents:
+    if not len(documents):
         raise ValueError("an epoch needs at least one document")
     order = np.random.default_rng(seed).permutation(len(documents))
-    return np.concatenate([documents[i] for i in order])
+    epoch = np.empty(sum(map(len, documents)), documents[0].dtype)
+    end = 0
+    for i in order:  # one at a time: a million views at once are a burden of their own
+        document = documents[i]
+        start, end = end, end + len(document)
+        epoch[start:end] = document
+    return epoch
 
 
-def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> list[np.ndarray]:
+class _Chosen(Sequence["np.ndarray"]):
+    """Documents of both sides, each as often as a plan says, looked up when asked for."""
+
+    def __init__(self, organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> None:
+        import numpy as np
+
+        if len(organic) != len(plan.organic) or len(synthetic) != len(plan.synthetic):
+            raise ValueError("the plan was made for other documents")
+        self._sides = organic, synthetic
+        self._places = np.repeat(np.arange(len(organic) + len(synthetic)), [*plan.organic, *plan.synthetic])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place, (organic, synthetic) = int(self._places[index]), self._sides
+        return organic[place] if place < len(organic) else synthetic[place - len(organic)]
+
+
+def epoch_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> Sequence[np.ndarray]:
     """The documents of a plan, each as often as it says, ready for `build_epoch`."""
-    pairs = [*zip(organic, plan.organic, strict=True), *zip(synthetic, plan.synthetic, strict=True)]
-    return [document for document, times in pairs for _ in range(times)]
+    return _Chosen(organic, synthetic, plan)
 
 
 def megadocs(

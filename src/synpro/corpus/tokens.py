@@ -7,21 +7,21 @@ inside a document stays text, it never becomes the special id. In `tokenizer/` l
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synpro.assets import Progress, Say, resolve
+from synpro.corpus.encoding import batches, encode, encoded
 from synpro.corpus.files import CorpusError
 
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
-
-# Characters of text encoded at once: bounds memory whatever the size of the corpus.
-_BATCH_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -143,26 +143,53 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) -> list[np.ndarray]:
+class Documents(Sequence["np.ndarray"]):
+    """Documents end to end in one array, each with its EOS. Views when asked for: a million of them take 16 MB."""
+
+    def __init__(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """`tokens`: `(T,)`; `lengths`: of each document, `(N,)`, in all T."""
+        import numpy as np
+
+        self.tokens = np.asarray(tokens)  # a plain view of a mapped file: slices of a memmap are large and slow
+        self.lengths = lengths
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        end = int(self._ends[index])  # raises IndexError beyond the last, which ends iteration
+        return self.tokens[end - int(self.lengths[index]) : end]
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dtype: str) -> Documents:
     """Ids of each text, `(T,)` in `dtype`, its EOS at the end."""
     import numpy as np
 
-    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [np.array([*e.ids, eos_id], dtype=dtype) for e in encoded]
+    tokens, lengths = bytearray(), array("q")
+    for batch in batches(texts):
+        ids, each = encode(tokenizer, batch, eos_id, dtype)
+        tokens += ids.tobytes()
+        lengths.frombytes(each.tobytes())
+    return Documents(np.frombuffer(tokens, np.dtype(dtype).newbyteorder("<")), np.array(lengths, dtype=np.int64))
 
 
-def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str) -> int:
-    """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens."""
+def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int = 1) -> int:
+    """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens.
+
+    `processes` encode where there is much text; the bytes are the same for any number. Raises CorpusError when one of them
+    crashes.
+    """
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    total = 0
-    with partial.open("wb") as handle:
-        for batch in _batches(texts):
-            for ids in encode_documents(tokenizer, batch, eos_id, dtype):
-                handle.write(ids.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes())
-                total += len(ids)
+    with partial.open("wb") as handle, contextlib.closing(encoded(texts, tokenizer, eos_id, dtype, processes)) as arrays:
+        for ids in arrays:
+            handle.write(ids)
+        total = handle.tell() // np.dtype(dtype).itemsize
     partial.replace(path)
     return total
 
@@ -181,25 +208,12 @@ def read_tokens(path: Path, dtype: str) -> np.ndarray:
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
 
 
-def split_documents(tokens: np.ndarray, eos_id: int) -> list[np.ndarray]:
+def split_documents(tokens: np.ndarray, eos_id: int) -> Documents:
     """Views of the documents in an array, each with its EOS; the inverse of concatenation. What follows the last EOS is a
     document too."""
     import numpy as np
 
     ends = np.flatnonzero(tokens == eos_id) + 1
-    starts = np.concatenate([[0], ends])
-    stops = np.concatenate([ends, [len(tokens)]])
-    return [tokens[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True) if b > a]
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_CHARACTERS or len(batch) >= 4096:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    if len(tokens) and (not len(ends) or ends[-1] < len(tokens)):
+        ends = np.append(ends, len(tokens))
+    return Documents(tokens, np.diff(ends, prepend=0))

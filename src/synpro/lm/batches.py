@@ -115,7 +115,7 @@ class TokenStream:
             if not tokens.size:
                 raise ValueError("the training mixture has no tokens; check the corpus and the mixture's shares")
             draft = file.with_suffix(".tmp")
-            tokens.astype(self._dtype).tofile(draft)
+            tokens.astype(self._dtype, copy=False).tofile(draft)
             draft.replace(file)
         self._wait()
         self._open = np.memmap(file, mode="r", dtype=self._dtype).reshape(self._rows, -1)

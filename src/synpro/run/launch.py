@@ -37,7 +37,8 @@ class MachineConfig:
     """Where steps run."""
 
     threads: int = 0
-    """CPU threads per process; 0 takes all cores. Part of the result: another number may change the last bits."""
+    """CPU threads per process; 0 takes all cores. Part of the result: another number may change the last bits. So many
+    processes tokenize in `prepare`, which changes nothing."""
     processes: int = 1
     """Processes of `pretrain` on each node, one per GPU, started by torchrun when more than one."""
     nodes: int = 1
@@ -133,6 +134,12 @@ def environment(threads: int, progress: Path | None, workers: MachineConfig | No
     if progress is not None:
         env["SYNPRO_PROGRESS"] = str(progress)
     return env
+
+
+def threads() -> int:
+    """CPU threads that the step which this process is may use; 1 outside of a step."""
+    given = os.environ.get("OMP_NUM_THREADS", "1")
+    return int(given) if given.isdecimal() else 1
 
 
 def launch(

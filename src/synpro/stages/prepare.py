@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from synpro.corpus.tokens import (
 )
 from synpro.records import Corpus, Document, digest_files
 from synpro.run.journal import Journal
+from synpro.run.launch import threads
 from synpro.run.ledger import Reject
 
 if TYPE_CHECKING:
@@ -73,13 +76,16 @@ class PrepareConfig:
                 raise ValueError(f"{name}: at least 1" + (", or none for no limit" if name != "max_row_bytes" else ""))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Kept:
-    """What is remembered of each document while the corpus is read."""
+    """What is remembered of each document, in reading order: all that grows with their number once they are read."""
 
-    place: float
+    places: array[float] = field(default_factory=lambda: array("d"))
     """Of its id's hash between 0 and 1: decides the split, and the order in which train documents go in."""
-    words: int
+    words: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self.places)
 
 
 def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, out: Path, journal: Journal, seed: int) -> Corpus:
@@ -99,16 +105,16 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, out: Path, journa
     journal.rejects.start()
     with store.disk_errors(out):
         spool = out / "spool.parquet"
-        kept: dict[str, _Kept] = {}
+        kept = _Kept()
         store.write_rows(spool, store.DOCUMENTS, _documents(cfg, kept, journal))
-        splits = _split(cfg, kept, journal, base)
-        rows = ({**row, "split": splits[row["id"]]} for row in store.read_rows(spool))
+        splits = _split(cfg, kept, journal, base, spool)
+        counts = {name: splits.count(code) for code, name in enumerate(store.SPLITS)}
+        rows = ({**row, "split": store.SPLITS[code]} for row, code in zip(store.read_rows(spool), splits, strict=True))
         store.write_rows(out / "documents.parquet", store.DOCUMENTS, rows)
         spool.unlink()
         cuts = (_passage_row(p) for d in _texts(out, "train") for p in cut(d, cfg.passages))
         passages = store.write_rows(out / "passages.parquet", store.PASSAGES, cuts)
-        vocab, eos, pad, tokens = _tokens(cfg.tokenizer, out, splits, journal, base)
-    counts = {name: sum(s == name for s in splits.values()) for name in store.SPLITS}
+        vocab, eos, pad, tokens = _tokens(cfg.tokenizer, out, len(kept) - counts["unused"], journal, base)
     written = [out / name for name in ("documents.parquet", "passages.parquet", "tokenizer", "tokens", "rejects.jsonl")]
     journal.metrics(
         step=0,
@@ -132,7 +138,7 @@ def _clear(out: Path) -> None:
             leftover.unlink()
 
 
-def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> Iterator[dict[str, Any]]:
+def _documents(cfg: PrepareConfig, kept: _Kept, journal: Journal) -> Iterator[dict[str, Any]]:
     """Rows of `documents.parquet` in reading order, their split still open; what cannot be used goes to the ledger.
 
     An exact copy of an earlier text is rejected, and so is another text under an id that is taken: two versions of a document
@@ -144,14 +150,14 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
         files += [(file, reader, source) for file, reader in found]
     total = sum(file.size for file, _, _ in files)
     items = _items(cfg.exclude_tasks)
-    first: dict[bytes, str] = {}  # hash of a text -> the document that holds it
+    first: dict[bytes, str] = {}  # hash of a text (128 bits) -> the document that holds it
     ids: set[str] = set()
     before = taken = 0
 
     def new(row: Row, id: str) -> bool:
         """Whether neither this text nor this id was there before; if not, the row goes to the ledger."""
         nonlocal taken
-        digest = hashlib.sha256(row.text.encode()).digest()
+        digest = hashlib.sha256(row.text.encode()).digest()[:16]
         if digest in first:
             detail = f"the same text as document {first[digest]}"
             journal.rejects.append(Reject(id, "duplicate", detail, row.source, row.text))
@@ -181,8 +187,9 @@ def _documents(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal) -> 
                 if items is not None and (held := items.contaminated(part.text)) is not None:
                     journal.rejects.append(Reject(part_id, *held, source=part.source, text=part.text))
                     continue
-                kept[part_id] = _Kept(_place(part_id), len(part.text.split()))
-                yield _document_row(part_id, part, kept[part_id].words)
+                kept.places.append(_place(part_id))
+                kept.words.append(len(part.text.split()))
+                yield _document_row(part_id, part, kept.words[-1])
                 if len(kept) == cfg.max_documents:
                     journal.say(f"stopped reading after {len(kept):,} documents (max_documents)")
                     return
@@ -230,65 +237,91 @@ def _place(id: str) -> float:
     return int.from_bytes(hashlib.sha256(f"split:{id}".encode()).digest()[:8], "big") / 2**64
 
 
-def _split(cfg: PrepareConfig, kept: dict[str, _Kept], journal: Journal, base: Corpus | None) -> dict[str, str]:
-    """Split of each document. Raises CorpusError when one of the three would be empty, or would not hold the one of `base`."""
+def _split(cfg: PrepareConfig, kept: _Kept, journal: Journal, base: Corpus | None, spool: Path) -> bytearray:
+    """Split of each document in reading order, as its number in `store.SPLITS`.
+
+    Raises CorpusError when one of the three would be empty, or would not hold the one of `base`.
+    """
+    from synpro.corpus.store import SPLITS
+
     if not kept:
         reasons = ", ".join(f"{n} {reason}" for reason, n in journal.rejects.reasons().items())
         raise CorpusError(
             f"prepare.sources: no usable text (rejected: {reasons or 'nothing, the files are empty'}); see rejects.jsonl"
         )
+    train, reference, heldout, unused = range(len(SPLITS))
     reading = cfg.heldout_share + cfg.reference_share
-    splits = {
-        id: "heldout" if k.place < cfg.heldout_share else "reference" if k.place < reading else "train"
-        for id, k in kept.items()
-    }
-    counts = {name: sum(s == name for s in splits.values()) for name in ("train", "reference", "heldout")}
-    if not all(counts.values()):
+    splits = bytearray(
+        heldout if place < cfg.heldout_share else reference if place < reading else train for place in kept.places
+    )
+    counts = [splits.count(code) for code in (train, reference, heldout)]
+    if not all(counts):
         raise CorpusError(
-            f"prepare: the corpus is too small to split: {len(kept)} documents gave {counts['train']} train, "
-            f"{counts['reference']} reference and {counts['heldout']} held-out, and each needs at least one; add documents, "
+            f"prepare: the corpus is too small to split: {len(kept)} documents gave {counts[train]} train, "
+            f"{counts[reference]} reference and {counts[heldout]} held-out, and each needs at least one; add documents, "
             "or raise prepare.reference_share and prepare.heldout_share"
         )
-    inner = _nested(base, splits)
+    inner = _nested(base, splits, spool)
     if cfg.train_words is not None:
-        order = sorted((id for id, s in splits.items() if s == "train"), key=lambda id: (id not in inner, kept[id].place, id))
+        order = _order([i for i, code in enumerate(splits) if code == train], inner, kept, spool)
         words = 0
-        for id in order:
-            if words + kept[id].words <= cfg.train_words:
-                words += kept[id].words
+        for i in order:
+            if words + kept.words[i] <= cfg.train_words:
+                words += kept.words[i]
             else:
-                splits[id] = "unused"
+                splits[i] = unused
         if not words:
-            least = min(kept[id].words for id in order)
+            least = min(kept.words[i] for i in order)
             raise CorpusError(
                 f"prepare.train_words: no document fits into {cfg.train_words:,} words; the shortest has {least:,}"
             )
-        unused = sum(s == "unused" for s in splits.values())
-        if inner and not unused and words < 0.98 * cfg.train_words:
+        left = splits.count(unused)
+        if inner and not left and words < 0.98 * cfg.train_words:
             raise CorpusError(
                 f"prepare.train_words: {cfg.train_words:,} words are asked for, and the sources hold {words:,} for training; "
                 "take a smaller multiple, or give more text"
             )
-        if unused:
+        if left:
             journal.say(
-                f"train_words = {cfg.train_words:,}: {words:,} words are used, {unused:,} train documents are left unused"
+                f"train_words = {cfg.train_words:,}: {words:,} words are used, {left:,} train documents are left unused"
             )
     return splits
 
 
-def _nested(base: Corpus | None, splits: dict[str, str]) -> set[str]:
-    """Train documents of `base`. Raises CorpusError when its splits are not found again in ours."""
+def _order(train: list[int], inner: set[int], kept: _Kept, spool: Path) -> list[int]:
+    """The order in which train documents go in: those of the smaller corpus, then by place, then by id."""
+    train.sort(key=lambda i: (i not in inner, kept.places[i]))
+    if any(kept.places[a] == kept.places[b] for a, b in pairwise(train)):  # one corpus of a million in ten thousand
+        ids = _ids(spool)
+        train.sort(key=lambda i: (i not in inner, kept.places[i], ids[i]))
+    return train
+
+
+def _ids(spool: Path) -> list[str]:
+    """Of all documents, in reading order."""
     from synpro.corpus import store
 
-    inner: set[str] = set()
-    for row in store.read_rows(base.dir / "documents.parquet", ["id", "split"]) if base is not None else ():
-        if row["split"] != "unused" and splits.get(row["id"]) != row["split"]:
+    return [row["id"] for row in store.read_rows(spool, ["id"])]
+
+
+def _nested(base: Corpus | None, splits: bytearray, spool: Path) -> set[int]:
+    """Our places of the train documents of `base`. Raises CorpusError when its splits are not found again in ours."""
+    from synpro.corpus import store
+
+    inner: set[int] = set()
+    if base is None:
+        return inner
+    places = {id: i for i, id in enumerate(_ids(spool))}
+    for row in store.read_rows(base.dir / "documents.parquet", ["id", "split"]):
+        place = places.get(row["id"])
+        here = "missing" if place is None else store.SPLITS[splits[place]]
+        if row["split"] != "unused" and here != row["split"]:
             raise CorpusError(
                 f"prepare: document {row['id']} is in the {row['split']} split of the smaller corpus and "
-                f"{splits.get(row['id'], 'missing')} here; both must be made of the same sources with the same shares"
+                f"{here} here; both must be made of the same sources with the same shares"
             )
-        if row["split"] == "train":
-            inner.add(row["id"])
+        if row["split"] == "train" and place is not None:
+            inner.add(place)
     return inner
 
 
@@ -301,9 +334,9 @@ def _texts(out: Path, split: str) -> Iterator[Document]:
 
 
 def _tokens(
-    cfg: TokenizerConfig, out: Path, splits: dict[str, str], journal: Journal, base: Corpus | None
+    cfg: TokenizerConfig, out: Path, total: int, journal: Journal, base: Corpus | None
 ) -> tuple[int, int, int, dict[str, int]]:
-    """Write `tokenizer/` and `tokens/`; returns (vocabulary size, eos id, pad id, tokens per split)."""
+    """Write `tokenizer/` and `tokens/` of `total` documents; returns (vocabulary size, eos id, pad id, tokens per split)."""
     if base is not None:
         tokenizer = load_tokenizer(base.dir / "tokenizer")
     elif cfg.source == "train":
@@ -319,7 +352,6 @@ def _tokens(
     eos, pad = special_ids(tokenizer, cfg)
     counts: dict[str, int] = {}
     done = 0
-    total = sum(s != "unused" for s in splits.values())
 
     def watched(split: str) -> Iterator[str]:
         nonlocal done
@@ -330,5 +362,5 @@ def _tokens(
 
     for split in ("train", "reference", "heldout"):
         path = out / "tokens" / f"{split}.bin"
-        counts[split] = write_tokens(path, watched(split), tokenizer, eos, token_dtype(cfg.vocab_size))
+        counts[split] = write_tokens(path, watched(split), tokenizer, eos, token_dtype(cfg.vocab_size), threads())
     return cfg.vocab_size, eos, pad, counts

@@ -228,12 +228,10 @@ class _Epochs:
 
         self._mixture, self._seed = mixture, seed
         self.organic = split_documents(read_tokens(corpus.dir / "tokens" / "train.bin", corpus.dtype), corpus.eos_id)
-        self.synthetic: list[np.ndarray] = []
         self.sources: list[int] = []  # of each synthetic document: the place of its organic one, where megadocs need it
         tokenizer = load_tokenizer(corpus.dir / "tokenizer")
-        for shard in shards:
-            texts = [row["text"] for row in read_rows(shard.dir / "documents.parquet", ["text"])]
-            self.synthetic += encode_documents(tokenizer, texts, corpus.eos_id, corpus.dtype)
+        texts = (row["text"] for shard in shards for row in read_rows(shard.dir / "documents.parquet", ["text"]))
+        self.synthetic = encode_documents(tokenizer, texts, corpus.eos_id, corpus.dtype)
         if mixture.packing == "megadocs":
             place = {d.id: i for i, d in enumerate(documents(corpus, "train"))}
             if len(place) != len(self.organic):
@@ -250,8 +248,7 @@ class _Epochs:
         from synpro.corpus.mixture import build_epoch, epoch_documents, megadocs, plan_epoch
 
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        lengths = [len(d) for d in self.organic], [len(d) for d in self.synthetic]
-        plan = plan_epoch(*lengths, self._mixture, seed)
+        plan = plan_epoch(self.organic.lengths, self.synthetic.lengths, self._mixture, seed)
 
         def built(organic: Sequence[np.ndarray]) -> np.ndarray:
             if self._mixture.packing == "megadocs":
@@ -265,7 +262,7 @@ class _Epochs:
 def _epochs(mixture: MixtureConfig, corpus: Corpus, shards: Sequence[Shard], seed: int, journal: Journal | None) -> _Epochs:
     epochs = _Epochs(mixture, corpus, shards, seed)
     if journal is not None:
-        organic, synthetic = (sum(map(len, side)) for side in (epochs.organic, epochs.synthetic))
+        organic, synthetic = (len(side.tokens) for side in (epochs.organic, epochs.synthetic))
         journal.say(
             f"mixture: {len(epochs.organic):,} organic documents ({organic:,} tokens), "
             f"{len(epochs.synthetic):,} synthetic ({synthetic:,} tokens)"
