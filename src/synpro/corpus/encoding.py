@@ -17,7 +17,7 @@ import subprocess
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import IO, TYPE_CHECKING
@@ -69,7 +69,9 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) 
     return np.array(ids, dtype=np.dtype(dtype).newbyteorder("<")), np.diff(np.array([0, *ends], dtype=np.int64))
 
 
-def encoded(texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int) -> Iterator[bytes]:
+def encoded(
+    texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int
+) -> Generator[bytes, None, None]:
     """What `encode` gives for all the texts, as bytes, batch by batch.
 
     The beginning is encoded here; where much text follows, `processes` others do the rest. Close the iterator to end them
