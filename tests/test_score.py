@@ -1,0 +1,39 @@
+"""Scores of any text, spread over workers: each row once, and the same as in one process."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from synpro.corpus.store import passages
+from synpro.engines.spread import spread
+from synpro.records import Corpus, decode
+from synpro.run.launch import MachineConfig
+from synpro.score import Scoring, newest_probe
+
+
+def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path) -> None:
+    record = json.loads((finished_run / "round-00/prepare/result.json").read_text(encoding="utf-8"))["record"]
+    corpus = decode(record, finished_run)
+    assert isinstance(corpus, Corpus)
+    texts = [*(p.text for p in passages(corpus)), "", *(f"Bees carry nectar {i} times." for i in range(20))]
+    tasks = {i: texts[i : i + 5] for i in range(0, len(texts), 5)}
+    scoring, seen = Scoring(newest_probe(finished_run, None)), Counter[int]()
+
+    def scored(machine: MachineConfig) -> list[float | None]:
+        found = {}
+        for first, values in spread(scoring, tasks, machine=machine, progress=lambda part: None, say=print):
+            seen[first] += 1
+            found[first] = values
+        return [value for first in sorted(found) for value in found[first]]
+
+    here = scored(MachineConfig(threads=1))
+    there = scored(MachineConfig(threads=1, launcher="ray", workers=2))
+    assert set(seen.values()) == {2}, "each task once here and once there"
+    assert len(here) == len(there) == len(texts)
+    empty = texts.index("")
+    assert here[empty] is None and there[empty] is None
+    assert [v for v in there if v is not None] == pytest.approx([v for v in here if v is not None], abs=1e-6)
