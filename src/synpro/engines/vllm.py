@@ -8,6 +8,7 @@ adapter stays an adapter (vLLM's LoRA): merged into 16-bit weights, small update
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -158,7 +159,7 @@ class VLLMModel:
         """Let go of the model. Safe to call twice."""
         llm, self.llm = self.llm, None
         core = getattr(getattr(llm, "llm_engine", None), "engine_core", None)
-        if core is not None:  # the model lives in a process of vLLM's own; judges want its memory now
+        if core is not None:  # judges want its memory now
             core.shutdown()
 
     def _chat(self, chats: Sequence[Chat], sampling: list[Any]) -> list[Any]:
@@ -175,6 +176,9 @@ class VLLMModel:
 
 def _open(asked: str, arguments: dict[str, Any]) -> Any:
     """A `vllm.LLM`. Raises EngineError when the library is not installed, or does not open the model."""
+    # Its engine in a process of its own outlives a step that is killed, and keeps the memory (vLLM 0.32).
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # judges have this process' cores after it
     try:
         import vllm
     except ImportError as problem:
