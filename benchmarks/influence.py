@@ -47,7 +47,8 @@ def plain(probe: Probe, some: list[str]) -> list[float]:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         losses = []
         for i in range(0, len(some), BATCH):
-            batch = tokenizer([tokenizer.eos_token + text for text in some[i : i + BATCH]], return_tensors="pt", padding=True)
+            rows = tokenizer(some[i : i + BATCH])["input_ids"]
+            batch = tokenizer.pad({"input_ids": [[tokenizer.eos_token_id, *row] for row in rows]}, return_tensors="pt")
             ids, mask = batch["input_ids"], batch["attention_mask"]
             with torch.inference_mode():
                 logits = model(input_ids=ids, attention_mask=mask).logits

@@ -71,7 +71,7 @@ def test_a_generator_behind_a_server_of_its_own_writes_what_it_writes_here(
     here = HFEngine.load(generator, "float32").generate(CHATS, greedy)
     assert here != HFEngine.load(str(folder), "float32").generate(CHATS, greedy), "the adapter has to matter"
 
-    server = ServerConfig(lists=False, answer_seconds=60, tries=2)
+    server = ServerConfig(lists=False, answer_seconds=60, tries=2, in_flight=1)  # its seed is that of the whole process
     writing = Writing(generator, "float32", engine="server", serve=SERVE, server=server, scratch=tmp_path / "scratch")
     author = writing.open(lambda done: None)
     try:

@@ -117,6 +117,7 @@ class VLLMModel:
         from synpro.assets import model_folder
 
         asked = f"{slot}: 'vllm:{reference}'"
+        _library(asked)
         return cls(_open(asked, llm_arguments(model_folder(reference, slot=slot), dtype)))
 
     @classmethod
@@ -125,6 +126,7 @@ class VLLMModel:
         from synpro.assets import model_folder
 
         asked = 'synthesize.engine = "vllm"'
+        _library(asked)
         folder = generator.weights or model_folder(generator.base, slot="train_generator.base")
         return cls(_open(asked, generator_arguments(folder, dtype, cfg, generator.adapter)), generator.adapter)
 
@@ -174,8 +176,8 @@ class VLLMModel:
         return [answer.outputs[0] for answer in answers]
 
 
-def _open(asked: str, arguments: dict[str, Any]) -> Any:
-    """A `vllm.LLM`. Raises EngineError when the library is not installed, or does not open the model."""
+def _library(asked: str) -> Any:
+    """The library. Raises EngineError when it is not installed."""
     # Its engine in a process of its own outlives a step that is killed, and keeps the memory (vLLM 0.32).
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # judges have this process' cores after it
@@ -186,8 +188,14 @@ def _open(asked: str, arguments: dict[str, Any]) -> Any:
             f"{asked} needs vLLM, which is not installed here ({problem}). Install it (pip install vllm; docs/engines.md), or "
             "start `vllm serve` in an environment of its own and name that server"
         ) from problem
+    return vllm
+
+
+def _open(asked: str, arguments: dict[str, Any]) -> Any:
+    """A `vllm.LLM`. Raises EngineError when the library is not installed, or does not open the model."""
+    library = _library(asked)
     try:
-        return vllm.LLM(**arguments)
+        return library.LLM(**arguments)
     except (RuntimeError, ValueError) as problem:
         share = arguments["gpu_memory_utilization"]
         raise EngineError(

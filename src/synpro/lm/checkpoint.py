@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint.state_dict as sharded
-from olmo_core.distributed.utils import barrier, broadcast_object, get_rank, is_distributed
+from olmo_core.distributed.utils import barrier, broadcast_object, get_rank, get_world_size, is_distributed
 from olmo_core.train.train_module import TransformerTrainModule
 from safetensors.torch import load_file, save_file
+from torch.distributed import distributed_c10d
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.json"
 
@@ -131,3 +133,16 @@ def _check(module: TransformerTrainModule, folder: Path, context: int) -> None:
             f"the model exported to {folder} gives other logits than the trained one (largest difference {gap:.3g}); "
             "the export cannot be trusted: check the versions of ai2-olmo-core and transformers"
         )
+
+
+def leave() -> None:
+    """Wait until all processes are here, the first also until the others have seen that: what it has sent and they have not yet
+    read would be lost with its connections."""
+    barrier()
+    if not is_distributed():
+        return
+    store = distributed_c10d._get_default_store()  # torchrun's, which outlives the processes
+    if get_rank():
+        store.set(f"left/{get_rank()}", "")
+    else:
+        store.wait([f"left/{rank}" for rank in range(1, get_world_size())], timedelta(minutes=5))

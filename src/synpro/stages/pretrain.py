@@ -192,7 +192,7 @@ def pretrain(
         shutil.rmtree(out / "scratch")
         (out / "training.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         journal.say(f"training ended after {done.tokens:,} tokens: {reason}")
-    checkpoint.barrier()
+    checkpoint.leave()
     return Checkpoint(
         dir=out,
         tokens_seen=done.tokens + watch.tokens_before,
