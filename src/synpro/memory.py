@@ -23,9 +23,9 @@ TOKENS_PER_WORD = 1.35
 """Of English in the tokenizer of a large language model."""
 LIBRARIES = 0.6e9
 """Python, PyTorch and its libraries in a process on processors (demo: 0.6 GiB)."""
-DOCUMENT = 400.0
-"""Of each document while `prepare` looks for copies: 196 measured (docs/LOG.md); tables that double, and the words of a
-tokenizer that is trained, need room too."""
+DOCUMENT = 1350.0
+"""Of each document in `prepare`: what a million took beyond the libraries, the training of a tokenizer included, which is the
+larger part (docs/LOG.md)."""
 RESERVED = 3.2e9
 """On a GPU: CUDA's context, communication buffers, and what the allocator cannot use. Assumed."""
 JUDGES = 2.3e9
