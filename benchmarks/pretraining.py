@@ -6,12 +6,12 @@ import logging
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from olmo_core.data import NumpyDataLoaderConfig, NumpyFSLDatasetConfig, TokenizerConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.train import Duration, TrainerConfig
-from olmo_core.train.callbacks import Callback
 from olmo_core.train.train_module import TransformerTrainModuleConfig
 from olmo_core.utils import get_default_device, seed_all
 
@@ -19,7 +19,7 @@ from benchmarks.measuring import Row, compared, opened, pairs
 from synpro.config import RunConfig
 from synpro.corpus.tokens import read_tokens
 from synpro.lm import trainer
-from synpro.lm.batches import Rows, TokenStream, measured
+from synpro.lm.batches import TokenStream, measured
 from synpro.lm.shapes import transformer_config
 from synpro.lm.watch import Watch
 from synpro.records import Corpus
@@ -29,34 +29,31 @@ WARM, STEPS = 15, 115
 
 
 class Clock:
-    """Seconds between the moments at which batch WARM and the last one are asked for."""
+    """Seconds between the WARM-th and the last step of the optimizer, whoever trains."""
 
-    def __init__(self) -> None:
-        self.times: dict[int, float] = {}
+    def __init__(self, module: Any) -> None:
+        """Listens to a train module: its trainer calls `optim_step` once for each batch."""
+        self.times: list[float] = []
+        step = module.optim_step
 
-    def asked(self, step: int) -> None:
-        self.times[step] = time.perf_counter()
+        def timed() -> None:
+            step()
+            self.times.append(time.perf_counter())
+
+        module.optim_step = timed
 
     def rate(self, tokens: int) -> float:
-        return (STEPS - 1 - WARM) * tokens / (self.times[STEPS - 1] - self.times[WARM])
-
-
-class _Timed:
-    """Our batches, and when each was asked for."""
-
-    def __init__(self, stream: TokenStream, clock: Clock) -> None:
-        self.stream, self.clock, self.tokens = stream, clock, stream.tokens
-
-    def __call__(self, step: int) -> Rows:
-        self.clock.asked(step)
-        return self.stream(step)
+        """Tokens per second. Raises RuntimeError when the steps are not those that were asked for."""
+        if len(self.times) != STEPS:
+            raise RuntimeError(f"{len(self.times)} steps of the optimizer instead of {STEPS}")
+        return (STEPS - 1 - WARM) * tokens / (self.times[-1] - self.times[WARM])
 
 
 def ours(cfg: RunConfig, corpus: Corpus) -> float:
     """Tokens per second of our trainer with its watch: losses logged as the config says, no evaluation while timed."""
     from synpro.corpus.tokens import split_documents
 
-    p, clock = cfg.pretrain, Clock()
+    p = cfg.pretrain
     organic = split_documents(read_tokens(corpus.dir / "tokens" / "train.bin", corpus.dtype), corpus.eos_id)
     with tempfile.TemporaryDirectory() as folder:
         module = trainer.build_module(
@@ -69,6 +66,8 @@ def ours(cfg: RunConfig, corpus: Corpus) -> float:
             scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
             seed=0,
         )
+
+        clock = Clock(module)
 
         def epoch(number: int) -> np.ndarray:
             order = np.random.default_rng(number).permutation(len(organic))
@@ -96,24 +95,13 @@ def ours(cfg: RunConfig, corpus: Corpus) -> float:
             label="benchmark",
             microbatch=p.hardware.microbatch,
         )
-        trainer.train(module, _Timed(stream, clock), watch, steps=STEPS, folder=Path(folder) / "olmo")  # type: ignore[arg-type]
+        trainer.train(module, stream, watch, steps=STEPS, folder=Path(folder) / "olmo")
     return clock.rate(p.batch * p.sequence_length)
-
-
-class _Asked(Callback):
-    """Tells a clock when OLMo-core loads a batch."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.count = clock, 0
-
-    def pre_load_batch(self) -> None:
-        self.clock.asked(self.count)
-        self.count += 1
 
 
 def direct(cfg: RunConfig, corpus: Corpus) -> float:
     """Tokens per second of OLMo-core: its configs for model, optimizer, train module, data set, loader and trainer."""
-    p, clock = cfg.pretrain, Clock()
+    p = cfg.pretrain
     logging.getLogger("olmo_core").setLevel(logging.ERROR)
     seed_all(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -133,6 +121,7 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             max_grad_norm=p.optimizer.clip,
             scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
         ).build(transformer_config(p.model, corpus.vocab_size).build(init_device="meta"), device=get_default_device())
+        clock = Clock(module)
         data = NumpyFSLDatasetConfig(
             tokenizer=TokenizerConfig(vocab_size=corpus.vocab_size, eos_token_id=corpus.eos_id, pad_token_id=corpus.pad_id),
             paths=[str(corpus.dir / "tokens" / "train.bin")],
@@ -147,7 +136,6 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             metrics_collect_interval=p.log_every,
             no_checkpoints=True,
         ).build(module, loader)
-        run.add_callback("asked", _Asked(clock))
         run.fit()
     return clock.rate(p.batch * p.sequence_length)
 
