@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from olmo_core.config import DType
 from olmo_core.data import NumpyDataLoaderConfig, NumpyFSLDatasetConfig, TokenizerConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.train import Duration, TrainerConfig
@@ -105,6 +106,8 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
     logging.getLogger("olmo_core").setLevel(logging.ERROR)
     seed_all(0)
     with tempfile.TemporaryDirectory() as folder:
+        attention = None if p.hardware.attention == "auto" else p.hardware.attention
+        shape = transformer_config(p.model, corpus.vocab_size, attention=attention)
         optimizer = AdamWConfig(
             lr=p.optimizer.lr,
             betas=(p.optimizer.beta1, p.optimizer.beta2),
@@ -118,9 +121,10 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             optim=optimizer,
             compile_model=p.hardware.compile,
             z_loss_multiplier=p.optimizer.z_loss or None,
+            autocast_precision=DType.bfloat16 if p.hardware.precision == "bfloat16" else None,
             max_grad_norm=p.optimizer.clip,
             scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
-        ).build(transformer_config(p.model, corpus.vocab_size).build(init_device="meta"), device=get_default_device())
+        ).build(shape.build(init_device="meta"), device=get_default_device())
         clock = Clock(module)
         data = NumpyFSLDatasetConfig(
             tokenizer=TokenizerConfig(vocab_size=corpus.vocab_size, eos_token_id=corpus.eos_id, pad_token_id=corpus.pad_id),
@@ -143,6 +147,8 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
 def rows(run: Path, count: int) -> list[Row]:
     """Our pretraining beside OLMo-core's."""
     cfg, corpus = opened(run)
+    if cfg.pretrain.optimizer.dropout:
+        raise SystemExit(f"{run}: pretrain.optimizer.dropout is on, which the direct side does not do; take a run without it")
     trainer.enter(0)
     a, b = pairs(lambda: ours(cfg, corpus), lambda: direct(cfg, corpus), count)
     note = "same model, optimizer, batch and tokens; evaluation and checkpoints off in both"

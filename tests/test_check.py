@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synpro.config import ConfigError, RunConfig, load
-from synpro.session import check, references, used
+from synpro.session import check, preconditions, references, used
 from tests.chat_server import Nursery, Server
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -61,3 +61,19 @@ def test_only_the_models_of_the_judges_in_use_are_fetched() -> None:
     paper = replace(cfg, judges=load(CONFIGS / "400m.toml").judges)
     slots = {slot for slot, _ in references(used(paper)) if slot.startswith("judges.")}
     assert slots == {"judges.encoder", "judges.dataman", "judges.layout_model"}
+
+
+def test_what_writes_is_looked_for_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("vllm", "ray") else there(name))
+
+    def told(*sets: str) -> str:
+        return "\n".join(preconditions(load(CONFIGS / "tiny.toml", sets)))
+
+    assert "vllm" not in told() and "ray" not in told() and "serve" not in told()
+    assert "vllm is not installed" in told("synthesize.engine=vllm")
+    assert "ray is not installed" in told("machine.launcher=ray", "machine.workers=2")
+    served = ["synthesize.engine=server", "synthesize.serve.command=['no-such-server', '{model}', '{port}']"]
+    assert "synthesize.serve.command: there is no program 'no-such-server'" in told(*served)

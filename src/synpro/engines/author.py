@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synpro.engines.base import Engine, EngineError, Sampling
-from synpro.engines.openai import ServerConfig
-from synpro.engines.spawn import ServeConfig
-from synpro.engines.vllm import VLLMConfig, room_for
+from synpro.engines.openai import ServerConfig, ServerModel
+from synpro.engines.spawn import ServeConfig, Spawned
+from synpro.engines.vllm import VLLMConfig, VLLMModel, room_for
 from synpro.records import Chat, Completion, Generator
 
 EngineName = Literal["transformers", "vllm", "server"]
@@ -38,8 +38,6 @@ class Writing:
     def open(self, progress: Callable[[float], None]) -> Author:
         """Raises what the engine raises when it cannot be had (EngineError, AssetError)."""
         if self.engine == "vllm":
-            from synpro.engines.vllm import VLLMModel
-
             return Author(VLLMModel.write_with(self.generator, self.dtype, self.vllm))
         if self.engine == "server":
             return Author(Served(self, progress))
@@ -67,13 +65,12 @@ class Served:
 
     def __init__(self, writing: Writing, progress: Callable[[float], None]) -> None:
         """Start the server on the generator's weights. Raises EngineError, AssetError."""
-        from synpro.engines.openai import ServerModel
-        from synpro.engines.spawn import Spawned
-
         if writing.scratch is not None:
             writing.scratch.mkdir(parents=True, exist_ok=True)
         self._own = tempfile.TemporaryDirectory(prefix="generator-", dir=writing.scratch)
         self._server: Spawned | None = None
+        self._model: ServerModel | None = None
+        self._checked = False
         try:
             generator, adapter = writing.generator, None
             if generator.adapter is not None and writing.serve.adapter:
@@ -82,7 +79,6 @@ class Served:
             folder = one_folder(generator, writing.dtype, Path(self._own.name) / "model")
             log = (writing.scratch or Path(self._own.name)) / "server.log"
             self._server = Spawned(writing.serve, folder, writing.dtype, slot="synthesize.serve", log=log, adapter=adapter)
-            self._checked = False
             self._model = ServerModel(
                 self._server.address,
                 self._server.name,
@@ -96,15 +92,17 @@ class Served:
             raise
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
-        """As in engines/base.py. Raises ServerError, and EngineError for a server that does not sample."""
+        """As in engines/base.py. Raises ServerError, EngineError for a server that does not sample, ValueError when closed."""
+        if self._model is None:
+            raise ValueError("the engine is closed")
         if chats and sampling.temperature > 0 and not self._checked:
-            self._check(chats[0], sampling)
+            self._check(self._model, chats[0], sampling)
         return self._model.generate(chats, sampling)
 
-    def _check(self, chat: Chat, sampling: Sampling) -> None:
+    def _check(self, model: ServerModel, chat: Chat, sampling: Sampling) -> None:
         """A server may read temperature and seed and do nothing about them; then every passage gets its greedy text."""
         hot = replace(sampling, temperature=max(1.5, sampling.temperature), max_new_tokens=min(48, sampling.max_new_tokens))
-        texts = {self._model.generate([chat], replace(hot, n=1, seed=seed))[0][0].text for seed in (1, 2, 3)}
+        texts = {model.generate([chat], replace(hot, n=1, seed=seed))[0][0].text for seed in (1, 2, 3)}
         if len(texts) == 1:
             raise EngineError(
                 f"synthesize.serve: the server writes the same text with three seeds at temperature {hot.temperature}, so it "
@@ -113,7 +111,10 @@ class Served:
         self._checked = True
 
     def close(self) -> None:
-        """End the server. Safe to call twice."""
+        """Drop the connections and end the server. Safe to call twice."""
+        model, self._model = self._model, None
+        if model is not None:
+            model.close()
         if self._server is not None:
             self._server.close()
         self._own.cleanup()
@@ -123,7 +124,8 @@ def one_folder(generator: Generator, dtype: str, into: Path) -> Path:
     """A generator as one Hugging Face folder, which any server opens: links to its own weights, or its base with the adapter
     merged in. Sampling defaults that the model ships (top-k, penalties) are left out, so that requests alone say how to sample.
 
-    Rounded to 16 bits, part of what few small steps learned is gone (docs/engines.md has a measurement): use float32.
+    Rounded to 16 bits, part of what few small steps learned is gone (docs/engines.md has a measurement): use float32. `into` is
+    made. Raises AssetError when the base cannot be had, FileExistsError when `into` is there.
     """
     from synpro.assets import model_folder
 

@@ -52,8 +52,9 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not self.command:
             raise ValueError("command: names no program")
-        _check((*self.command, self.name), FIELDS)
-        _check(self.adapter, (*FIELDS, *OF_ADAPTER))
+        _check("command", self.command, FIELDS)
+        _check("name", (self.name,), FIELDS)
+        _check("adapter", self.adapter, (*FIELDS, *OF_ADAPTER))
         if not any("{model}" in word for word in self.command) or not any("{port}" in word for word in self.command):
             raise ValueError("command: has to name {model} and {port}")
         if not self.health.startswith("/"):
@@ -62,14 +63,16 @@ class ServeConfig:
             raise ValueError(f"start_seconds: {self.start_seconds} is out of range")
 
 
-def _check(words: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check(key: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Raises ValueError for a word whose braces hold something else than what is known."""
     for word in words:
         try:
             unknown = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None} - {*known}
         except ValueError as problem:
-            raise ValueError(f"command: {word!r}: {problem}; write {{{{ for a brace") from None
+            raise ValueError(f"{key}: {word!r}: {problem}; write {{{{ for a brace") from None
         if unknown:
-            raise ValueError(f"command: {word!r} names {', '.join(sorted(unknown))!r}; there are {', '.join(known)}")
+            names = ", ".join(map(repr, sorted(unknown)))
+            raise ValueError(f"{key}: {word!r} names {names}; there are {', '.join(known)}; write {{{{ for a brace of its own")
 
 
 class Spawned:

@@ -137,7 +137,7 @@ def _check(module: TransformerTrainModule, folder: Path, context: int) -> None:
 
 def leave() -> None:
     """Wait until all processes are here, the first also until the others have seen that: what it has sent and they have not yet
-    read would be lost with its connections."""
+    read would be lost with its connections. Raises torch's DistStoreError when one is not here five minutes after the rest."""
     barrier()
     if not is_distributed():
         return

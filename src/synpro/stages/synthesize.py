@@ -191,7 +191,8 @@ class Work:
         self.generator, self.passages = generator, passages
         self.chunks = [passages[i : i + cfg.chunk] for i in range(0, len(passages), cfg.chunk)]
         self.sampling = cfg.sampling_for(operation.name)
-        self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size, cfg.engine, asdict(cfg.vllm)]
+        by = [cfg.engine, asdict(cfg.vllm), asdict(cfg.serve), asdict(cfg.server)]
+        self._what = [generator.digest, asdict(self.sampling), cfg.dtype, cfg.batch_size, *by]
         dir.mkdir(parents=True, exist_ok=True)
 
     def seeds(self) -> list[int]:
