@@ -22,12 +22,15 @@ SRUN = """#!/bin/bash
 echo "$*" >> "$STANDIN/srun.txt"
 nodes=1
 while [[ $1 == --* ]]; do case $1 in --nodes=*) nodes=${1#*=} ;; esac; shift; done
-started=()
+started=() stopped=
+end() { kill -TERM "${started[@]}" 2>/dev/null; }
+trap 'stopped=yes; end' TERM  # before the first node: a signal may come while they are started
 for ((i = 0; i < nodes; i++)); do
+    [[ $stopped ]] && break
     SLURM_NODEID=$i SLURM_LAUNCH_NODE_IPADDR=127.0.0.1 "$@" &
     started+=($!)
 done
-trap 'kill -TERM "${started[@]}" 2>/dev/null' TERM
+[[ $stopped ]] && end
 status=0
 for one in "${started[@]}"; do wait "$one" || status=$?; done
 wait  # a signal ends the first wait only

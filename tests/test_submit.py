@@ -118,7 +118,7 @@ def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over
 
     assert "done up to round-00/prepare" in ended(0)
     interrupted = started(1)
-    while not (root / "round-00/pretrain/request.json").exists():
+    while not (tmp_path / "bin" / "srun.txt").exists():
         assert interrupted.poll() is None
         time.sleep(0.1)
     interrupted.send_signal(signal.SIGUSR1)

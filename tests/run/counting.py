@@ -29,6 +29,8 @@ def count(
 ) -> Evaluation:
     if cfg.trouble == "raise":
         raise ValueError("the text file is not there; put it there")
+    if cfg.trouble == f"raise in {os.environ.get('RANK')}":
+        raise ValueError("this process has no such file")
     start = before.heldout_loss if before else 0.0
     journal.rewind({})
     for i in range(cfg.upto):

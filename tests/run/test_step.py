@@ -78,6 +78,13 @@ def test_an_error_reaches_the_person_without_a_traceback(tmp_path):
     assert not (tmp_path / "a/result.json").exists()
 
 
+def test_an_error_of_any_process_reaches_the_person(tmp_path):
+    do = Steps(tmp_path, seed=7, machine=MachineConfig(threads=1, processes=2), watcher=Silent())
+    with pytest.raises(StepError, match="step a stopped: this process has no such file\n"):
+        do("a", STAGE, CountConfig(trouble="raise in 1"), spread="processes")
+    assert not list((tmp_path / "a").glob("error-*"))
+
+
 def test_a_killed_step_is_no_success_and_the_same_call_finishes_it_with_the_same_result(tmp_path):
     with pytest.raises(StepError, match="killed"):
         steps(tmp_path / "x")("a", STAGE, CountConfig(trouble="kill"))

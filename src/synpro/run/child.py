@@ -59,6 +59,15 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def _tell(out: Path, problem: Exception) -> None:
+    """Write `error.json`, which a person reads; the traceback goes to the log. Of several processes the first to fail is heard:
+    the others fail for want of it."""
+    if not (out / "error.json").exists():
+        mine = out / f"error-{os.environ.get('RANK', '0')}.json"  # two may come at once
+        write_json(mine, {"type": type(problem).__name__, "message": str(problem)})
+        mine.replace(out / "error.json")
+
+
 def main() -> None:
     die_with_parent()
     do(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
@@ -71,8 +80,7 @@ def do(out: Path, root: Path) -> None:
     try:
         record = call(request, out, root)
     except Exception as problem:
-        if first:  # a person reads this; the traceback goes to the log
-            write_json(out / "error.json", {"type": type(problem).__name__, "message": str(problem)})
+        _tell(out, problem)
         raise
     if first:
         result = {"request": digest_of(request), "record": encode(record, root), "files": covered(out)}

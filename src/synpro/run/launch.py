@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,12 +84,15 @@ class Usage:
     """Largest resident memory of a single process."""
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, so that a killed run leaves nothing writing behind it."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to end this process when its parent ends, so that a killed run leaves nothing writing behind it; end it now if
+    `parent`, a process id, is its parent no more."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent not in (None, os.getppid()):
+            os._exit(1)
 
 
 def command(module: str, arguments: list[str], machine: MachineConfig) -> list[str]:
@@ -165,10 +169,10 @@ def launch(
 
 
 def _run(argv: list[str], log: Path, env: dict[str, str]) -> Usage:
-    started = time.monotonic()
+    started, tied = time.monotonic(), partial(die_with_parent, os.getpid())
     with log.open("ab") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=tied
         )
     _running.add(process.pid)
     try:
