@@ -41,10 +41,22 @@ def test_writing_is_slower_than_reading(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gpus", [1, 8, 64])
 @pytest.mark.parametrize("name", ["400m", "1b", "2b"])
 def test_the_recipes_fit_80_gb(name: str, gpus: int, tmp_path: Path) -> None:
-    text = planned(name, Layout(gpus, GPUS["h100"], price=2.5), tmp_path)
+    planned(name, Layout(gpus, GPUS["h100"]), tmp_path)
+    text = planned(name, Layout(gpus, GPUS["h100"], price=2.5), tmp_path, [f"machine.rl_processes={min(8, gpus)}"])
     assert f"machine.processes={min(8, gpus)} and machine.nodes={max(1, gpus // 8)}" in text
     busy = float(next(x for x in text.splitlines()[::-1] if x.startswith("whole run")).split()[2])
     assert f"cost: {busy * 2.5:,.0f}" in text or abs(busy) > 100, "rounded to tenths of an hour above"
+
+
+def test_rl_is_spread_over_a_node_at_most_and_vllm_beside_it_takes_its_share(tmp_path: Path) -> None:
+    cfg = load(ROOT / "configs" / "400m.toml", ["machine.rl_processes=8"])
+    assert [Layout(gpus, GPUS["h100"]).of(cfg, "train-rephrase") for gpus in (1, 8, 64)] == [1, 8, 8]
+    row = re.compile(r"train-rephrase +(\d+) +(\d+) +\S+ +(\S+)$", re.MULTILINE)
+    beside = ["machine.rl_processes=8", "train_generator.engine=vllm", "train_generator.vllm_memory=0.3"]
+    seen = [row.search(planned("400m", Layout(8, GPUS["h200"]), tmp_path, sets)) for sets in ([], beside[:1], beside)]
+    one, spread, vllm = ([float(value) for value in found.groups()] for found in seen if found)
+    assert (one[0], spread[0]) == (1, 8) and spread[2] == pytest.approx(one[2] / 8, abs=0.06)
+    assert vllm[1] - spread[1] == pytest.approx(0.3 * 140, abs=1)
 
 
 def test_what_does_not_fit_is_refused_with_settings_that_do(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_writing_asks_for_a_gpu_per_worker_unless_a_ray_cluster_is_named(tmp_pat
     assert scripts and all({"--nodes=1", "--gpus-per-node=4"} <= set(directives(s)) for s in scripts)
 
 
+def test_rl_asks_for_a_gpu_per_process(tmp_path: Path) -> None:
+    cfg = load(ROOT / "configs" / "400m.toml", ["machine.rl_processes=8"])
+    asked = {step: batch.needs for batch in batches(cfg, tmp_path) for step in batch.steps}
+    assert asked["round-01/train-reformat"] == "rl" and asked["round-01/synthesize-reformat"] == "gpu"
+    scripts = sorted(write(cfg, tmp_path, Slurm()).parent.glob("*train*.sbatch"))
+    assert scripts and all({"--nodes=1", "--gpus-per-node=8"} <= set(directives(s)) for s in scripts)
+
+
 def test_each_job_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in standins(tmp_path / "bin").items():
         monkeypatch.setenv(name, value)

@@ -197,11 +197,12 @@ def influence(
     file: Annotated[Path, typer.Argument(help="texts to score: .txt, or JSONL with a column `text`")],
     round_: Annotated[int | None, typer.Option("--round", help="whose probe; the newest when left out")] = None,
     out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 for many texts on a GPU")] = "float32",
 ) -> None:
     """What each text would teach the model: its loss before less after learning the reference task, nats per token."""
     from synpro.score import influence as score_file
 
-    score_file(run, file, round_, out)
+    score_file(run, file, round_, out, precision)
 
 
 @app.command()

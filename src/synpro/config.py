@@ -76,6 +76,12 @@ class RunConfig:
                     raise ValueError(f"train_generator: {table} has no value for {name!r}; add one")
             if name not in self.synthesize.max_new_tokens:
                 raise ValueError(f"synthesize: max_new_tokens has no value for {name!r}; add one")
+        t, ranks = self.train_generator, self.machine.rl_processes
+        if t.prompts_per_step % ranks or (t.prompts_per_step // ranks * t.completions) % t.micro_batch:
+            raise ValueError(
+                f"machine: rl_processes = {ranks} does not divide the {t.prompts_per_step} passages of a step, or what each"
+                f" process then has is no multiple of train_generator.micro_batch = {t.micro_batch}; make either smaller"
+            )
 
 
 C = TypeVar("C", bound=RunConfig)

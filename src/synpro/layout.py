@@ -1,7 +1,7 @@
 """A run on given GPUs: whether every stage fits, how long it takes, and what it costs.
 
-Only pretraining uses all GPUs, and writing if Ray spreads it; every other step has one. Hours follow from operations and a
-utilisation that is assumed and printed, not measured.
+Only pretraining uses all GPUs, and writing if Ray spreads it; RL has those of `machine.rl_processes`, every other step one.
+Hours follow from operations and a utilisation that is assumed and printed, not measured.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ class Layout:
         return f"machine.processes={min(self.gpus, NODE)} and machine.nodes={-(-self.gpus // NODE)}"
 
     def of(self, cfg: RunConfig, stage: str) -> int:
-        """GPUs that a stage uses: all for pretraining, and for writing where Ray has a worker on each."""
+        """GPUs that a stage uses: all for pretraining, for writing where Ray has a worker on each, for RL its processes."""
         if stage.startswith("synthesize-") and cfg.machine.launcher == "ray":
             return min(self.gpus, cfg.machine.workers)
+        if stage.startswith("train-"):
+            return min(self.gpus, cfg.machine.rl_processes)
         return {"pretrain": self.gpus, "prepare": 0}.get(stage, 1)
 
     def hours(self, cost: Cost) -> float:
@@ -97,7 +99,7 @@ def check(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> None:
             f"these numbers of GPUs divide them: {', '.join(map(str, usable))}"
         )
     for stage in stages:
-        needed = of_stage(cfg, stage, layout.of(cfg, stage)) + RESERVED
+        needed = _needed(cfg, layout, stage)
         if layout.of(cfg, stage) and needed > layout.gpu.memory:
             alike = [s for s in stages if s.partition("-")[0] == stage.partition("-")[0]]  # one setting serves all operations
             found = _remedy(cfg, layout, alike)
@@ -109,6 +111,12 @@ def check(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> None:
         raise LayoutError(f"{cfg.name} does not fit on {layout.gpus} x {layout.gpu.name}:\n  " + "\n  ".join(problems))
 
 
+def _needed(cfg: RunConfig, layout: Layout, stage: str) -> float:
+    """Bytes of a GPU that a stage takes."""
+    beside = cfg.train_generator.vllm_memory if stage.startswith("train-") and cfg.train_generator.engine == "vllm" else 0.0
+    return of_stage(cfg, stage, layout.of(cfg, stage)) + beside * layout.gpu.memory + RESERVED
+
+
 def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None:
     """The first settings that make stages of one kind fit, as `--set` takes them, and how much they then need."""
     for settings in remedies(cfg, stages[0]):
@@ -116,7 +124,7 @@ def _remedy(cfg: RunConfig, layout: Layout, stages: Sequence[str]) -> str | None
             other = changed(cfg, settings)
         except SchemaError:  # a half that divides nothing
             continue
-        needed = max(of_stage(other, stage, layout.of(cfg, stage)) + RESERVED for stage in stages)
+        needed = max(_needed(other, layout, stage) for stage in stages)
         if needed <= layout.gpu.memory:
             words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
             return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
@@ -132,7 +140,7 @@ def lines(cfg: RunConfig, root: Path, layout: Layout) -> list[str]:
     busy = wall = 0.0
     for row in rows:
         gpus, hours = layout.of(cfg, row.stage), layout.hours(row)
-        needed = (of_stage(cfg, row.stage, gpus) + RESERVED) / GIB if gpus else 0.0
+        needed = _needed(cfg, layout, row.stage) / GIB if gpus else 0.0
         took = hours / max(1, gpus)
         busy, wall = busy + hours, wall + took
         out.append(f"{row.stage:<22}{gpus:>6}{needed:>14.0f}{hours:>12.1f}{took:>10.1f}")
@@ -140,6 +148,9 @@ def lines(cfg: RunConfig, root: Path, layout: Layout) -> list[str]:
     out.append("")
     if layout.price is not None:
         out.append(f"cost: {busy * layout.price:,.0f} at {layout.price:g} a GPU-hour, while other GPUs are given back")
+    if cfg.machine.rl_processes == 1 and layout.gpus > 1:
+        more = min(layout.gpus, NODE)
+        out.append(f"generators are trained on one GPU: --set machine.rl_processes={more} spreads that over a node")
     if cfg.machine.launcher == "local" and layout.gpus > 1:
         out.append("texts are written on one GPU: --set machine.launcher=ray --set machine.workers=N spreads them over N")
     out.append(

@@ -49,6 +49,7 @@ def write(
                 f"{name}/train-{operation.name}",
                 "synpro.stages.train_generator:train_generator",
                 cfg.train_generator,
+                spread="rl",
                 **paid,
                 corpus=corpus,
                 probe=probe,

@@ -105,19 +105,18 @@ def passage_tokens(cfg: RunConfig) -> float:
     return TOKENS_PER_WORD * (p.target_words or p.max_words or p.max_characters / 6)
 
 
-def train_generator(cfg: RunConfig, operation: str) -> float:
-    """RL: the generator with its optimizer, the judges, and the larger of writing a step's answers and learning from a
-    microbatch of them."""
+def train_generator(cfg: RunConfig, operation: str, world: int = 1) -> float:
+    """One of `world` processes of RL: the generator with its optimizer, the judges, and the larger of writing a step's answers
+    and learning from a microbatch of them."""
     t, shape = cfg.train_generator, size_of(cfg.train_generator.base)
     read = passage_tokens(cfg) + PROMPT_TOKENS + t.tokens_of(operation)
-    full = shape.parameters * (18.0 + (4 if t.beta else 0))  # autocast's copies; the generator the round began with
+    # Autocast's copies; the generator the round began with; the buckets of gradients.
+    full = shape.parameters * (18.0 + (4 if t.beta else 0) + (4 if world > 1 else 0))
     block = kept(1, shape.width, shape.hidden, t.dtype)
     each = shape.layers * 4.0 * shape.width + block if t.checkpointing else shape.layers * block
-    # Answers of a group share their prompt (grpo/packed.py), and logits are made in tiles.
-    prompts = -(-t.micro_batch // t.completions)
-    tokens = prompts * (read - t.tokens_of(operation)) + t.micro_batch * t.tokens_of(operation)
-    learning = tokens * each + 0.5e9
-    side_by_side = min(t.batch_size, t.prompts_per_step * t.completions)
+    # Logits are made in tiles. (One process on a CPU computes the prompt of a group once and holds less: grpo/packed.py.)
+    learning = t.micro_batch * read * each + 0.5e9
+    side_by_side = min(t.batch_size, t.prompts_per_step * t.completions // world)
     writing = side_by_side * read * shape.cache * (4.0 if t.tuning == "full" else 2.0)  # in the weights' own precision
     return (full if t.tuning == "full" else 2.0 * shape.parameters) + max(learning, writing) + judges(cfg, operation)
 
@@ -144,7 +143,7 @@ def of_stage(cfg: RunConfig, stage: str, world: int) -> float:
     """Bytes of one process of a stage (`pretrain`, `train-rephrase`, ...), without what its libraries hold."""
     kind, _, operation = stage.partition("-")
     if kind == "train":
-        return train_generator(cfg, operation)
+        return train_generator(cfg, operation, world)
     if kind == "synthesize":
         return synthesize(cfg, operation)
     known: dict[str, Callable[[RunConfig, int], float]] = {"pretrain": pretrain, "probe": probe, "verifier": verifier}

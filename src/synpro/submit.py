@@ -20,8 +20,9 @@ from synpro.loop import outline
 from synpro.run.step import is_done
 from synpro.session import opened
 
-Needs = Literal["cpu", "gpu", "workers", "all"]
-"""A machine without a GPU, one GPU, a GPU for each Ray worker on one node, or all nodes and processes of `machine`."""
+Needs = Literal["cpu", "gpu", "workers", "rl", "all"]
+"""A machine without a GPU, one GPU, a GPU for each Ray worker or each process of RL on one node, or all nodes and processes of
+`machine`."""
 WARNING = 300
 """Seconds before the end of its time at which a job is told, by USR1: a step has to be ended and a checkpoint written."""
 
@@ -73,6 +74,8 @@ def needs(step: str, cfg: RunConfig) -> Needs:
     machine = cfg.machine
     if kind.startswith("synthesize-") and machine.workers > 1 and not machine.address:  # a Ray of the job's own
         return "workers"
+    if kind.startswith("train-") and machine.rl_processes > 1:
+        return "rl"
     return "all" if kind == "pretrain" and machine.nodes * machine.processes > 1 else "gpu"
 
 
@@ -119,7 +122,7 @@ def job(cfg: RunConfig, batch: Batch, script: Path, slurm: Slurm, about: str, *,
     """The text of one job's script. The last one has no step to stop at: it ends with the report."""
     root = script.parent.parent
     machine = cfg.machine
-    layouts = {"all": (machine.nodes, machine.processes), "workers": (1, machine.workers)}
+    layouts = {"all": (machine.nodes, machine.processes), "workers": (1, machine.workers), "rl": (1, machine.rl_processes)}
     nodes, processes = layouts.get(batch.needs, (1, 1))
     options = [
         f"--job-name={cfg.name}-{script.stem}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -16,6 +18,7 @@ from synpro.rewards.influence import Influence, InfluenceConfig
 from synpro.rewards.length import Length
 from synpro.rewards.rubric import Rubric, RubricConfig, totals
 from synpro.rewards.similarity import Similarity, SimilarityConfig
+from synpro.run.ranks import Ranks
 from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered, passage
 
 REPHRASE, REFORMAT = build(OperationConfig("rephrase")), build(OperationConfig("reformat"))
@@ -47,6 +50,28 @@ def test_influence_scores_each_source_once_and_is_a_difference(judges: Judges) -
     assert value == pytest.approx(min(gain, -reward.worst))
     reward.score(told("honey", REPHRASED["honey"]))
     assert len(scorer.asked) == len(SOURCES) + 1
+
+
+def test_processes_score_each_source_once_between_them(judges: Judges) -> None:
+    meet, boxes = Barrier(3), [list[tuple[str, float]]() for _ in range(3)]
+
+    def reward(number: int) -> tuple[Counting, float, list[float | None]]:
+        def exchange(part: list) -> list:
+            boxes[number] = part
+            meet.wait()
+            return [item for box in boxes for item in box]
+
+        scorer = Counting()
+        mine = Influence(scorer, judges.encoder, InfluenceConfig(), Ranks(number, 3, exchange))
+        mine.prepare([passage(n) for n in SOURCES])
+        return scorer, mine.worst, mine.score([])
+
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(reward, range(3)))
+    alone = Influence(Counting(), judges.encoder, InfluenceConfig())
+    alone.prepare([passage(n) for n in SOURCES])
+    assert sorted(text for scorer, *_ in done for text in scorer.asked) == sorted(SOURCES.values())
+    assert all(scorer.asked for scorer, *_ in done) and {worst for _, worst, _ in done} == {alone.worst}
 
 
 @pytest.mark.parametrize(

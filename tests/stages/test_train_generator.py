@@ -16,8 +16,11 @@ from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.table import build
 from synpro.records import Corpus, Generator, Probe, Verifier
-from synpro.rewards.rubric import RubricConfig
+from synpro.rewards.rubric import REWARDS, RubricConfig
 from synpro.run.journal import Journal
+from synpro.run.launch import MachineConfig
+from synpro.run.screen import Silent
+from synpro.run.step import Steps
 from synpro.stages.train_generator import TrainGeneratorConfig, hold_aside, train_generator
 from tests.chat_server import Nursery, Server
 from tests.rewards.honest import SOURCES, passage
@@ -206,6 +209,72 @@ def test_a_model_that_cannot_keep_the_form_is_stopped(base: Path, corpus: Corpus
         train(config(base, max_new_tokens={"rephrase": 3}), corpus, tmp_path)
 
 
+NOTING = """
+import os
+
+from synpro.rewards.rubric import REWARDS
+
+
+class Noting:
+    name, worst = "noting", -1.0
+
+    def prepare(self, passages):
+        pass
+
+    def score(self, rewrites):
+        with open({file!r} + os.environ.get("RANK", "0"), "a") as notes:
+            notes.writelines(f"{{r.passage.id}} {{r.answer!r}}\\n" for r in rewrites)
+        return [len(r.answer) / 100 for r in rewrites]
+
+
+REWARDS["noting"] = lambda bench: Noting()
+"""
+
+
+def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
+    base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run starts them: `accelerate launch`, DDP over gloo."""
+    from safetensors.torch import load_file
+
+    monkeypatch.setitem(REWARDS, "noting", None)  # so that it is gone after the test
+    rows, notes, records = {}, {}, {}
+    for count in (1, 2):
+        root = tmp_path / f"{count}"
+        root.mkdir()
+        (root / "noting.py").write_text(NOTING.format(file=str(root / "noted")))
+        monkeypatch.chdir(root)
+        do = Steps(root, seed=3, machine=MachineConfig(threads=1, rl_processes=count), watcher=Silent())
+        records[count] = do(
+            "round-01/train-rephrase",
+            "synpro.stages.train_generator:train_generator",
+            config(base, micro_batch=4, prompts_per_step=4),
+            spread="rl",
+            operation=OperationConfig("rephrase"),
+            rubric=RubricConfig(weights={"rephrase": {"noting": 2.0, "format": 1.0}}, files=("noting.py",)),
+            judges=JudgesConfig(),
+            corpus=corpus,
+            probe=NO_PROBE,
+            verifier=NO_VERIFIER,
+            start=None,
+            round=1,
+        )
+        out = root / "round-01" / "train-rephrase"
+        rows[count] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        notes[count] = [(root / f"noted{rank}").read_text().splitlines() for rank in range(count)]
+    one, two = rows[1], rows[2]
+    assert [row["step"] for row in two] == [row["step"] for row in one] == [1, 2]
+    for name in ("reward", "reward/noting", "parsed", "clipped", "zero_std", "completion_tokens"):
+        assert two[0][name] == pytest.approx(one[0][name], abs=1e-9), name
+    assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-3)
+    shares = notes[2]
+    assert len(shares[0]) == len(shares[1]) == len(notes[1][0]) / 2
+    before = 2 * 4  # answers to the passages held aside, and then those of the first step
+    assert sorted(shares[0][4 : 4 + 8] + shares[1][4 : 4 + 8]) == sorted(notes[1][0][before : before + 16])
+    a, b = (load_file(records[n].adapter / "adapter_model.safetensors") for n in (1, 2))
+    assert all((a[k] - b[k]).norm() <= 0.05 * a[k].norm() for k in a)
+
+
 class Killing(Journal):
     """Kills a server when the first step of GRPO is told."""
 
@@ -271,6 +340,8 @@ def test_the_default_is_the_papers_setting() -> None:
         ({"completions": 1}, "completions: 1 leaves nothing to compare"),
         ({"temperature": 0.0}, "temperature"),
         ({"steps": {"rephrase": -1}}, r"steps\.rephrase"),
+        ({"engine": "sglang"}, "engine: 'sglang' is none"),
+        ({"engine": "vllm", "tuning": "lora"}, 'use dtype = "float32"'),
     ],
 )
 def test_bad_values_name_the_key(change: dict, said: str) -> None:

@@ -4,9 +4,10 @@ Differences from TRL's defaults are the paper's settings, or keep a run exact: r
 group before the weighted sum; answers cut at the limit teach nothing; nothing is saved along the way, because TRL's resume is
 not exact: a step that was killed starts over.
 
-TRL does the sampling of prompts, the advantages, the loss and the optimiser. Two things are replaced, through its hook
-`rollout_func` and one method: generation (our engine decodes a shared prefix once) and, on a CPU, the log-probabilities
-(`packed.py`). Seconds are measured here, not by TRL.
+TRL does the sampling of prompts, the advantages, the loss and the optimiser, over as many processes as there are, and keeps
+vLLM's weights those of the policy where that writes. Two things are replaced, through its hook `rollout_func` and one method:
+generation (our engine decodes a shared prefix once, and every engine gets the prompts of `synthesize`) and, in one process on a
+CPU, the log-probabilities (`packed.py`). Seconds are measured here, not by TRL.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from synpro.grpo.packed import can_pack, log_probabilities
 from synpro.grpo.policy import Policy
 from synpro.operations.base import Operation, read
 from synpro.records import Completion, Passage, Rewrite
+from synpro.run.ranks import ALONE, Ranks
 
 
 class Rubric(Protocol):
@@ -64,6 +66,10 @@ class Settings:
     """Compute activations twice instead of keeping them."""
     batch_size: int = 64
     """Answers written side by side."""
+    engine: str = "transformers"
+    """What writes answers: the policy, `vllm` in each process, or the address of a `trl vllm-serve`."""
+    vllm_memory: float = 0.3
+    """Share of a GPU's memory for the former of these."""
 
 
 @dataclass
@@ -109,8 +115,11 @@ class Run:
         settings: Settings,
         folder: Path,
         report: Report | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`folder` is where TRL keeps what it must; nothing in it is needed afterwards."""
+        """`folder` is where TRL keeps what it must; nothing in it is needed afterwards. `ranks`: the processes that train this
+        policy; TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not divide."""
+        self.ranks = ranks
         self.operation, self.rubric, self.settings, self.report = operation, rubric, settings, report
         self.passages = {p.id: p for p in passages}
         self.tally = Tally()
@@ -143,8 +152,13 @@ class Run:
     def _arguments(self, folder: Path) -> GRPOConfig:
         s = self.settings
         on_cpu = not torch.cuda.is_available()
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        world = self.ranks.count
         per_step = s.prompts * s.completions
+        if s.prompts % world:
+            raise ValueError(
+                f"prompts_per_step: {s.prompts} passages do not divide over {world} processes; make machine.rl_processes a"
+                " divisor, so that the answers to a passage stay together"
+            )
         if per_step % (s.micro_batch * world):
             raise ValueError(
                 f"micro_batch: {s.micro_batch} answers on {world} processes do not divide the {per_step} answers of a step;"
@@ -182,6 +196,8 @@ class Run:
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=not on_cpu,
+            ddp_find_unused_parameters=False,
+            **_vllm(s),
         )
 
     def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
@@ -197,9 +213,14 @@ class Run:
             seed=self.settings.seed * 1_000_003 + 1 + self._calls,
         )
         self._calls += 1
-        completions = self.engine.generate_ids(ids, sampling)
+        rows, chosen = [i for i in ids for _ in range(n)], None
+        if self.settings.engine == "transformers":
+            completions = self.engine.generate_ids(ids, sampling)
+        else:  # TRL has handed it the weights of this step
+            _, completions, likely, _ = trainer.vllm_generation.generate(rows, None, n)
+            chosen = [[token[0] for token in completion] for completion in likely]
         self.tally.generate_seconds += time.monotonic() - started
-        return {"prompt_ids": [i for i in ids for _ in range(n)], "completion_ids": completions, "logprobs": None}
+        return {"prompt_ids": rows, "completion_ids": completions, "logprobs": chosen}
 
     def _reward(self, name: str, *, first: bool) -> Callable[..., list[float | None]]:
         """TRL wants one function per reward and calls them in order; the first scores the batch for all."""
@@ -227,6 +248,15 @@ class Run:
         self.tally.reward_seconds += time.monotonic() - started
 
 
+def _vllm(s: Settings) -> dict[str, Any]:
+    """What TRL is told of vLLM."""
+    if s.engine == "transformers":
+        return {}
+    if s.engine == "vllm":
+        return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": s.vllm_memory}
+    return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": s.engine}
+
+
 class _Steps(TrainerCallback):
     """Hands each finished step on and starts a new tally."""
 
@@ -238,4 +268,15 @@ class _Steps(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if self.run.report is not None and logs is not None and "reward" in logs:
-            self.run.report(state.global_step, self.run.tally, logs)
+            self.run.report(state.global_step, self._whole(), logs)
+
+    def _whole(self) -> Tally:
+        """The step of all processes; its seconds are those of the slowest."""
+        tallies = self.run.ranks.gather([self.run.tally])
+        return Tally(
+            [r for tally in tallies for r in tally.rewrites],
+            [s for tally in tallies for s in tally.scores],
+            max(tally.generate_seconds for tally in tallies),
+            max(tally.reward_seconds for tally in tallies),
+            self.run.tally.started,
+        )

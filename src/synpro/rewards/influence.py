@@ -21,6 +21,7 @@ from typing import Protocol
 from synpro.judges.base import Encoder
 from synpro.judges.rules import held, overlap, well_formed, words
 from synpro.records import Passage, Probe, Rewrite, digest_of
+from synpro.run.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,28 @@ class Influence:
 
     name = "influence"
 
-    def __init__(self, scorer: Scorer, encoder: Encoder, cfg: InfluenceConfig | None = None) -> None:
+    def __init__(self, scorer: Scorer, encoder: Encoder, cfg: InfluenceConfig | None = None, ranks: Ranks = ALONE) -> None:
         self.scorer = scorer
+        self.ranks = ranks
         self.encoder = encoder
         self.cfg = cfg or InfluenceConfig()
         self.worst = -self.cfg.min_spread
         self._known: dict[str, float] = {}
 
     @classmethod
-    def of_probe(cls, probe: Probe | None, encoder: Encoder, cfg: InfluenceConfig) -> Influence:
+    def of_probe(cls, probe: Probe | None, encoder: Encoder, cfg: InfluenceConfig, ranks: Ranks = ALONE) -> Influence:
         """The reward of a probe. Raises ValueError without one."""
         from synpro.lm.influence import Influence as Pair
 
         if probe is None:
             raise ValueError("the influence reward needs a probe; give its weight 0 or run the probe step first")
-        return cls(Pair(probe.before, *probe.afters), encoder, cfg)
+        return cls(Pair(probe.before, *probe.afters), encoder, cfg, ranks)
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        self._score([p.text for p in passages])
+        """The influence of every source; of several processes each scores its share."""
+        mine = self.ranks.share(list(dict.fromkeys(p.text for p in passages)))
+        self._score(mine)
+        self._known.update(self.ranks.gather([(text, self._known[text]) for text in mine]))
         values = [self._known[p.text] for p in passages]
         if values:
             self.worst = -max(self.cfg.min_spread, max(values) - min(values))

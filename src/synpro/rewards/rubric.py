@@ -24,6 +24,7 @@ from synpro.rewards.length import Length, LengthConfig
 from synpro.rewards.quality import Quality
 from synpro.rewards.similarity import Similarity, SimilarityConfig
 from synpro.rewards.structure import Structure
+from synpro.run.ranks import ALONE, Ranks
 
 
 def _paper_weights() -> dict[str, dict[str, float]]:
@@ -70,10 +71,12 @@ class Bench:
     operation: Operation
     judges: Judges
     probe: Probe | None
+    ranks: Ranks = ALONE
+    """The processes that score sources together."""
 
 
 REWARDS: dict[str, Callable[[Bench], Reward]] = {
-    "influence": lambda b: Influence.of_probe(b.probe, b.judges.encoder, b.cfg.influence),
+    "influence": lambda b: Influence.of_probe(b.probe, b.judges.encoder, b.cfg.influence, b.ranks),
     "quality": lambda b: Quality(b.judges.quality),
     "faithfulness": lambda b: Faithfulness(b.operation, b.judges.verifier, b.cfg.faithfulness),
     "similarity": lambda b: Similarity(b.judges.encoder, b.cfg.similarity),
@@ -103,10 +106,11 @@ class Rubric:
         probe: Probe | None,
         verifier: Verifier | None = None,
         memory: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> Rubric:
         """The rubric of an operation. Without a probe (rewriting a file outside a run) the influence reward is left out;
         without a verifier claims are checked by rule. `memory` is a folder of the step in which it remembers which weights its
-        servers had.
+        servers had. `ranks`: the processes of the step, whose rubrics score the sources together and each its own rewrites.
 
         Raises ValueError when the config names no weights for the operation, and what a judge that does not open raises.
         """
@@ -116,7 +120,7 @@ class Rubric:
                 f"rubric.weights: no weights for operation {operation.name!r}, only for {', '.join(cfg.weights)};"
                 f" add a table [rubric.weights.{operation.name}]"
             )
-        bench = Bench(cfg, operation, Judges(judges, memory, verifier), probe)
+        bench = Bench(cfg, operation, Judges(judges, memory, verifier), probe, ranks)
         names = [n for n, w in weights.items() if w > 0 and (n != "influence" or probe is not None)]
         try:
             return cls([REWARDS[name](bench) for name in names], weights, bench)
@@ -130,7 +134,7 @@ class Rubric:
         return [reward.name for reward in self.rewards]
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        """Score the sources, once. Call it with every passage that will be shown."""
+        """Score the sources, once. Call it with every passage that will be shown, in every process of the step."""
         for reward in self.rewards:
             reward.prepare(passages)
 

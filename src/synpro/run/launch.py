@@ -45,6 +45,9 @@ class MachineConfig:
     nodes: int = 1
     """Machines that `pretrain` runs on. More than one only inside a Slurm job (`synpro submit` writes it), which `srun` spreads
     them over."""
+    rl_processes: int = 1
+    """Processes of `train_generator`, one per GPU of one machine, started by `accelerate launch` when more than one. Divides
+    `train_generator.prompts_per_step`: the answers to a passage are written, scored and learned from in one process."""
     launcher: Literal["local", "ray"] = "local"
     """Who does the chunks of `synthesize`: its own process, or the workers of a Ray cluster."""
     workers: int = 1
@@ -62,8 +65,8 @@ class MachineConfig:
             raise ValueError(f"workers: {self.workers} do nothing; use 1 or more")
         if self.launcher == "local" and (self.workers > 1 or self.address):
             raise ValueError('workers: and address are for Ray; add launcher = "ray"')
-        if self.threads < 0 or self.processes < 1:
-            raise ValueError("processes: at least one process, and threads of 0 (all cores) or more")
+        if self.threads < 0 or self.processes < 1 or self.rl_processes < 1:
+            raise ValueError("processes: at least one process (and of rl_processes), and threads of 0 (all cores) or more")
         if self.nodes < 1:
             raise ValueError("nodes: at least one")
 
@@ -121,6 +124,26 @@ def command(module: str, arguments: list[str], machine: MachineConfig) -> list[s
     port = f"--master-port={MASTER_PORT + int(job) % 1000}"
     nodes = [f"--nnodes={machine.nodes}", port]
     return ["srun", *spread, "bash", "-c", f'{meet}; exec "$@"', "synpro", *torchrun, *nodes, *step]
+
+
+def rl_command(module: str, arguments: list[str], machine: MachineConfig) -> list[str]:
+    """The command line of an RL step: plain Python for one process, `accelerate launch` for more.
+
+    A configuration of `accelerate` that the user has is not read for what is said here: it is no part of the run's config.
+    """
+    if machine.rl_processes == 1:
+        return [sys.executable, "-m", module, *arguments]
+    said = {
+        "num_processes": machine.rl_processes,
+        "num_machines": 1,
+        "num_cpu_threads_per_process": machine.threads or os.cpu_count() or 1,
+        "mixed_precision": "no",  # TRL's arguments say it
+        "dynamo_backend": "no",
+        "main_process_port": 0,  # any that is free
+    }
+    # `--multi_gpu` is its name for several processes of torchrun; without a GPU they are gloo's.
+    options = ["--multi_gpu", *(f"--{name}={value}" for name, value in said.items())]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", module, *arguments]
 
 
 def environment(threads: int, progress: Path | None, workers: MachineConfig | None = None) -> dict[str, str]:

@@ -15,10 +15,11 @@ from typing import Any, Literal, Protocol
 
 from synpro.records import decode, digest_of, encode
 from synpro.run.child import write_json
-from synpro.run.launch import ALONE, LaunchError, MachineConfig, command, launch, tail
+from synpro.run.launch import ALONE, LaunchError, MachineConfig, command, launch, rl_command, tail
 
-Spread = Literal["processes", "workers"] | None
-"""What a step is spread over: processes of torchrun, workers that do its chunks, or nothing. No part of its request."""
+Spread = Literal["processes", "rl", "workers"] | None
+"""What a step is spread over: processes of pretraining, those of RL, workers that do its chunks, or nothing. No part of its
+request."""
 
 
 class StepError(RuntimeError):
@@ -50,7 +51,7 @@ class Steps:
         self, name: str, stage: str, cfg: Any, *, spread: Spread = None, drawn: str | None = None, **inputs: Any
     ) -> Any:
         """The record of a step, done now or found done. Its seed is drawn from its name, or from `drawn`: steps that are to be
-        compared share one. `spread`: over all processes of the machine, or its chunks over workers. Raises StepError."""
+        compared share one. `spread`: over the machine's processes, or its chunks over workers. Raises StepError."""
         out = self.root / name
         request = {"stage": stage, "config": encode(cfg, self.root), "inputs": encode(inputs, self.root)}
         request["seed"] = step_seed(self.seed, drawn or name)
@@ -93,7 +94,7 @@ class Steps:
         self.watcher.begin(name, self.expected(name))
         log = out / "log.txt"
         try:
-            argv = command("synpro.run.child", [str(out), str(self.root)], self.machine if spread == "processes" else ALONE)
+            argv = self._command(spread, [str(out), str(self.root)])
         except LaunchError as problem:
             raise StepError(f"step {name} cannot start: {problem}") from problem
         used = launch(
@@ -109,6 +110,11 @@ class Steps:
         if used.exit_code != 0 or not (out / "result.json").exists():
             raise StepError(self._why(name, out, used.exit_code))
         self.watcher.end(name, used.seconds, reused=False)
+
+    def _command(self, spread: Spread, arguments: list[str]) -> list[str]:
+        if spread == "rl":
+            return rl_command("synpro.run.child", arguments, self.machine)
+        return command("synpro.run.child", arguments, self.machine if spread == "processes" else ALONE)
 
     def _why(self, name: str, out: Path, code: int) -> str:
         error = out / "error.json"

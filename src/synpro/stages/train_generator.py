@@ -23,6 +23,7 @@ from synpro.operations.table import build
 from synpro.records import Corpus, Generator, Passage, Probe, Rewrite, Verifier, digest_files, digest_of
 from synpro.rewards.rubric import Rubric, RubricConfig
 from synpro.run.journal import Journal
+from synpro.run.ranks import Ranks
 
 if TYPE_CHECKING:
     from synpro.grpo.trl import Run, Tally
@@ -72,6 +73,13 @@ class TrainGeneratorConfig:
     """Compute activations twice instead of keeping them: less memory, a third more time."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the arithmetic. With full weights the weights themselves stay in float32, or small steps would round away."""
+    engine: str = "transformers"
+    """What writes the answers that are learned from. `transformers`: the policy itself, the same texts each time. `vllm`: vLLM
+    in every process, beside the weights in training. `http://HOST:PORT`: a `trl vllm-serve` of the same base on GPUs of its
+    own. vLLM's probabilities differ a little from the policy's; TRL corrects the loss for that, and texts are not the same
+    each time."""
+    vllm_memory: float = 0.3
+    """Share of each GPU's memory that vLLM takes beside the weights in training."""
     source_characters: int = 7000
     """Passages are cut to this many characters (paper value)."""
     validation_passages: int = 16
@@ -103,6 +111,16 @@ class TrainGeneratorConfig:
             raise ValueError(f"later_rate: {self.later_rate} is no share of learning_rate; use 1.0, or less for small runs")
         if self.learning_rate <= 0 or self.beta < 0:
             raise ValueError(f"learning_rate: {self.learning_rate} must be above 0, and beta ({self.beta}) not below 0")
+
+        if self.engine not in ("transformers", "vllm") and not self.engine.startswith(("http://", "https://")):
+            raise ValueError(f"engine: {self.engine!r} is none; use transformers, vllm, or the address of a `trl vllm-serve`")
+        if not 0 < self.vllm_memory < 1:
+            raise ValueError(f"vllm_memory: {self.vllm_memory} is no share of a GPU; use 0.3")
+        if self.engine != "transformers" and self.tuning == "lora" and self.dtype == "bfloat16":
+            raise ValueError(
+                f"engine: {self.engine!r} is handed adapters merged into the weights, and 16 bits round most of a small update"
+                ' away; use dtype = "float32", or tuning = "full"'
+            )
 
     def steps_of(self, operation: str) -> int:
         """Steps for an operation. Raises ValueError when the config does not say."""
@@ -136,14 +154,20 @@ def train_generator(
 ) -> Generator:
     """The generator of one operation for one round; starts over when it was interrupted.
 
+    Of several processes (`accelerate launch`) each calls this with the same arguments, writes and scores the answers to its
+    share of the passages, and learns from them with the others; process 0 writes the files.
+
     Raises PreflightError when a sample of answers shows that nothing could be learned, ValueError for settings that do not
     fit, AssetError when a model cannot be had.
     """
     from synpro.corpus.store import passages as all_passages
+    from synpro.grpo.ranks import enter
 
-    for left in ("adapter", "weights", "trl"):
-        shutil.rmtree(out / left, ignore_errors=True)
-    (out / "validation.json").unlink(missing_ok=True)
+    ranks = enter()
+    if ranks.first:
+        for left in ("adapter", "weights", "trl"):
+            shutil.rmtree(out / left, ignore_errors=True)
+        (out / "validation.json").unlink(missing_ok=True)
     journal.rewind({})
     op = build(operation)
     steps = cfg.steps_of(op.name)
@@ -151,10 +175,11 @@ def train_generator(
     train, aside = hold_aside(passages, cfg.validation_passages)
     previous = start if start is not None and cfg.start == "previous" else None
     journal.progress(0, steps + 2, "judges")
-    scorer = Rubric.build(op, rubric, judges, probe, verifier, out / "scratch")
+    memory = out / "scratch" / (f"rank-{ranks.number}" if ranks.count > 1 else "")
+    scorer = Rubric.build(op, rubric, judges, probe, verifier, memory, ranks)
     try:
         scorer.prepare(passages)
-        return _Training(cfg, op, scorer, train, aside, previous, steps, round, out, journal, seed).run()
+        return _Training(cfg, op, scorer, train, aside, previous, steps, round, out, journal, seed, ranks).run()
     finally:
         scorer.close()
 
@@ -192,6 +217,7 @@ class _Training:
     out: Path
     journal: Journal
     seed: int
+    ranks: Ranks
     baseline: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and deviation of each reward before training: the unit in which `reward` is told."""
 
@@ -236,6 +262,8 @@ class _Training:
             dtype=cfg.dtype,
             checkpointing=cfg.checkpointing,
             batch_size=cfg.batch_size,
+            engine=cfg.engine,
+            vllm_memory=cfg.vllm_memory,
         )
         return Run(
             open_policy(folder, tuning, self.previous),
@@ -245,15 +273,17 @@ class _Training:
             settings=settings,
             folder=self.out / "trl",
             report=self._report,
+            ranks=self.ranks,
         )
 
     def _sample(self, engine: Engine) -> tuple[list[list[Rewrite]], list[list[dict[str, float | None]]]]:
         """Groups of answers to the passages held aside, the same sampling each time, and their scores."""
         cfg = self.cfg
         sampling = Sampling(cfg.temperature, cfg.top_p, cfg.tokens_of(self.op.name), n=cfg.completions, seed=self.seed)
-        groups = rewrite(self.op, self.aside, engine, sampling)
-        scores = iter(self.rubric.score([r for group in groups for r in group]))
-        return groups, [[next(scores) for _ in group] for group in groups]
+        mine = rewrite(self.op, self.ranks.share(self.aside), engine, sampling)
+        given = iter(self.rubric.score(_flat(mine)))
+        answered = self.ranks.gather([(group, [next(given) for _ in group]) for group in mine])
+        return [group for group, _ in answered], [scores for _, scores in answered]
 
     def _summary(self, groups: list[list[Rewrite]], scores: list[list[dict[str, float | None]]]) -> dict[str, Any]:
         """Means over the sample; `influence` lists the rewrites that parsed; one sample per passage."""
@@ -311,6 +341,15 @@ class _Training:
         return self.previous is not None and (self.previous.adapter or self.previous.weights) is not None
 
     def _save(self, policy: Any, tokenizer: Any, summary: dict[str, Any]) -> Generator:
+        """Files and record; of several processes the first one writes, and all give its record."""
+        record = self.ranks.gather([self._written(policy, tokenizer, summary)] if self.ranks.first else [])[0]
+        if self.ranks.count > 1:
+            from synpro.lm.checkpoint import leave
+
+            leave()
+        return record
+
+    def _written(self, policy: Any, tokenizer: Any, summary: dict[str, Any]) -> Generator:
         from synpro.grpo.policy import save_adapter, save_weights
 
         adapter: Path | None = None

@@ -1,0 +1,24 @@
+"""The processes that train one generator, as `accelerate launch` started them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from synpro.run.ranks import ALONE, Ranks
+
+
+def enter() -> Ranks:
+    """Join the other processes of the step, if there are any; TRL's trainer then finds them joined."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+
+    def exchange(part: list[Any]) -> list[Any]:
+        return list(gather_object(part))
+
+    return Ranks(state.process_index, state.num_processes, exchange)
