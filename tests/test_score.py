@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from synpro.config import ConfigError
 from synpro.corpus.store import passages
 from synpro.engines.spread import spread
 from synpro.records import Corpus, decode
 from synpro.run.launch import MachineConfig
-from synpro.score import Scoring, newest_probe
+from synpro.score import Scoring, influence, newest_probe
 
 
 def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path) -> None:
@@ -37,3 +38,15 @@ def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path)
     empty = texts.index("")
     assert here[empty] is None and there[empty] is None
     assert [v for v in there if v is not None] == pytest.approx([v for v in here if v is not None], abs=1e-6)
+
+
+def test_bfloat16_moves_influence_little(finished_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": f"Bees carry nectar {i} times to the hive."}) + "\n" for i in range(20)))
+    values = {}
+    for precision in ("float32", "bfloat16"):
+        influence(finished_run, file, None, tmp_path / precision, precision)
+        values[precision] = [json.loads(line)["influence"] for line in (tmp_path / precision).read_text().splitlines()]
+    assert values["bfloat16"] == pytest.approx(values["float32"], abs=0.03) and values["bfloat16"] != values["float32"]
+    with pytest.raises(ConfigError, match="--precision int8: is none; use float32 or bfloat16"):
+        influence(finished_run, file, None, tmp_path / "int8", "int8")

@@ -65,8 +65,9 @@ def influence(root: Path, file: Path, round: int | None, out: Path | None, preci
     """Write the influence (nats per token) of every text of a .txt or JSONL file, one JSON row per text, in the file's order.
 
     `machine.launcher` of the run says who scores; each text is scored once. `precision`, of weights and arithmetic: bfloat16 is
-    for many texts on a GPU, and moves a value by about a thousandth of the loss. Raises ConfigError for a file that cannot be
-    read, a run without a probe, and a precision that is none.
+    for many texts on a GPU, and moves values a little (the demo's 58 passages, whose influence has a deviation of 0.165 nats:
+    by 0.001 on average, 0.003 at most). Raises ConfigError for a file that cannot be read, a run without a probe, or a wrong
+    precision.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: is none; use {' or '.join(PRECISIONS)}")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ def run(
     try:
         trainer.train(module, stream, watch, steps=steps, folder=out / "olmo")
     except (Broken, KeyboardInterrupt):
+        watch.writer.wait()  # this process lives on, and what it was writing with it
         return {}
     checkpoint.save(module, out / "trainer", {})
     return watch.last
@@ -106,6 +108,38 @@ def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(tmp_path: Path, stre
     run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5)
     assert same(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
+
+
+def test_what_is_saved_beside_training_is_what_was_there_and_a_disk_that_fails_is_told(tmp_path: Path) -> None:
+    from synpro.lm import checkpoint
+
+    module, writer, order = tiny_module(), checkpoint.Writer(), list[str]()
+    checkpoint.save(module, tmp_path / "now", {"step": 1})
+    started, go_on = Event(), Event()
+
+    def first() -> None:
+        order.append("first")
+        started.set()
+        go_on.wait(30)
+
+    writer.save(module, tmp_path / "beside", {"step": 1}, then=first)
+    assert started.wait(30)
+    Timer(0.2, go_on.set).start()
+    with torch.no_grad():
+        for weight in module.model.parameters():
+            weight.add_(1.0)
+    writer.save(module, tmp_path / "later", {"step": 2}, then=lambda: order.append("second"))
+    assert order[0] == "first" and go_on.is_set(), "one at a time"
+    writer.wait()
+    assert order == ["first", "second"]
+    for name in ("model.safetensors", "optim.safetensors", "state.json"):
+        assert (tmp_path / "beside" / name).read_bytes() == (tmp_path / "now" / name).read_bytes()
+    assert (tmp_path / "later" / "model.safetensors").read_bytes() != (tmp_path / "now" / "model.safetensors").read_bytes()
+    (tmp_path / "file").write_text("no folder")
+    writer.save(module, tmp_path / "file" / "state", {}, then=lambda: order.append("third"))
+    with pytest.raises(OSError):
+        writer.wait()
+    assert len(order) == 2
 
 
 def test_rows_tell_losses_and_rate(tmp_path: Path, stream_tokens: np.ndarray) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,22 +27,64 @@ WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.jso
 _FULL = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
+Tensors = dict[str, torch.Tensor]
+
+
 def save(module: TransformerTrainModule, folder: Path, state: dict[str, Any]) -> None:
     """Write weights, optimizer moments and `state` (plain JSON) to `folder`, whole or not at all. All processes call it."""
+    weights, moments = _gathered(module)
+    if get_rank() == 0:
+        _write(folder, weights, moments, state)
+    barrier()
+
+
+class Writer:
+    """Saves while training goes on: what is saved is copied at once, and written by a thread of process 0."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, module: TransformerTrainModule, folder: Path, state: dict[str, Any], then: Callable[[], None]) -> None:
+        """As `save`, which returns before it is written; `then` is called after. All processes call it. Waits for the one
+        before, and raises what kept that from being written."""
+        self.wait()
+        weights, moments = _gathered(module)
+        if get_rank() == 0:
+            if module.device.type == "cpu":  # gathering has copied nothing, and training changes tensors in place
+                weights, moments = ({name: t.clone() for name, t in ts.items()} for ts in (weights, moments))
+
+            def write() -> None:
+                _write(folder, weights, moments, state)
+                then()
+
+            self._writing = self._pool.submit(write)
+
+    def wait(self) -> None:
+        """Until what was saved is written. Raises what kept it from being written."""
+        if self._writing is not None:
+            done, self._writing = self._writing, None
+            done.result()
+
+
+def _gathered(module: TransformerTrainModule) -> tuple[Tensors, Tensors]:
+    """Weights and moments, whole, by name, on process 0 and a CPU."""
     weights = sharded.get_model_state_dict(module.model, options=_FULL)
     assert module.optim is not None
     moments: dict[str, Any] = sharded.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
-    if get_rank() == 0:
-        draft = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        save_file(_plain(weights), draft / WEIGHTS)
-        named = {f"{name}.{key}": t for name, fields in moments["state"].items() for key, t in fields.items()}
-        save_file(_plain(named), draft / OPTIMIZER)
-        (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    barrier()
+    named = {f"{name}.{key}": t for name, fields in moments.get("state", {}).items() for key, t in fields.items()}
+    return _plain(weights), _plain(named)
+
+
+def _write(folder: Path, weights: Tensors, moments: Tensors, state: dict[str, Any]) -> None:
+    draft = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    save_file(weights, draft / WEIGHTS)
+    save_file(moments, draft / OPTIMIZER)
+    (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
 
 
 def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
@@ -76,7 +120,7 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
-def _plain(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _plain(tensors: dict[str, Any]) -> Tensors:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
 
 

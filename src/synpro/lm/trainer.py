@@ -140,7 +140,9 @@ def train(module: TransformerTrainModule, batches: Batches, watch: Watch, *, ste
     if trainer.is_canceled and watch.stopped is None:
         if trainer.global_step:
             watch.keep()
+        watch.writer.wait()
         raise KeyboardInterrupt(f"training was stopped from outside at step {trainer.global_step}")
+    watch.writer.wait()
     return Trained(trainer.global_step, trainer.global_train_tokens_seen, watch.stopped)
 
 

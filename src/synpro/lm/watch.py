@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,6 +95,7 @@ class Watch(Callback):
     """Why training stopped before its budget, in a person's words."""
     verdict: str = ""
     """The latest judgement of the plateau."""
+    writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
     _loss: Any = None
     _count: int = 0
 
@@ -181,7 +183,8 @@ class Watch(Callback):
             self.trainer.cancel_run(decision.reason, no_sync=True)
 
     def keep(self) -> None:
-        """Write the state to carry on from, after a whole step, and drop the one before; nothing where none is to be kept."""
+        """Write the state to carry on from, after a whole step, and then drop the one before; nothing where none is to be kept.
+        It is written while training goes on: `writer.wait` says when it is there."""
         if not self.checkpoint_every:
             return
         assert self.folder is not None
@@ -192,7 +195,9 @@ class Watch(Callback):
             "loader": trainer.data_loader.state_dict(),
             "watch": self.state_dict(),
         }
-        checkpoint.save(self.module, self.folder / f"step-{self.step:08d}", state)
-        if get_rank() == 0:
-            for old in sorted(self.folder.glob("step-*"))[:-1]:
-                shutil.rmtree(old)
+        self.writer.save(self.module, self.folder / f"step-{self.step:08d}", state, then=partial(_newest_only, self.folder))
+
+
+def _newest_only(folder: Path) -> None:
+    for old in sorted(folder.glob("step-*"))[:-1]:
+        shutil.rmtree(old)
