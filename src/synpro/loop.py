@@ -16,7 +16,7 @@ Do = Callable[..., Any]
 
 def loop(cfg: RunConfig, do: Do) -> None:
     """Run every step of a config in order. Raises what a step raises; what was done before it stands."""
-    corpus = do("round-00/prepare", "synpro.stages.prepare:prepare", cfg.prepare)
+    corpus = do("round-00/prepare", "synpro.stages.prepare:prepare", cfg.prepare, spread="workers")
     verifier = fit_verifier(cfg, do, "round-00/verifier", corpus)
     model = pretrain(cfg, do, "round-00", corpus, mixture=[], start=None)
 

@@ -21,8 +21,8 @@ from synpro.corpus.readers import SourceConfig
 from synpro.corpus.tokens import Documents, encode_documents, load_tokenizer, save_tokenizer, write_tokens
 from synpro.corpus.tokens import train_tokenizer as trained
 from synpro.run.journal import Journal
-from synpro.run.launch import threads
-from synpro.stages.prepare import PrepareConfig, _documents, _Kept
+from synpro.run.launch import WORKERS, MachineConfig, environment, threads
+from synpro.stages.prepare import PrepareConfig, _documents, _elsewhere, _Kept
 from tests.corpus.test_tokens import CFG, TEXTS, TRICKY
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,21 @@ def test_the_bytes_are_the_same_for_any_number_of_processes(tokenizer: Tokenizer
     for n, few in enumerate(([], [""], MANY[:1], TEXTS[:33])):  # nothing; no text; less than a batch; as much as is done alone
         a, b = (write_tokens(tmp_path / f"{n}-{p}.bin", few, tokenizer, eos, "uint32", p) for p in (1, 2))
         assert a == b and (tmp_path / f"{n}-1.bin").read_bytes() == (tmp_path / f"{n}-2.bin").read_bytes()
+
+
+def test_the_workers_of_ray_give_the_same_bytes(
+    tokenizer: Tokenizer, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eos = tokenizer.token_to_id(CFG.eos_token)
+    machine = MachineConfig(threads=1, launcher="ray", workers=2)
+    monkeypatch.setenv(WORKERS, environment(1, None, machine)[WORKERS])
+    elsewhere = _elsewhere(Journal(tmp_path))
+    assert elsewhere is not None
+    here, there = tmp_path / "here.bin", tmp_path / "there.bin"
+    assert write_tokens(here, MANY, tokenizer, eos, "uint16") == write_tokens(
+        there, MANY, tokenizer, eos, "uint16", elsewhere=elsewhere
+    )
+    assert here.read_bytes() == there.read_bytes()
 
 
 def test_a_small_corpus_starts_no_process(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from synpro.engines.spread import SpreadError, spread
+from synpro.engines.spread import SpreadError, spread, streamed
 from synpro.run.launch import WORKERS, MachineConfig, environment
 
 RAY = MachineConfig(threads=1, launcher="ray", workers=2)
@@ -76,6 +76,23 @@ def test_a_task_that_kills_every_worker_stops_the_step(tmp_path: Path) -> None:
 def test_an_error_of_a_task_is_the_one_it_raised(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="5 cannot be squared"):
         done(Squares(tmp_path, bad=5), RAY)
+
+
+def test_streamed_results_come_in_order_and_tasks_are_taken_as_there_is_room(tmp_path: Path) -> None:
+    taken, given, said, most = 0, list[int](), list[str](), 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal taken
+        for number in range(40):
+            taken += 1
+            yield number
+
+    for square, _ in streamed(Squares(tmp_path, deadly=3, lives=1), tasks(), machine=RAY, say=said.append):
+        most = max(most, taken - len(given))
+        given.append(square)
+    assert given == [n * n for n in range(40)] and taken == 40
+    assert most <= 2 * RAY.workers and said == ["a worker was lost over task 3; another one does it"]
+    assert list(streamed(Squares(tmp_path), [], machine=RAY, say=said.append)) == []
 
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from synpro.engines.openai import ServerConfig, ServerError
 from synpro.grpo.preflight import PreflightError
@@ -273,6 +274,13 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
     assert sorted(shares[0][4 : 4 + 8] + shares[1][4 : 4 + 8]) == sorted(notes[1][0][before : before + 16])
     a, b = (load_file(records[n].adapter / "adapter_model.safetensors") for n in (1, 2))
     assert all((a[k] - b[k]).norm() <= 0.05 * a[k].norm() for k in a)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes new weights")
+def test_vllm_in_training_is_refused_where_it_cannot_be_handed_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+    for engine in ("vllm", "http://127.0.0.1:1"):
+        with pytest.raises(ValueError, match=r"train_generator\.engine: vLLM packs its weights on a CPU"):
+            train(config(base, engine=engine), corpus, tmp_path)
 
 
 class Killing(Journal):

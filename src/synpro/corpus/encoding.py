@@ -17,8 +17,9 @@ import subprocess
 import sys
 from array import array
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import IO, TYPE_CHECKING
 
@@ -69,22 +70,69 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) 
     return np.array(ids, dtype=np.dtype(dtype).newbyteorder("<")), np.diff(np.array([0, *ends], dtype=np.int64))
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How texts become ids: plain data, for processes elsewhere."""
+
+    tokenizer: str
+    """Of `tokenizers`, as JSON."""
+    special: bool
+    """Whether strings of special tokens in a text are text."""
+    eos: int
+    dtype: str
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, eos_id: int, dtype: str) -> Settings:
+        """Those of a tokenizer."""
+        return cls(tokenizer.to_str(), tokenizer.encode_special_tokens, eos_id, dtype)
+
+    def open(self, progress: Callable[[float], None] = lambda done: None) -> Encoder:
+        """What encodes so. Nothing is told of progress within a batch."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer)
+        tokenizer.encode_special_tokens = self.special
+        return Encoder(tokenizer, self.eos, self.dtype)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Gives the ids of a batch as bytes."""
+
+    tokenizer: Tokenizer
+    eos: int
+    dtype: str
+
+    def __call__(self, texts: Sequence[str], /) -> bytes:
+        return encode(self.tokenizer, texts, self.eos, self.dtype)[0].tobytes()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+Elsewhere = Callable[[Settings, Iterable[list[str]]], Iterator[bytes]]
+"""Encodes batches on other machines, in their order."""
+
+
 def encoded(
-    texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int
+    texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int, elsewhere: Elsewhere | None = None
 ) -> Generator[bytes, None, None]:
     """What `encode` gives for all the texts, as bytes, batch by batch.
 
-    The beginning is encoded here; where much text follows, `processes` others do the rest. Close the iterator to end them
-    early. Raises CorpusError when one of them ends before its work is done.
+    The beginning is encoded here; where much text follows, `processes` others do the rest, or what is `elsewhere`. Close the
+    iterator to end them early. Raises CorpusError when one of the processes ends before its work is done.
     """
     alone = 0
     rest = batches(texts)
     for batch in rest:
         yield encode(tokenizer, batch, eos_id, dtype)[0].tobytes()
         alone += sum(map(len, batch))
-        if processes > 1 and alone >= ALONE:
+        if (elsewhere or processes > 1) and alone >= ALONE:
             break
     else:
+        return
+    if elsewhere is not None:
+        yield from elsewhere(Settings.of(tokenizer, eos_id, dtype), rest)
         return
     with _Crew(tokenizer, eos_id, dtype, min(processes, MOST)) as crew:
         yield from crew.encoded(rest)
@@ -94,8 +142,7 @@ class _Crew:
     """Processes that encode, and a thread for each that hands over a batch and waits for the answer."""
 
     def __init__(self, tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int) -> None:
-        settings = {"tokenizer": tokenizer.to_str(), "special": tokenizer.encode_special_tokens, "eos": eos_id, "dtype": dtype}
-        self._settings = json.dumps(settings).encode() + b"\n"
+        self._settings = json.dumps(asdict(Settings.of(tokenizer, eos_id, dtype))).encode() + b"\n"
         self._size = processes
         self._workers: list[subprocess.Popen[bytes]] = []
         self._greet: dict[int, bytes] = {}  # process id -> what it has to be told before its first batch
@@ -172,21 +219,17 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 
 def main() -> None:
     """One of the processes: the settings, then batches, until there are no more."""
-    from tokenizers import Tokenizer
-
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    settings = json.loads(asked.readline())
-    tokenizer = Tokenizer.from_str(settings["tokenizer"])
-    tokenizer.encode_special_tokens = settings["special"]
+    encoder = Settings(**json.loads(asked.readline())).open()
     while head := asked.read(_REQUEST.size):
         count, size = _REQUEST.unpack(head)
         lengths = array("Q", asked.read(8 * count))
         raw = memoryview(asked.read(size))
         ends = list(accumulate(lengths, initial=0))
         texts = [str(raw[a:b], "utf-8") for a, b in pairwise(ends)]
-        ids = encode(tokenizer, texts, settings["eos"], settings["dtype"])[0].tobytes()
+        ids = encoder(texts)
         answers.write(_ANSWER.pack(len(ids)) + ids)
         answers.flush()
 

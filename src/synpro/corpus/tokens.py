@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synpro.assets import Progress, Say, resolve
-from synpro.corpus.encoding import batches, encode, encoded
+from synpro.corpus.encoding import Elsewhere, batches, encode, encoded
 from synpro.corpus.files import CorpusError
 
 if TYPE_CHECKING:
@@ -176,17 +176,28 @@ def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dt
     return Documents(np.frombuffer(tokens, np.dtype(dtype).newbyteorder("<")), np.array(lengths, dtype=np.int64))
 
 
-def write_tokens(path: Path, texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int = 1) -> int:
+def write_tokens(
+    path: Path,
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    eos_id: int,
+    dtype: str,
+    processes: int = 1,
+    elsewhere: Elsewhere | None = None,
+) -> int:
     """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens.
 
-    `processes` encode where there is much text; the bytes are the same for any number. Raises CorpusError when one of them
-    crashes.
+    `processes` encode where there is much text, or what is `elsewhere`; the bytes are the same for any. Raises CorpusError when
+    one of the processes crashes.
     """
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as handle, contextlib.closing(encoded(texts, tokenizer, eos_id, dtype, processes)) as arrays:
+    with (
+        partial.open("wb") as handle,
+        contextlib.closing(encoded(texts, tokenizer, eos_id, dtype, processes, elsewhere)) as arrays,
+    ):
         for ids in arrays:
             handle.write(ids)
         total = handle.tell() // np.dtype(dtype).itemsize

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, Generic, Protocol, TypeVar
 
 from synpro.run.launch import MachineConfig, environment
 
@@ -52,7 +53,7 @@ def spread(
     if machine.launcher == "local" or not tasks:
         yield from _here(maker, tasks, progress)
     else:
-        yield from _on_ray(maker, tasks, machine, say)
+        yield from _on_ray(maker, tasks.items(), machine, say)
 
 
 def _here(maker: Maker[T, R], tasks: Mapping[int, T], progress: Callable[[float], None]) -> Iterator[tuple[int, R]]:
@@ -79,30 +80,57 @@ class _Worker:
         return self.doer(task)
 
 
+def streamed(maker: Maker[T, R], tasks: Iterable[T], *, machine: MachineConfig, say: Callable[[str], None]) -> Iterator[R]:
+    """The results of tasks in their order, by Ray's workers, which get no GPU for it. Tasks are taken as there is room: two for
+    each worker are begun, or done and waiting for their turn. Raises as `spread`."""
+    held: dict[int, R] = {}
+    turn = 0
+    with closing(_on_ray(maker, enumerate(tasks), machine, say, ahead=2 * machine.workers)) as done:
+        for number, result in done:
+            held[number] = result
+            while turn in held:
+                yield held.pop(turn)
+                turn += 1
+
+
 def _on_ray(
-    maker: Maker[T, R], tasks: Mapping[int, T], machine: MachineConfig, say: Callable[[str], None]
-) -> Iterator[tuple[int, R]]:
+    maker: Maker[T, R],
+    tasks: Iterable[tuple[int, T]],
+    machine: MachineConfig,
+    say: Callable[[str], None],
+    ahead: int | None = None,
+) -> Generator[tuple[int, R]]:
     ray = _connected(machine)
     from ray.exceptions import RayActorError, RayTaskError
 
-    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    gpus = 1 if ahead is None and ray.cluster_resources().get("GPU") else 0
     kind = ray.remote(num_cpus=machine.threads or 1, num_gpus=gpus, max_restarts=0)(_Worker)
     shared = ray.put(maker)  # once on each node, however many workers
-    left, lost = deque(tasks), Counter[int]()
-    crew = [kind.remote(shared) for _ in range(min(machine.workers, len(tasks)))]
-    idle, busy = list(crew), dict[Any, tuple[Any, int]]()
+    left, again, lost = _Left(tasks, ahead), deque[tuple[int, T]](), Counter[int]()
+    idle, busy = list[Any](), dict[Any, tuple[Any, int, T]]()
+    alive = 0
     try:
-        while left or busy:
-            while idle and left:
-                worker, number = idle.pop(), left.popleft()
-                busy[worker.do.remote(tasks[number])] = worker, number
+        while True:
+            while idle or alive < machine.workers:
+                oldest = min((number for _, number, _ in busy.values()), default=None)
+                pair = again.popleft() if again else left.take(oldest)
+                if pair is None:
+                    break
+                if not idle:
+                    idle.append(kind.remote(shared))
+                    alive += 1
+                worker, (number, task) = idle.pop(), pair
+                busy[worker.do.remote(task)] = worker, number, task
+            if not busy:
+                return
             [done], _ = ray.wait(list(busy), num_returns=1)
-            worker, number = busy.pop(done)
+            worker, number, task = busy.pop(done)
             try:
                 result = ray.get(done)
             except RayTaskError as problem:
                 raise problem.cause or problem from None
             except RayActorError as problem:
+                alive -= 1
                 lost[number] += 1
                 if lost[number] > LOSSES:
                     raise SpreadError(
@@ -110,13 +138,28 @@ def _on_ray(
                         f"size of this stage, or machine.workers. Ray says: {problem}"
                     ) from None
                 say(f"a worker was lost over task {number}; another one does it")
-                left.appendleft(number)
-                idle.append(kind.remote(shared))
+                again.append((number, task))
                 continue
             idle.append(worker)
             yield number, result
     finally:
         ray.shutdown()
+
+
+class _Left(Generic[T]):
+    """Tasks that were not yet begun, taken one by one."""
+
+    def __init__(self, tasks: Iterable[tuple[int, T]], ahead: int | None) -> None:
+        self._tasks, self._ahead = iter(tasks), ahead
+        self._next = 0
+
+    def take(self, oldest: int | None) -> tuple[int, T] | None:
+        """The next one; None when there is none, or while it would be `ahead` of the oldest that is not done."""
+        if self._ahead is not None and oldest is not None and self._next - oldest >= self._ahead:
+            return None
+        pair = next(self._tasks, None)
+        self._next += pair is not None
+        return pair
 
 
 def _connected(machine: MachineConfig) -> Any:

@@ -118,7 +118,8 @@ class Run:
         ranks: Ranks = ALONE,
     ) -> None:
         """`folder` is where TRL keeps what it must; nothing in it is needed afterwards. `ranks`: the processes that train this
-        policy; TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not divide."""
+        policy; TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not divide, and for
+        vLLM without a GPU."""
         self.ranks = ranks
         self.operation, self.rubric, self.settings, self.report = operation, rubric, settings, report
         self.passages = {p.id: p for p in passages}
@@ -252,6 +253,11 @@ def _vllm(s: Settings) -> dict[str, Any]:
     """What TRL is told of vLLM."""
     if s.engine == "transformers":
         return {}
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "train_generator.engine: vLLM packs its weights on a CPU and cannot be handed those of the next step; use"
+            " transformers, or a machine with a GPU"
+        )
     if s.engine == "vllm":
         return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": s.vllm_memory}
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": s.engine}

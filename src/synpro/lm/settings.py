@@ -57,7 +57,8 @@ class HardwareConfig:
     parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"
     """Across processes: replicas (below about 1B parameters), or sharded weights and optimizer."""
     attention: Literal["auto", "torch", "flash_2", "flash_3"] = "auto"
-    """OLMo-core's attention backend; `auto` lets it choose."""
+    """OLMo-core's attention backend. `auto` is PyTorch's, which is a FlashAttention kernel on GPUs; the others need packages of
+    their own."""
 
     def __post_init__(self) -> None:
         if self.microbatch < 1:

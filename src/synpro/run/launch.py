@@ -49,7 +49,8 @@ class MachineConfig:
     """Processes of `train_generator`, one per GPU of one machine, started by `accelerate launch` when more than one. Divides
     `train_generator.prompts_per_step`: the answers to a passage are written, scored and learned from in one process."""
     launcher: Literal["local", "ray"] = "local"
-    """Who does the chunks of `synthesize`: its own process, or the workers of a Ray cluster."""
+    """Who does the chunks of `synthesize`, and tokenizes a large corpus: the step's own process, or the workers of a Ray
+    cluster."""
     workers: int = 1
     """Ray workers, each with an engine, and later with judges, of its own; a GPU each where the cluster has any."""
     address: str = ""

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synpro.corpus.encoding import Elsewhere
 from synpro.corpus.files import CorpusError, File
 from synpro.corpus.passages import PassageConfig, cut, spans
 from synpro.corpus.readers import Reader, Row, SourceConfig, find, read
@@ -29,9 +30,10 @@ from synpro.corpus.tokens import (
     train_tokenizer,
     write_tokens,
 )
+from synpro.engines.spread import streamed
 from synpro.records import Corpus, Document, digest_files
 from synpro.run.journal import Journal
-from synpro.run.launch import threads
+from synpro.run.launch import MachineConfig, threads
 from synpro.run.ledger import Reject
 
 if TYPE_CHECKING:
@@ -333,6 +335,14 @@ def _texts(out: Path, split: str) -> Iterator[Document]:
             yield Document(row["id"], row["text"], row["source"])
 
 
+def _elsewhere(journal: Journal) -> Elsewhere | None:
+    """The workers of Ray, where the run has them."""
+    machine = MachineConfig.here()
+    if machine.launcher == "local":
+        return None
+    return lambda settings, batches: streamed(settings, batches, machine=machine, say=journal.say)
+
+
 def _tokens(
     cfg: TokenizerConfig, out: Path, total: int, journal: Journal, base: Corpus | None
 ) -> tuple[int, int, int, dict[str, int]]:
@@ -362,5 +372,7 @@ def _tokens(
 
     for split in ("train", "reference", "heldout"):
         path = out / "tokens" / f"{split}.bin"
-        counts[split] = write_tokens(path, watched(split), tokenizer, eos, token_dtype(cfg.vocab_size), threads())
+        counts[split] = write_tokens(
+            path, watched(split), tokenizer, eos, token_dtype(cfg.vocab_size), threads(), _elsewhere(journal)
+        )
     return cfg.vocab_size, eos, pad, counts
