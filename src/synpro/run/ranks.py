@@ -31,10 +31,6 @@ class Ranks:
         """The parts of all processes, joined; shares come back in the order of the whole. All have to call it."""
         return self.exchange(list(part))
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        self.exchange([])
-
 
 ALONE = Ranks()
 """One process."""
