@@ -66,7 +66,7 @@ def test_what_vllm_is_asked(tmp_path: Path) -> None:
     assert len(seeds) == 8 and all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_how_vllm_opens_a_generator(tmp_path: Path) -> None:
+def test_how_vllm_opens_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = generator_arguments(tmp_path, "bfloat16", VLLMConfig(), None)
     assert plain["model"] == str(tmp_path) and plain["gpu_memory_utilization"] == 0.9 and "max_model_len" not in plain
     assert "speculative_config" not in plain and not plain.get("enable_lora")
@@ -74,6 +74,11 @@ def test_how_vllm_opens_a_generator(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"r": 12}')
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"synthesize\.vllm\.guess: 4 tokens ahead, but on a CPU"):
+        generator_arguments(tmp_path, "float32", cfg, adapter)
+    assert generator_arguments(tmp_path, "float32", VLLMConfig(), None)["enable_chunked_prefill"] is False
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     told = generator_arguments(tmp_path, "float32", cfg, adapter)
     assert told["enable_lora"] and told["max_lora_rank"] == 16, "the next size there is"
     assert told["max_model_len"] == 1024 and told["enforce_eager"] and told["gpu_memory_utilization"] == 0.5

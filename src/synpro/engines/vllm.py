@@ -51,7 +51,7 @@ class VLLMConfig:
 
 
 def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path | None) -> dict[str, Any]:
-    """Of `vllm.LLM` for a generator. Raises ValueError for an adapter larger than vLLM knows."""
+    """Of `vllm.LLM` for a generator. Raises ValueError for an adapter larger than vLLM knows, and for guesses without a GPU."""
     import torch
 
     more: dict[str, Any] = {"gpu_memory_utilization": cfg.memory_share, "enforce_eager": cfg.eager, "max_logprobs": 0}
@@ -60,6 +60,11 @@ def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path
     if not torch.cuda.is_available():
         # A prompt computed in parts takes back random numbers that a CPU's generator cannot take back (vLLM 0.32): it dies.
         more["enable_chunked_prefill"] = False
+        if cfg.guess:  # greedy text is right; sampled text has a wrong token wherever a guess was refused
+            raise ValueError(
+                f"synthesize.vllm.guess: {cfg.guess} tokens ahead, but on a CPU vLLM (0.32) samples wrong tokens when it guesses;"
+                " use 0, or a GPU"
+            )
     if cfg.guess:
         more["speculative_config"] = {"method": "ngram", "num_speculative_tokens": cfg.guess, "prompt_lookup_max": 4}
     if adapter is not None:
