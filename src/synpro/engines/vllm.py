@@ -62,7 +62,7 @@ def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path
         more["enable_chunked_prefill"] = False
         if cfg.guess:  # greedy text is right; sampled text has a wrong token wherever a guess was refused
             raise ValueError(
-                f"synthesize.vllm.guess: {cfg.guess} tokens ahead, but on a CPU vLLM (0.32) samples wrong tokens when it guesses;"
+                f"synthesize.vllm.guess: {cfg.guess} tokens ahead, but on a CPU vLLM (0.32) samples wrong tokens then;"
                 " use 0, or a GPU"
             )
     if cfg.guess:
