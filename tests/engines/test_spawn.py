@@ -136,23 +136,26 @@ def test_a_server_that_does_not_listen_to_the_end_is_killed(tmp_path: Path, monk
     assert process is not None and process.returncode == -signal.SIGKILL
 
 
-def test_a_server_ends_with_the_step_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_and_what_it_started_end_with_the_step_that_is_killed(tmp_path: Path, how: signal.Signals) -> None:
+    engine = f"import subprocess; print(subprocess.Popen(['sleep', '600']).pid, file=open({str(tmp_path / 'engine')!r}, 'w'))\n"
     code = (
         "import sys, time; from pathlib import Path; from synpro.engines.spawn import *\n"
-        f"cfg = ServeConfig(command=(sys.executable, '-c', {LISTEN % 200!r}, '{{port}}', '{{model}}'))\n"
+        f"cfg = ServeConfig(command=(sys.executable, '-c', {engine + LISTEN % 200!r}, '{{port}}', '{{model}}'))\n"
         f"s = Spawned(cfg, Path({str(tmp_path)!r}), 'float32', slot='s', log=Path({str(tmp_path / 'log')!r}))\n"
-        "print(s._process.pid, flush=True); time.sleep(60)"
+        "print(s._process.pid, s._keeper.pid, flush=True); time.sleep(60)"
     )
     step = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert step.stdout is not None
-    server = Path(f"/proc/{int(step.stdout.readline())}")
-    assert server.exists()
-    step.kill()
+    pids = [*step.stdout.readline().split(), (tmp_path / "engine").read_text().strip()]
+    processes = [Path(f"/proc/{pid}") for pid in pids]
+    assert len(processes) == 3 and all(map(_lives, processes))
+    step.send_signal(how)
     step.communicate()
     deadline = time.monotonic() + 10
-    while _lives(server) and time.monotonic() < deadline:
+    while any(map(_lives, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _lives(server)
+    assert not any(map(_lives, processes))
 
 
 def _lives(process: Path) -> bool:

@@ -1,7 +1,7 @@
 """A server of our own, for as long as a step asks it: started, waited for, watched, and stopped.
 
 Any OpenAI-compatible server that opens a Hugging Face folder will do; the default is vLLM's. It listens on 127.0.0.1 alone, on
-a free port, and ends with the step, also when the step is killed.
+a free port, and ends with the step, and all it started with it, also when the step is killed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ FIELDS = ("model", "name", "port", "dtype")
 OF_ADAPTER = ("adapter", "adapted", "rank")
 STOPPING = 15.0
 """Seconds a server that is told to end has before it is killed."""
+KEEPER = 'trap "" TERM; read line; kill -KILL 0'
+"""Leads the server's process group and ends it when the step's end of its pipe is closed, however the step ended: a server's
+own processes (vLLM's engine) outlive a parent that is killed."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +107,21 @@ class Spawned:
             of = {"adapter": str(adapter[0]), "rank": str(adapter[1]), "adapted": self.name}
             words += [word.format(**known, **of) for word in cfg.adapter]
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._keeper = subprocess.Popen(["/bin/sh", "-c", KEEPER], stdin=subprocess.PIPE, process_group=0)
+        self._process: subprocess.Popen[bytes] | None = None
         with log.open("ab") as output:
             try:
-                self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+                self._process = subprocess.Popen(
                     words,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **cfg.environment},
-                    preexec_fn=_alone,
+                    process_group=self._keeper.pid,
+                    preexec_fn=die_with_parent,
                 )
             except OSError as problem:
+                self.close()
                 raise EngineError(
                     f"{slot}: {words[0]} cannot be started ({problem.strerror}); install the server, or name another one in "
                     f"{slot}.command"
@@ -159,13 +166,16 @@ class Spawned:
     def close(self) -> None:
         """End it and what it started. Safe to call twice."""
         process, self._process = self._process, None
-        if process is None:
+        if self._keeper.returncode is not None:
             return
-        _tell(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=STOPPING)
-        _tell(process.pid, signal.SIGKILL)  # also what it left behind in its group
-        process.wait()
+        if process is not None:
+            _tell(self._keeper.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOPPING)
+        _tell(self._keeper.pid, signal.SIGKILL)  # also what it left behind in its group
+        if process is not None:
+            process.wait()
+        self._keeper.communicate()
 
 
 def free_port() -> int:
@@ -173,12 +183,6 @@ def free_port() -> int:
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         return int(some.getsockname()[1])
-
-
-def _alone() -> None:
-    """In the server's process: a group of its own, so that it can be ended as a whole, and an end with its step."""
-    os.setpgid(0, 0)
-    die_with_parent()
 
 
 def _tell(group: int, what: signal.Signals) -> None:
