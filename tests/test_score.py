@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +41,21 @@ def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path)
     empty = texts.index("")
     assert here[empty] is None and there[empty] is None
     assert [v for v in there if v is not None] == pytest.approx([v for v in here if v is not None], abs=1e-6)
+
+
+def test_influence_by_two_ranks_equals_that_of_one_process(finished_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    lines = [f"Bees carry nectar {i} times to the hive." * (1 + i % 5) for i in range(22)]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in lines))
+    influence(finished_run, file, None, tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    asked = ["-m", "synpro.cli", "score", "influence", str(finished_run), str(file), "--out", str(tmp_path / "two")]
+    done = subprocess.run([*torchrun, *asked], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    one, two = ([json.loads(line) for line in (tmp_path / n).read_text().splitlines()] for n in ("one", "two"))
+    assert [row["id"] for row in two] == [row["id"] for row in one] and len(one) == 22
+    assert [row["influence"] for row in two] == pytest.approx([row["influence"] for row in one], abs=1e-6)
+    assert "11 of 11 texts scored" in done.stdout and "of 22 texts have positive influence" in done.stdout
 
 
 def test_bfloat16_moves_influence_little(finished_run: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from synpro.config import ConfigError
 from synpro.engines.spread import spread
 from synpro.records import Probe, decode
+from synpro.run.launch import MachineConfig
 from synpro.session import open_run, texts
 
 if TYPE_CHECKING:
@@ -64,21 +65,33 @@ def newest_probe(root: Path, round: int | None) -> Probe:
 def influence(root: Path, file: Path, round: int | None, out: Path | None, precision: str = "float32") -> None:
     """Write the influence (nats per token) of every text of a .txt or JSONL file, one JSON row per text, in the file's order.
 
-    `machine.launcher` of the run says who scores; each text is scored once. `precision`, of weights and arithmetic: bfloat16 is
-    for many texts on a GPU, and moves values a little (the demo's 58 passages, whose influence has a deviation of 0.165 nats:
-    by 0.001 on average, 0.003 at most). Raises ConfigError for a file that cannot be read, a run without a probe, or a wrong
-    precision.
+    `machine.launcher` of the run says who scores; where torchrun started this command, its processes share the texts. Each text
+    is scored once. `precision`, of weights and arithmetic: bfloat16 is for many texts on a GPU, and moves values a little (the
+    demo's 58 passages, whose influence has a deviation of 0.165 nats: by 0.001 on average, 0.003 at most). Raises ConfigError
+    for a file that cannot be read, a run without a probe, or a wrong precision.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: is none; use {' or '.join(PRECISIONS)}")
-    cfg = open_run(root)
+    from synpro.grpo.ranks import enter
+
+    cfg, ranks = open_run(root), enter()
     probe, documents = newest_probe(root, round), texts(file)
-    tasks = {i: [d.text for d in documents[i : i + CHUNK]] for i in range(0, len(documents), CHUNK)}
+    size = max(1, min(CHUNK, -(-len(documents) // ranks.count)))
+    mine = ranks.share(range(0, len(documents), size))
+    tasks = {i: [d.text for d in documents[i : i + size]] for i in mine}
     values: dict[int, list[float | None]] = {}
-    for first, some in spread(Scoring(probe, precision), tasks, machine=cfg.machine, progress=lambda part: None, say=print):
+    machine = cfg.machine if ranks.count == 1 else MachineConfig()
+    for first, some in spread(Scoring(probe, precision), tasks, machine=machine, progress=lambda part: None, say=print):
         values[first] = some
-        if out is not None:
-            print(f"{sum(map(len, values.values())):,} of {len(documents):,} texts scored", flush=True)
+        if out is not None and ranks.first:
+            print(f"{sum(map(len, values.values())):,} of {sum(map(len, tasks.values())):,} texts scored", flush=True)
+    values = dict(ranks.gather([*values.items()]))
+    if ranks.count > 1:
+        from synpro.lm.checkpoint import leave
+
+        leave()
+    if not ranks.first:
+        return
     scored = [value for first in sorted(values) for value in values[first]]
     lines = "".join(json.dumps(_row(d, v), ensure_ascii=False) + "\n" for d, v in zip(documents, scored, strict=True))
     if out is None:

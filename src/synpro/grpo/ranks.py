@@ -1,4 +1,4 @@
-"""The processes that train one generator, as `accelerate launch` started them."""
+"""The processes that share a piece of work, as `accelerate launch` or torchrun started them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from synpro.run.ranks import ALONE, Ranks
 
 
 def enter() -> Ranks:
-    """Join the other processes of the step, if there are any; TRL's trainer then finds them joined."""
+    """Join the other processes, if there are any; TRL's trainer then finds them joined."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     import torch
