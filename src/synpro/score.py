@@ -72,7 +72,7 @@ def influence(root: Path, file: Path, round: int | None, out: Path | None, preci
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: is none; use {' or '.join(PRECISIONS)}")
-    from synpro.grpo.ranks import enter
+    from synpro.grpo.ranks import enter, leave
 
     cfg, ranks = open_run(root), enter()
     probe, documents = newest_probe(root, round), texts(file)
@@ -86,10 +86,7 @@ def influence(root: Path, file: Path, round: int | None, out: Path | None, preci
         if out is not None and ranks.first:
             print(f"{sum(map(len, values.values())):,} of {sum(map(len, tasks.values())):,} texts scored", flush=True)
     values = dict(ranks.gather([*values.items()]))
-    if ranks.count > 1:
-        from synpro.lm.checkpoint import leave
-
-        leave()
+    leave(ranks)
     if not ranks.first:
         return
     scored = [value for first in sorted(values) for value in values[first]]

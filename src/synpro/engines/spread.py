@@ -85,7 +85,7 @@ def streamed(maker: Maker[T, R], tasks: Iterable[T], *, machine: MachineConfig, 
     each worker are begun, or done and waiting for their turn. Raises as `spread`."""
     held: dict[int, R] = {}
     turn = 0
-    with closing(_on_ray(maker, enumerate(tasks), machine, say, ahead=2 * machine.workers)) as done:
+    with closing(_on_ray(maker, enumerate(tasks), machine, say, ahead=2 * machine.workers, gpu=False)) as done:
         for number, result in done:
             held[number] = result
             while turn in held:
@@ -99,11 +99,12 @@ def _on_ray(
     machine: MachineConfig,
     say: Callable[[str], None],
     ahead: int | None = None,
+    gpu: bool = True,
 ) -> Generator[tuple[int, R]]:
     ray = _connected(machine)
     from ray.exceptions import RayActorError, RayTaskError
 
-    gpus = 1 if ahead is None and ray.cluster_resources().get("GPU") else 0
+    gpus = 1 if gpu and ray.cluster_resources().get("GPU") else 0
     kind = ray.remote(num_cpus=machine.threads or 1, num_gpus=gpus, max_restarts=0)(_Worker)
     shared = ray.put(maker)  # once on each node, however many workers
     left, again, lost = _Left(tasks, ahead), deque[tuple[int, T]](), Counter[int]()

@@ -22,3 +22,11 @@ def enter() -> Ranks:
         return list(gather_object(part))
 
     return Ranks(state.process_index, state.num_processes, exchange)
+
+
+def leave(ranks: Ranks) -> None:
+    """Before a process ends: wait until all have read what they were sent. Nothing for one alone."""
+    if ranks.count > 1:
+        from synpro.lm import checkpoint
+
+        checkpoint.leave()

@@ -342,11 +342,10 @@ class _Training:
 
     def _save(self, policy: Any, tokenizer: Any, summary: dict[str, Any]) -> Generator:
         """Files and record; of several processes the first one writes, and all give its record."""
-        record = self.ranks.gather([self._written(policy, tokenizer, summary)] if self.ranks.first else [])[0]
-        if self.ranks.count > 1:
-            from synpro.lm.checkpoint import leave
+        from synpro.grpo.ranks import leave
 
-            leave()
+        record = self.ranks.gather([self._written(policy, tokenizer, summary)] if self.ranks.first else [])[0]
+        leave(self.ranks)
         return record
 
     def _written(self, policy: Any, tokenizer: Any, summary: dict[str, Any]) -> Generator:
