@@ -1,17 +1,18 @@
-# Two commands: `make demo` runs the whole loop on real text, `make test` checks everything. Both set up what they need.
+# `make demo` runs the whole loop on real text, `make test` checks everything, `make quick` what can be checked in two minutes.
+# Each sets up what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Tested with this PyTorch. PIP_TORCH_ARGS goes to the pip that installs it, e.g. the address of PyTorch's CPU index.
+# Tested with this PyTorch. PIP_TORCH_ARGS goes to the pip that installs it: `--index-url https://download.pytorch.org/whl/cpu`.
 TORCH ?= torch==2.13.0
 PIP_TORCH_ARGS ?=
 RUNS ?= runs
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo quick test lint bench clean
 setup: $(VENV)/.ready
 
-# On a machine with an NVIDIA driver the environment sees the system's packages: a PyTorch that is there stays as it is.
+# On a machine with an NVIDIA driver the environment sees the system's packages: a PyTorch that is installed there is used.
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-no-deps.txt
 	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install -q $(PIP_TORCH_ARGS) '$(TORCH)'
@@ -40,11 +41,22 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One worker per core, four at most: each loads models of its own.
+# The inner loop: style, and the tests that open no model or a small one once.
+QUICK := tests/compare/test_config.py tests/compare/test_tuning.py tests/corpus tests/faithfulness/test_logistic.py \
+  tests/lm/test_batches.py tests/lm/test_plateau.py tests/measure tests/operations tests/planning \
+  tests/report tests/rewards/test_waiting.py tests/runner/test_end.py tests/runner/test_jobs.py tests/runner/test_step.py \
+  tests/stages/test_prepare.py tests/stages/test_synthesize.py tests/test_config.py tests/test_config_docs.py \
+  tests/test_docs.py tests/test_house.py tests/test_kuberay.py tests/test_mentions.py tests/test_published.py tests/test_schema.py
+quick: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest $(QUICK) -m "not loop and not hub" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# One pytest worker per core, four at most: each loads models of its own.
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# Speed and memory beside the libraries called directly: on the demo's run, and a machine with nothing else to do.
+# Speed and memory beside the libraries called directly, on the demo's run and a machine with nothing else to do.
 bench: setup
 	@test -f $(RUNS)/tiny/report.html || $(MAKE) --no-print-directory demo
 	$(BIN)/python -m benchmarks.all $(RUNS)/tiny

@@ -11,62 +11,27 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Row, machine, plain, table
+from benchmarks.measuring import Measurement, as_json, machine, table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.all -->", "<!-- end -->"
 
 
-def _pretraining(run: Path, pairs: int) -> list[Row]:
-    from benchmarks.pretraining import rows
-
-    return rows(run, pairs)
-
-
-def _influence(run: Path, pairs: int) -> list[Row]:
-    from benchmarks.influence import rows
-
-    return rows(run, pairs)
-
-
-def _generation(run: Path, pairs: int) -> list[Row]:
-    from benchmarks.generation import rows
-
-    return rows(run, pairs)
-
-
-def _grpo(run: Path, pairs: int) -> list[Row]:
-    from benchmarks.grpo import rows
-
-    return rows(run)
-
-
-def _overhead(run: Path, pairs: int) -> list[Row]:
-    from benchmarks.overhead import rows
-
-    return rows(run)
-
-
-PARTS: dict[str, Callable[[Path, int], list[Row]]] = {
-    "pretraining": _pretraining,
-    "influence": _influence,
-    "generation": _generation,
-    "grpo": _grpo,
-    "overhead": _overhead,
-}
+PARTS = ("pretraining", "influence", "generation", "grpo", "overhead")
+"""Modules of this package, each with `measure(run, pairs) -> list[Measurement]`."""
 
 
 def page(text: str, body: dict[str, Any]) -> str:
     """The page with the table between its markers replaced. Raises ValueError when it has none."""
     if BEGIN not in text or END not in text:
         raise ValueError(f"the page has no {BEGIN} ... {END}")
-    rows = [Row(**row) for name in PARTS for row in body["parts"].get(name, [])]
+    rows = [Measurement(**row) for name in PARTS for row in body["parts"].get(name, [])]
     m = body["machine"]
     gpus = ", ".join(m["gpus"]) or "no GPU"
     where = f"{m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB, {gpus}; PyTorch {m['torch']}, Python {m['python']}"
@@ -85,7 +50,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose table is written")
     a = parser.parse_args()
     if a.part:
-        print(json.dumps(plain(PARTS[a.part](a.run, a.pairs))))
+        print(json.dumps(as_json(import_module(f"benchmarks.{a.part}").measure(a.run, a.pairs))))
         return
     if not (a.run / "config.toml").exists():
         parser.error(f"{a.run} is no run; `make demo` makes runs/tiny")
@@ -103,7 +68,7 @@ def main() -> None:
             sys.exit(f"{name} ended with exit code {done.returncode}; what was measured before is in {a.out}")
         body["parts"][name] = json.loads(done.stdout.splitlines()[-1])
         a.out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-        print(table([Row(**row) for row in body["parts"][name]]), flush=True)
+        print(table([Measurement(**row) for row in body["parts"][name]]), flush=True)
     a.page.write_text(page(a.page.read_text(encoding="utf-8"), body), encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from synpro.run.launch import environment
+from synpro.runner.launch import environment
 
 WORD_TYPES = 1_000_000
 COPIES, BAD = 0.02, 0.001
@@ -110,28 +110,29 @@ def do_prepare(work: Path, vocabulary: int) -> dict[str, Any]:
     from synpro.corpus.readers import SourceConfig
     from synpro.corpus.tokens import TokenizerConfig
     from synpro.records import encode
-    from synpro.run.journal import Journal
+    from synpro.runner.context import StepContext
+    from synpro.runner.logger import StepLogger
     from synpro.stages.prepare import PrepareConfig, prepare
 
     by: dict[str, int] = {}
 
-    class Watched(Journal):
+    class Watched(StepLogger):
         def progress(self, done: float, total: float, label: str = "") -> None:
             by.setdefault(label, largest())
 
     out = work / "prepare"
-    journal = Watched(out)
+    logger = Watched(out)
     cfg = PrepareConfig(
         sources=(SourceConfig(str(work / "corpus.jsonl.gz")),),
         tokenizer=TokenizerConfig("train", vocabulary),
     )
-    corpus = prepare(cfg, out=out, journal=journal, seed=0)
+    corpus = prepare(cfg, ctx=StepContext.local(out, logger=logger))
     (work / "corpus.json").write_text(json.dumps(encode(corpus, work)), encoding="utf-8")
     return {
         "documents": sum(corpus.documents.values()),
         "passages": corpus.passages,
         "tokens": sum(corpus.tokens.values()),
-        "rejects": journal.rejects.reasons(),
+        "rejects": logger.rejects.reasons(),
         "digest": corpus.digest,
         "largest_at": {**by, "end": largest()},
         "disk_bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
@@ -140,22 +141,25 @@ def do_prepare(work: Path, vocabulary: int) -> dict[str, Any]:
 
 def do_mixture(work: Path) -> dict[str, Any]:
     """One pass over half organic, half synthetic tokens, as the batches of pretraining."""
+    from synpro.corpus.epochs import MixtureEpochs
     from synpro.corpus.mixture import MixtureConfig
     from synpro.lm.batches import TokenStream
     from synpro.records import Shard, decode
-    from synpro.run.journal import Journal
-    from synpro.stages.pretrain import _epochs
 
     corpus = decode(json.loads((work / "corpus.json").read_text(encoding="utf-8")), work)
     shard = Shard(work / "shard", "rule", 1, 0, 0, 0, 0, 0, "")
-    epochs = _epochs(MixtureConfig(organic_share=0.5), corpus, [shard], 0, Journal(work / "mixture"))
+    epochs = MixtureEpochs(MixtureConfig(organic_share=0.5), corpus, [shard], 0)
     built = largest()
-    stream = TokenStream(epochs, folder=work / "mixture", sequence_length=1024, batch=64, dtype=corpus.dtype)
+    stream = TokenStream(epochs, folder=work / "mixture", sequence_length=1024, batch_size=64, dtype=corpus.dtype)
     total, step = hashlib.sha256(), 0
     while (rows := stream(step)) and stream.epochs < 2:
         total.update(rows.input_B_T.tobytes())
         step += 1
-    return {"tokens": step * stream.tokens, "sha256": total.hexdigest(), "largest_at": {"built": built, "end": largest()}}
+    return {
+        "tokens": step * stream.tokens_per_batch,
+        "sha256": total.hexdigest(),
+        "largest_at": {"built": built, "end": largest()},
+    }
 
 
 def do_texts(work: Path, megabytes: float, seed: int) -> dict[str, Any]:

@@ -1,33 +1,32 @@
-"""Generated tokens per second of our engines, and of the library each stands on, called directly: the same model, prompts,
+"""Generated tokens per second of our engines, and of the library below each, called directly: the same model, prompts,
 sampling and limit, counted up to the end token."""
 
 from __future__ import annotations
 
 import importlib.util
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.measuring import Row, compared, opened, pairs
+from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run
 from synpro.assets import model_folder
 from synpro.config import RunConfig
-from synpro.corpus.store import passages
+from synpro.corpus.store import read_passages
 from synpro.engines.base import Sampling
 from synpro.engines.hf import HFEngine
-from synpro.operations.table import build
+from synpro.operations.registry import build_operation
 from synpro.records import Chat, Corpus
 
 VLLM = "vLLM engine / vLLM called directly"
 
 
-def asked(cfg: RunConfig, corpus: Corpus, count: int) -> tuple[list[Chat], Sampling]:
+def prompts_and_sampling(cfg: RunConfig, corpus: Corpus, count: int) -> tuple[list[Chat], Sampling]:
     """Prompts to rephrase the run's first passages, and how the run samples."""
-    operation = build(cfg.operations[0])
-    return [operation.prompt(p) for p in passages(corpus)[:count]], replace(cfg.synthesize.sampling_for(operation.name), seed=1)
+    operation = build_operation(next(iter(cfg.operations.values())))
+    return [operation.prompt(p) for p in read_passages(corpus.dir)[:count]], operation.config.sampling(seed=1)
 
 
 def with_generate(model: Any, tokenizer: Any, chats: list[Chat], sampling: Sampling, batch: int) -> float:
@@ -61,35 +60,38 @@ def with_engine(engine: Any, chats: list[Chat], sampling: Sampling) -> float:
     return tokens / (time.perf_counter() - began)
 
 
-def rows(run: Path, count: int, prompts: int = 32) -> list[Row]:
+def measure(run: Path, count: int, prompts: int = 32) -> list[Measurement]:
     """Our transformers engine beside `generate`, and our vLLM path beside vLLM where it is installed."""
-    cfg, corpus = opened(run)
-    chats, sampling = asked(cfg, corpus, prompts)
-    base, dtype, batch = cfg.train_generator.base, cfg.synthesize.dtype, min(cfg.synthesize.batch_size, prompts)
+    cfg, corpus = open_run(run)
+    chats, sampling = prompts_and_sampling(cfg, corpus, prompts)
+    base, batch = cfg.train_generator.base, min(cfg.synthesize.engine.batch_size, prompts)
+    dtype = cfg.synthesize.engine.result_settings().get("dtype", "bfloat16")
     engine = HFEngine.load(base, dtype, batch_size=batch)
     model, tokenizer = engine.model, engine.tokenizer
     with_engine(engine, chats[:2], sampling)
     plainly = partial(with_generate, model, tokenizer, chats, sampling, batch)
-    a, b = pairs(partial(with_engine, engine, chats, sampling), plainly, count)
+    a, b = measure_pairs(partial(with_engine, engine, chats, sampling), plainly, count)
     note = f"{len(chats)} passages, {batch} side by side, at most {sampling.max_new_tokens} new tokens, {dtype}"
-    out = [compared("transformers engine / padded `generate`", "tokens/s", a, b, least=1.5, note=note)]
+    out = [compare_pairs("transformers engine / padded `generate`", "tokens/s", a, b, least=1.5, note=note)]
     if importlib.util.find_spec("vllm") is None:
         return [
             *out,
-            Row(VLLM, None, None, "tokens/s", bound="at least 0.95", note="vLLM is not installed here"),
+            Measurement(VLLM, None, None, "tokens/s", bound="at least 0.95", note="vLLM is not installed here"),
         ]
     return [*out, _vllm(cfg, base, dtype, chats, sampling, count)]
 
 
-def _vllm(cfg: RunConfig, base: str, dtype: str, chats: list[Chat], sampling: Sampling, count: int) -> Row:
+def _vllm(cfg: RunConfig, base: str, dtype: Any, chats: list[Chat], sampling: Sampling, count: int) -> Measurement:
     from vllm import SamplingParams
 
-    from synpro.engines.vllm import VLLMModel, generator_arguments
+    from synpro.engines.vllm import VLLMConfig, VLLMModel, llm_arguments
 
     folder = model_folder(base, slot="train_generator.base")
     import vllm
 
-    engine = VLLMModel(vllm.LLM(**generator_arguments(folder, dtype, cfg.synthesize.vllm, None)))
+    chosen = cfg.synthesize.engine
+    settings = chosen if isinstance(chosen, VLLMConfig) else VLLMConfig(dtype=dtype)
+    engine = VLLMModel(vllm.LLM(**llm_arguments(settings, folder, "generator", None, "synthesize")))
     llm = engine.llm
 
     def direct() -> float:
@@ -99,10 +101,10 @@ def _vllm(cfg: RunConfig, base: str, dtype: str, chats: list[Chat], sampling: Sa
         return sum(len(answer.outputs[0].token_ids) for answer in done) / (time.perf_counter() - began)
 
     with_engine(engine, chats, sampling)  # fills vLLM's cache of the worked example, for both
-    a, b = pairs(partial(with_engine, engine, chats, sampling), direct, count)
+    a, b = measure_pairs(partial(with_engine, engine, chats, sampling), direct, count)
     engine.close()
     note = f"{len(chats)} passages, seeds per request in ours only"
-    return compared(VLLM, "tokens/s", a, b, least=0.95, note=note)
+    return compare_pairs(VLLM, "tokens/s", a, b, least=0.95, note=note)
 
 
 def _ids(value: Any) -> list[int]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import Row, compared, opened, pairs
-from synpro.corpus.store import documents
+from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run
+from synpro.commands.score import newest_probe
+from synpro.corpus.store import read_documents
 from synpro.lm.influence import Influence
 from synpro.records import Corpus, Probe
-from synpro.score import newest_probe
 
 BATCH = 32
 """Texts of the plain loop's batches."""
@@ -28,7 +28,7 @@ GROWTH = 2 * 2**30
 
 def texts(corpus: Corpus, count: int, longest: int, seed: int = 0) -> Iterator[str]:
     """Stretches of 5 to `longest` words of the run's documents, the same for the same seed."""
-    words = [d.text.split(" ") for split in ("train", "heldout") for d in documents(corpus, split)]
+    words = [d.text.split(" ") for split in ("train", "heldout") for d in read_documents(corpus.dir, split)]
     draw = random.Random(seed)
     for _ in range(count):
         some = draw.choice(words)
@@ -36,7 +36,7 @@ def texts(corpus: Corpus, count: int, longest: int, seed: int = 0) -> Iterator[s
         yield " ".join(some[first : first + draw.randint(5, longest)]).strip() or "a"
 
 
-def plain(probe: Probe, some: list[str]) -> list[float]:
+def plain_loop(probe: Probe, some: list[str]) -> list[float]:
     """Influence as a short script computes it: batches as they come, padded, all logits, both models."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -59,9 +59,9 @@ def plain(probe: Probe, some: list[str]) -> list[float]:
     return [before - after for before, after in zip(*sides, strict=True)]
 
 
-def rows(run: Path, count: int, number: int = 2000) -> list[Row]:
+def measure(run: Path, count: int, number: int = 2000) -> list[Measurement]:
     """Texts per second, then the largest memory of processes that score more and more."""
-    _, corpus = opened(run)
+    _, corpus = open_run(run)
     probe = newest_probe(run, None)
     some = list(texts(corpus, number, 80))
 
@@ -72,16 +72,16 @@ def rows(run: Path, count: int, number: int = 2000) -> list[Row]:
 
     def theirs() -> float:
         began = time.perf_counter()
-        plain(probe, some)
+        plain_loop(probe, some)
         return len(some) / (time.perf_counter() - began)
 
-    a, b = pairs(ours, theirs, count)
+    a, b = measure_pairs(ours, theirs, count)
     note = f"{number} texts of 5 to 80 words, two models, opening them included; the plain loop takes {BATCH} as they come"
-    out = [compared("influence / plain loop over padded batches", "texts/s", a, b, note=note)]
+    out = [compare_pairs("influence / plain loop over padded batches", "texts/s", a, b, note=note)]
     return [*out, *memory(run, (1_000, 10_000, 100_000))]
 
 
-def memory(run: Path, counts: tuple[int, ...]) -> list[Row]:
+def memory(run: Path, counts: tuple[int, ...]) -> list[Measurement]:
     """The largest resident memory of a process that scores so many short texts: ours is above one that scores ten."""
 
     def peak(count: int) -> float:
@@ -93,12 +93,12 @@ def memory(run: Path, counts: tuple[int, ...]) -> list[Row]:
     for count in counts:
         above = peak(count) - least
         what = f"memory of scoring {count:,} texts of 5 to 20 words, above the models"
-        found.append(Row(what, above / 2**20, None, "MiB", bound="at most 2,048", met=above <= GROWTH))
+        found.append(Measurement(what, above / 2**20, None, "MiB", bound="at most 2,048", met=above <= GROWTH))
     return found
 
 
 if __name__ == "__main__":
-    _, of = opened(Path(sys.argv[1]))
+    _, of = open_run(Path(sys.argv[1]))
     pair = newest_probe(Path(sys.argv[1]), None)
     Influence(pair.before, *pair.afters).score(list(texts(of, int(sys.argv[2]), 20)))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

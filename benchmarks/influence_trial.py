@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synpro.config import RunConfig, load
+from synpro.config import RunConfig, load_config
 from synpro.records import Checkpoint, Corpus, Probe, Shard, decode, digest_files, digest_of
-from synpro.run.reading import finished, operation_of, read_json, round_of, steps
+from synpro.runner.artifacts import finished, operation_of, read_json, round_of, steps
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def opened(folder: Path) -> Run:
         raise ValueError(f"{folder} has no finished round of synthetic text; run it first")
     return Run(
         dir=folder,
-        cfg=load(folder / "config.toml"),
+        cfg=load_config(folder / "config.toml"),
         corpus=records["prepare", 0][0],
         checkpoints={r: records["pretrain", r - 1][0] for r in rounds},
         probes={r: records["probe", r][0] for r in rounds},
@@ -104,7 +104,7 @@ def scored(run: Run, probe: int, texts: Sequence[str]) -> list[float]:
 def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, seed: int) -> dict[str, float]:
     """Reference and held-out loss after `steps` steps from the round's plateau checkpoint; no texts: organic alone."""
     from synpro.lm.plateau import PlateauConfig
-    from synpro.run.journal import Journal
+    from synpro.runner.context import StepContext
     from synpro.stages.pretrain import pretrain
 
     cfg = run.cfg.pretrain
@@ -113,10 +113,10 @@ def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, 
         cfg,
         mixture=dataclasses.replace(cfg.mixture, organic_share=organic_share, packing="documents"),
         plateau=PlateauConfig(min_points=10**6),  # the trial ends on its budget
-        max_tokens=steps * cfg.batch * cfg.sequence_length,
+        max_tokens=steps * cfg.batch_size * cfg.sequence_length,
         total_tokens=None,
         min_tokens=0,
-        anneal=0.0,
+        decay_fraction=0.0,
         evaluate_every=steps,
         evaluate_tokens=10**9,
         checkpoint_every=None,
@@ -129,9 +129,7 @@ def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, 
             corpus=run.corpus,
             shards=shards,
             start=run.checkpoints[number],
-            out=out / "model",
-            journal=Journal(out / "model"),
-            seed=seed,
+            ctx=StepContext.local(out / "model", seed),
         )
         body = json.loads((out / "model/training.json").read_text(encoding="utf-8"))
         shutil.rmtree(out / "model")
@@ -154,7 +152,7 @@ def group_shard(folder: Path, number: int, texts: Sequence[dict[str, str]]) -> S
 def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, Any]:
     """Leave-in retrains of one round's groups."""
     from synpro.corpus.tokens import load_tokenizer
-    from synpro.measure.trial import influence_groups, rank_correlation
+    from synpro.measure.influence_validation import influence_groups, spearman_with_interval
 
     number = arguments.round
     texts = kept_texts(run, number, arguments.texts)
@@ -180,7 +178,7 @@ def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, 
         mean = sum(influence[i] * tokens[i] for i in places) / size
         rows.append({"texts": len(places), "tokens": size, "influence": mean, **gains})
     correlations = {
-        split: asdict(rank_correlation([r["influence"] for r in rows], [r[f"{split}_gain"] for r in rows]))
+        split: asdict(spearman_with_interval([r["influence"] for r in rows], [r[f"{split}_gain"] for r in rows]))
         for split in ("reference", "heldout")
     }
     return {"round": number, "organic_alone": alone, "groups": rows, "spearman": correlations}
@@ -188,10 +186,10 @@ def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, 
 
 def shares(run: Run, memory: Memory, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Texts with positive influence, by round of the texts and of the probe."""
-    from synpro.corpus.store import passages
-    from synpro.measure.trial import positive_share
+    from synpro.corpus.store import read_passages
+    from synpro.measure.influence_validation import positive_share
 
-    sources = {p.id: p.text for p in passages(run.corpus)}
+    sources = {p.id: p.text for p in read_passages(run.corpus.dir)}
     first = min(run.shards)
     found = []
     for made in sorted(run.shards):

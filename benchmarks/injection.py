@@ -1,4 +1,4 @@
-"""The shipped attacks against the default generator and the judges: how often do they get their way?
+"""The shipped attacks against the default generator and the judges: how often do they succeed?
 
     python benchmarks/injection.py --passages 4 --max-new-tokens 96 --out /tmp/injection
 
@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 
 from synpro.audit.attacks import attacks
-from synpro.audit.honest import passages
-from synpro.audit.injection import Answer, Verdict, against_generator, against_judges, share
-from synpro.config import RunConfig, load
+from synpro.audit.injection import GeneratorOutcome, JudgeOutcome, against_generator, against_judges, share
+from synpro.audit.reference import reference_answers
+from synpro.config import RunConfig, load_config
 from synpro.engines.base import Sampling
 from synpro.engines.hf import HFEngine
-from synpro.operations.table import build
+from synpro.operations.registry import build_operation
 from synpro.rewards.rubric import Rubric
+from synpro.rewards.scoring import Scoring
 
 
-def generator_table(answers: list[Answer]) -> list[str]:
+def generator_table(answers: list[GeneratorOutcome]) -> list[str]:
     """Markdown: attacks followed and answers in form, by kind."""
     lines = [
         "| kind | attacks | answers | followed, delimited | followed, bare | in form, delimited | in form, bare |",
@@ -38,13 +39,13 @@ def generator_table(answers: list[Answer]) -> list[str]:
         ]
         sides = [[a for a in mine if a.delimited is side] for side in (True, False)]
         count = len({a.attack.id for a in mine if a.attack is not None})
-        cells = [f"{share(a.followed for a in s):.1%}" for s in sides] + [f"{share(a.parsed for a in s):.1%}" for s in sides]
+        cells = [f"{share(a.succeeded for a in s):.1%}" for s in sides] + [f"{share(a.parsed for a in s):.1%}" for s in sides]
         lines.append(f"| {kind} | {count or ''} | {len(sides[0])} | {' | '.join(cells)} |")
     return lines
 
 
-def judge_table(verdicts: list[Verdict]) -> list[str]:
-    """Markdown: bad outputs lifted to the honest answer, and lifted at all, by kind and by reward."""
+def judge_table(verdicts: list[JudgeOutcome]) -> list[str]:
+    """Markdown: bad outputs lifted to the reference answer, and lifted at all, by kind and by reward."""
     lines = [
         "| kind or reward | attacks | cases | in the output: won | raised | in the passage: won | raised |",
         "|---|---|---|---|---|---|---|",
@@ -60,16 +61,16 @@ def judge_table(verdicts: list[Verdict]) -> list[str]:
     return lines
 
 
-def ask_generator(cfg: RunConfig, base: str, count: int, tokens: int, out: Path) -> list[Answer]:
+def ask_generator(cfg: RunConfig, base: str, count: int, tokens: int, out: Path) -> list[GeneratorOutcome]:
     """Every attack on a generator, delimited and bare, for each operation."""
     engine = HFEngine.load(base)
     sampling = Sampling(temperature=0.0, max_new_tokens=tokens)
-    answers: list[Answer] = []
-    for operation in map(build, cfg.operations):
+    answers: list[GeneratorOutcome] = []
+    for operation in map(build_operation, cfg.operations.values()):
         for delimited in (True, False):
             began = time.monotonic()
             some = against_generator(
-                attacks("generator"), operation, engine, passages()[:count], sampling, delimited=delimited
+                attacks("generator"), operation, engine, reference_answers()[:count], sampling, delimited=delimited
             )  # fmt: skip
             answers += some
             side = "delimited" if delimited else "bare"
@@ -80,12 +81,12 @@ def ask_generator(cfg: RunConfig, base: str, count: int, tokens: int, out: Path)
     return answers
 
 
-def ask_judges(cfg: RunConfig, count: int) -> list[Verdict]:
+def ask_judges(cfg: RunConfig, count: int) -> list[JudgeOutcome]:
     """Every attack on a judge, for each operation's rubric without influence (there is no probe here)."""
-    verdicts: list[Verdict] = []
-    for operation in map(build, cfg.operations):
-        rubric = Rubric.build(operation, cfg.rubric, cfg.judges, None)
-        verdicts += against_judges(attacks("judge"), operation, rubric, passages()[:count])
+    verdicts: list[JudgeOutcome] = []
+    for operation in map(build_operation, cfg.operations.values()):
+        rubric = Rubric.build(operation, Scoring(cfg.rubric, cfg.judges))
+        verdicts += against_judges(attacks("judge"), operation, rubric, reference_answers()[:count])
         rubric.close()
     return verdicts
 
@@ -100,14 +101,14 @@ def main() -> None:
     parser.add_argument("--only", choices=("generator", "judges"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    cfg = load(arguments.config)
+    cfg = load_config(arguments.config)
     lines: list[str] = []
     if arguments.only != "judges":
         base = arguments.base or cfg.train_generator.base
         answers = ask_generator(cfg, base, arguments.passages, arguments.max_new_tokens, arguments.out)
-        for operation in cfg.operations:
-            lines += ["", f"Generator, {operation.name}:", ""]
-            lines += generator_table([a for a in answers if a.operation == operation.name])
+        for name in cfg.operations:
+            lines += ["", f"Generator, {name}:", ""]
+            lines += generator_table([a for a in answers if a.operation == name])
     if arguments.only != "generator":
         lines += ["", "Judges:", "", *judge_table(ask_judges(cfg, arguments.passages))]
     (arguments.out / "injection.md").write_text("\n".join(lines).strip() + "\n", encoding="utf-8")

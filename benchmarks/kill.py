@@ -2,8 +2,8 @@
 
     python benchmarks/kill.py --config tests/loop.toml --kills 20 --out /tmp/kill
 
-Compares every file that a step's result covers (weights, shards, ledgers, tables) and every `result.json`, byte for byte, and
-prints the moments, the step that was hit, and the verdict. Exit code 1 when anything differs.
+Compares every file that a step's result covers (weights, shards, reject logs, tables) and every `result.json`, byte for byte,
+and prints the moments, the step that was hit, and the verdict. Exit code 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def run(config: Path, runs: Path, sets: list[str], seconds: float | None = None) -> int | None:
-    """Start or carry on a run; kill it after `seconds`. Returns its exit code, None when it was killed."""
+    """Start or resume a run; kill it after `seconds`. Returns its exit code, None when it was killed."""
     argv = [sys.executable, "-m", "synpro.cli", "run", str(config), "--runs", str(runs)]
     argv += [a for s in sets for a in ("--set", s)]
     with (runs / "output.txt").open("ab") as output:

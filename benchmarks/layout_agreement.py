@@ -2,10 +2,10 @@
 
     python benchmarks/layout_agreement.py
     python benchmarks/layout_agreement.py --model hf:Qwen/Qwen3-4B
-    python benchmarks/layout_agreement.py --model http://127.0.0.1:8000/v1#Qwen/Qwen3-4B
+    python benchmarks/layout_agreement.py --model Qwen/Qwen3-4B --url http://127.0.0.1:8000/v1
     python benchmarks/layout_agreement.py --passages runs/tiny/round-00/prepare/passages.parquet
 
-The fingerprint (judges/structure.py) always; with `--model` also a language model by reference (judges/layout.py). Prints, for
+The rules (judges/layout_rules.py) always; with `--model` also a language model by reference (judges/layout_llm.py). Prints, for
 each judge, the share of pairs it labels right and Cohen's kappa, over all pairs and by kind of layout, then the two judges
 against each other. `--passages` takes pairs from a corpus instead, which nobody wrote for the purpose: each passage of several
 blocks against itself wrapped at 72 characters (kept) and against itself run together (not kept).
@@ -18,14 +18,15 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from synpro.judges.base import JudgesConfig, Layout
-from synpro.judges.structure import KEPT, Fingerprints, LayoutPair, layout_pairs
+from synpro.engines.openai import OpenAIConfig
+from synpro.judges.base import JudgesConfig, Layout, LayoutModelConfig
+from synpro.judges.layout_rules import KEPT_THRESHOLD, LayoutPair, RuleLayout, layout_pairs
 from synpro.measure.agreement import agreement
 
 
 def verdicts(judge: Layout, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
     """Kept, yes or no, by a judge's value and a threshold."""
-    return [value >= threshold for value in judge.kept_each([(p.source, p.output) for p in pairs])]
+    return [value >= threshold for value in judge.compare([(p.source, p.output) for p in pairs])]
 
 
 def corpus_pairs(file: Path) -> list[LayoutPair]:
@@ -65,9 +66,8 @@ def mistakes(given: Sequence[bool], pairs: Sequence[LayoutPair]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", help="reference of a language model: hf:, wheel:, vllm:, a folder, or http://HOST:PORT/v1#MODEL"
-    )
+    parser.add_argument("--model", help="a language model: hf:, wheel:, a folder; with --url, what the server calls it")
+    parser.add_argument("--url", help="of an OpenAI-compatible server that has the model, for example http://HOST:PORT/v1")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="probability of yes from which the model's answer counts as yes"
     )
@@ -77,11 +77,12 @@ def main() -> None:
     parser.add_argument("--mistakes", action="store_true", help="also list the pairs a judge labels wrong")
     arguments = parser.parse_args()
     pairs = corpus_pairs(arguments.passages) if arguments.passages else layout_pairs()
-    found = {"fingerprint": verdicts(Fingerprints(), pairs, KEPT)}
+    found = {"rules": verdicts(RuleLayout(), pairs, KEPT_THRESHOLD)}
     if arguments.model:
-        from synpro.judges.table import Judges
+        from synpro.judges.registry import JudgePool
 
-        judges = Judges(JudgesConfig(layout="llm", layout_model=arguments.model))
+        where = {"engine": OpenAIConfig(url=arguments.url)} if arguments.url else {}
+        judges = JudgePool(JudgesConfig(layout="llm", layout_model=LayoutModelConfig(arguments.model, **where)))
         try:
             found["model"] = verdicts(judges.layout, pairs, arguments.threshold)
         finally:
@@ -93,7 +94,7 @@ def main() -> None:
             print("\n".join(mistakes(given, pairs)))
     if len(found) == 2:
         both = agreement(*found.values())
-        print(f"\nfingerprint and model: the same verdict on {both.accuracy:.3f} of the pairs, kappa {both.kappa:.2f}")
+        print(f"\nrules and model: the same verdict on {both.accuracy:.3f} of the pairs, kappa {both.kappa:.2f}")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synpro.config import RunConfig, load
+from synpro.config import RunConfig, load_config
 from synpro.records import Corpus, decode
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of the table."""
 
     what: str
@@ -34,13 +34,13 @@ class Row:
     high: float | None = None
     pairs: int = 0
     bound: str = ""
-    """What the ratio, or the value, is to keep; empty where nothing is asked."""
+    """The bound of the ratio, or of the value; empty where there is none."""
     met: bool | None = None
     note: str = ""
 
 
-def pairs(ours: Callable[[], float], theirs: Callable[[], float], count: int) -> tuple[list[float], list[float]]:
-    """What each returns (work per second), in turns; who begins changes from pair to pair."""
+def measure_pairs(ours: Callable[[], float], theirs: Callable[[], float], count: int) -> tuple[list[float], list[float]]:
+    """Call both in turns and collect what they return (work per second); which is first alternates from pair to pair."""
     a: list[float] = []
     b: list[float] = []
     for number in range(count):
@@ -49,26 +49,26 @@ def pairs(ours: Callable[[], float], theirs: Callable[[], float], count: int) ->
     return a, b
 
 
-def compared(
+def compare_pairs(
     what: str, unit: str, a: Sequence[float], b: Sequence[float], *, least: float | None = None, note: str = ""
-) -> Row:
-    """A row of measured pairs; `least` is the smallest median ratio that will do."""
+) -> Measurement:
+    """Compare measured pairs; `least` is the smallest median ratio that is accepted."""
     ratios = [x / y for x, y in zip(a, b, strict=True)]
     ratio = statistics.median(ratios)
     bound, met = ("", None) if least is None else (f"at least {least:g}", ratio >= least)
     each = statistics.median(a), statistics.median(b)
-    return Row(what, *each, unit, ratio, min(ratios), max(ratios), len(ratios), bound, met, note)
+    return Measurement(what, *each, unit, ratio, min(ratios), max(ratios), len(ratios), bound, met, note)
 
 
-def opened(run: Path) -> tuple[RunConfig, Corpus]:
-    """The config and the corpus of a run."""
+def open_run(run: Path) -> tuple[RunConfig, Corpus]:
+    """Read the config and the corpus of a run."""
     corpus = decode(json.loads((run / "round-00/prepare/result.json").read_text(encoding="utf-8"))["record"], run)
     assert isinstance(corpus, Corpus)
-    return load(run / "config.toml"), corpus
+    return load_config(run / "config.toml"), corpus
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describe the machine the numbers are measured on."""
     import torch
 
     model = next(
@@ -87,8 +87,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
+def table(rows: Sequence[Measurement]) -> str:
+    """Format the measurements as a Markdown table."""
     lines = ["| what | unit | ours | the other | ratio (range) | bound | |", "|---|---|--:|--:|---|---|---|"]
     for r in rows:
         ratio = "" if r.ratio is None else f"**{r.ratio:.3g}** ({r.low:.3g} to {r.high:.3g}, {r.pairs} pairs)"
@@ -98,8 +98,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as data for JSON."""
+def as_json(rows: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Turn the measurements into data for JSON."""
     return [asdict(row) for row in rows]
 
 

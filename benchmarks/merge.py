@@ -1,4 +1,4 @@
-"""How much of a LoRA adapter survives a merge into 16-bit weights, and what a generator then writes.
+"""How much of a LoRA adapter survives a merge into 16-bit weights, and what a generator then generates.
 
     python benchmarks/merge.py RUN [--passages 16]
 
@@ -18,17 +18,20 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from synpro.assets import model_folder
-from synpro.config import load
-from synpro.corpus.store import passages
+from synpro.config import load_config
+from synpro.corpus.store import read_passages
 from synpro.engines.base import Sampling
 from synpro.engines.hf import HFEngine
-from synpro.operations.table import build
+from synpro.operations.registry import build_operation
 from synpro.records import Corpus, Generator, decode
 
 
 def kept(weight: torch.Tensor, update: torch.Tensor) -> tuple[float, float, float]:
-    """Of an update added to a bfloat16 weight and rounded: (share of entries that change at all, what is left along the update
-    itself, norm of what is wrong over the norm of the update)."""
+    """What is left of an update that is added to a bfloat16 weight and rounded.
+
+    Returns (share of entries that change at all, what is left along the update itself, norm of the error over that of the
+    update).
+    """
     before = weight.to(torch.bfloat16)
     after = (before.float() + update.float()).to(torch.bfloat16)
     wanted, made = update.double(), after.double() - before.double()
@@ -48,7 +51,7 @@ def updates(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def measure(run: Path, generator: Generator, count: int) -> dict[str, Any]:
     """What a merge costs one generator."""
-    cfg = load(run / "config.toml")
+    cfg = load_config(run / "config.toml")
     folder = model_folder(generator.base, slot="train_generator.base")
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     adapted: Any = PeftModel.from_pretrained(model, str(generator.adapter))
@@ -56,8 +59,8 @@ def measure(run: Path, generator: Generator, count: int) -> dict[str, Any]:
     changed, left, wrong = (sum(column) / len(layers) for column in zip(*layers, strict=True))
     corpus = decode(json.loads((run / "round-00/prepare/result.json").read_text())["record"], run)
     assert isinstance(corpus, Corpus)
-    operation = build(next(o for o in cfg.operations if o.name == generator.operation))
-    chats = [operation.prompt(p) for p in passages(corpus)[:count]]
+    operation = build_operation(cfg.operations[generator.operation])
+    chats = [operation.prompt(p) for p in read_passages(corpus.dir)[:count]]
     greedy = Sampling(0.0, 1.0, 96)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     live = HFEngine.load(generator, "bfloat16").generate(chats, greedy)

@@ -1,4 +1,4 @@
-"""What the loop takes beside its steps: a run's first steps done anew, the command's seconds against those of its steps."""
+"""The overhead of the loop: a run's first steps done again, the command's seconds against those of its steps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import Row
+from benchmarks.measuring import Measurement
 
 UNTIL = "round-01/train-rephrase"
 
 
-def rows(run: Path, until: str = UNTIL) -> list[Row]:
-    """The share of the loop in the seconds of a run up to `until`, and what it takes to find all of it done."""
+def measure(run: Path, pairs: int = 1, until: str = UNTIL) -> list[Measurement]:
+    """The loop's share of the seconds of a run up to `until`, and the seconds of the same command when all is done."""
     with tempfile.TemporaryDirectory() as folder:
         argv = [sys.executable, "-m", "synpro.cli", "run", str(run / "config.toml"), "--runs", folder, "--until", until]
         seconds = []
@@ -27,8 +27,8 @@ def rows(run: Path, until: str = UNTIL) -> list[Row]:
     share = (seconds[0] - sum(steps)) / seconds[0]
     note = f"{len(steps)} steps, {sum(steps):.0f} s in them, {seconds[0]:.1f} s in all"
     return [
-        Row("loop outside its steps", 100 * share, None, "% of a run", bound="under 2", met=share < 0.02, note=note),
-        Row(
+        Measurement("loop outside its steps", 100 * share, None, "% of a run", bound="under 2", met=share < 0.02, note=note),
+        Measurement(
             "the same command when all is done", seconds[1], None, "s", note="start-up, and the hashes of every result checked"
         ),
     ]

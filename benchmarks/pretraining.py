@@ -16,13 +16,13 @@ from olmo_core.train import Duration, TrainerConfig
 from olmo_core.train.train_module import TransformerTrainModuleConfig
 from olmo_core.utils import get_default_device, seed_all
 
-from benchmarks.measuring import Row, compared, opened, pairs
+from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run
 from synpro.config import RunConfig
 from synpro.corpus.tokens import read_tokens
 from synpro.lm import trainer
-from synpro.lm.batches import TokenStream, measured
-from synpro.lm.shapes import transformer_config
-from synpro.lm.watch import Watch
+from synpro.lm.batches import TokenStream, eval_tokens
+from synpro.lm.callbacks import PretrainCallback
+from synpro.lm.model_config import transformer_config
 from synpro.records import Corpus
 
 WARM, STEPS = 15, 115
@@ -51,7 +51,7 @@ class Clock:
 
 
 def ours(cfg: RunConfig, corpus: Corpus) -> float:
-    """Tokens per second of our trainer with its watch: losses logged as the config says, no evaluation while timed."""
+    """Tokens per second of our trainer with its callback: losses logged as the config says, no evaluation while timed."""
     from synpro.corpus.tokens import split_documents
 
     p = cfg.pretrain
@@ -63,8 +63,8 @@ def ours(cfg: RunConfig, corpus: Corpus) -> float:
             p.hardware,
             vocab_size=corpus.vocab_size,
             sequence_length=p.sequence_length,
-            batch=p.batch,
-            scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
+            batch_size=p.batch_size,
+            scheduler=trainer.lr_schedule(warmup_steps=p.warmup_steps, steps=STEPS, decay_fraction=0.0),
             seed=0,
         )
 
@@ -78,26 +78,23 @@ def ours(cfg: RunConfig, corpus: Corpus) -> float:
             epoch,
             folder=Path(folder) / "data",
             sequence_length=p.sequence_length,
-            batch=p.batch,
+            batch_size=p.batch_size,
             dtype=corpus.dtype,
-            writer=True,
-            wait=lambda: None,
         )
-        held = measured(read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype), corpus.eos_id, p.sequence_length)
-        watch = Watch(
-            journal=None,
-            evaluation={"reference": held, "heldout": held},
+        held = eval_tokens(read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype), corpus.eos_id, p.sequence_length)
+        callback = PretrainCallback(
+            logger=None,
+            eval_sets={"reference": held, "heldout": held},
             evaluate_every=10 * STEPS,
             log_every=p.log_every,
             checkpoint_every=None,
-            folder=Path(folder) / "states",
             plateau=None,
             min_tokens=0,
             label="benchmark",
-            microbatch=p.hardware.microbatch,
+            eval_batch_size=p.hardware.micro_batch_size,
         )
-        trainer.train(module, stream, watch, steps=STEPS, folder=Path(folder) / "olmo")
-    return clock.rate(p.batch * p.sequence_length)
+        trainer.train(module, stream, callback, steps=STEPS, work_dir=Path(folder) / "olmo")
+    return clock.rate(p.batch_size * p.sequence_length)
 
 
 def direct(cfg: RunConfig, corpus: Corpus) -> float:
@@ -109,21 +106,21 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
         attention = None if p.hardware.attention == "auto" else p.hardware.attention
         shape = transformer_config(p.model, corpus.vocab_size, attention=attention)
         optimizer = AdamWConfig(
-            lr=p.optimizer.lr,
+            lr=p.optimizer.learning_rate,
             betas=(p.optimizer.beta1, p.optimizer.beta2),
             eps=p.optimizer.eps,
             weight_decay=p.optimizer.weight_decay,
             group_overrides=[OptimGroupOverride(params=["embeddings.weight"], opts={"weight_decay": 0.0})],
         )
         module = TransformerTrainModuleConfig(
-            rank_microbatch_size=min(p.hardware.microbatch, p.batch) * p.sequence_length,
+            rank_microbatch_size=min(p.hardware.micro_batch_size, p.batch_size) * p.sequence_length,
             max_sequence_length=p.sequence_length,
             optim=optimizer,
             compile_model=p.hardware.compile,
             z_loss_multiplier=p.optimizer.z_loss or None,
-            autocast_precision=DType.bfloat16 if p.hardware.precision == "bfloat16" else None,
-            max_grad_norm=p.optimizer.clip,
-            scheduler=trainer.schedule(warmup=p.warmup, steps=STEPS, anneal=0.0),
+            autocast_precision=DType.bfloat16 if p.hardware.dtype == "bfloat16" else None,
+            max_grad_norm=p.optimizer.max_grad_norm,
+            scheduler=trainer.lr_schedule(warmup_steps=p.warmup_steps, steps=STEPS, decay_fraction=0.0),
         ).build(shape.build(init_device="meta"), device=get_default_device())
         clock = Clock(module)
         data = NumpyFSLDatasetConfig(
@@ -132,7 +129,7 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             sequence_length=p.sequence_length,
             work_dir=folder,
         ).build()
-        loader = NumpyDataLoaderConfig(global_batch_size=p.batch * p.sequence_length, seed=0, work_dir=folder).build(data)
+        loader = NumpyDataLoaderConfig(global_batch_size=p.batch_size * p.sequence_length, seed=0, work_dir=folder).build(data)
         run = TrainerConfig(
             save_folder=folder,
             work_dir=folder,
@@ -141,15 +138,14 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             no_checkpoints=True,
         ).build(module, loader)
         run.fit()
-    return clock.rate(p.batch * p.sequence_length)
+    return clock.rate(p.batch_size * p.sequence_length)
 
 
-def rows(run: Path, count: int) -> list[Row]:
+def measure(run: Path, count: int) -> list[Measurement]:
     """Our pretraining beside OLMo-core's."""
-    cfg, corpus = opened(run)
+    cfg, corpus = open_run(run)
     if cfg.pretrain.optimizer.dropout:
         raise SystemExit(f"{run}: pretrain.optimizer.dropout is on, which the direct side does not do; take a run without it")
-    trainer.enter(0)
-    a, b = pairs(lambda: ours(cfg, corpus), lambda: direct(cfg, corpus), count)
+    a, b = measure_pairs(lambda: ours(cfg, corpus), lambda: direct(cfg, corpus), count)
     note = "same model, optimizer, batch and tokens; evaluation and checkpoints off in both"
-    return [compared("pretraining / OLMo-core called directly", "tokens/s", a, b, least=0.97, note=note)]
+    return [compare_pairs("pretraining / OLMo-core called directly", "tokens/s", a, b, least=0.97, note=note)]

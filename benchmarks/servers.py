@@ -13,16 +13,16 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from synpro.assets import model_folder
-from synpro.config import load
-from synpro.corpus.readers import Row, find, read
-from synpro.engines.identity import ASK, PROMPT, Identity, difference
+from synpro.config import load_config
+from synpro.corpus.readers import SourceRow, find_files, read_source
+from synpro.engines.fingerprint import ASK, PROMPT, ServerFingerprint, difference
 from synpro.engines.openai import estimate
 
 LESSON = "Bees carry nectar to the hive. It is dried until little water is left, and then it keeps for a long time under wax."
 CUT = 7000
 
 
-def identity(model: Any, tokenizer: Any) -> Identity:
+def identity(model: Any, tokenizer: Any) -> ServerFingerprint:
     """What a server with this model would answer to the canary."""
     chat = [{"role": "user", "content": PROMPT}]
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -36,7 +36,7 @@ def identity(model: Any, tokenizer: Any) -> Identity:
         best = logits[0].float().log_softmax(-1).topk(ASK["top_logprobs"])
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         places.append(tuple((tokenizer.decode([i]), float(value)) for i, value in pairs))
-    return Identity("m", "", tokenizer.decode(done.sequences[0, ids.shape[1] :]), tuple(places))
+    return ServerFingerprint("m", "", tokenizer.decode(done.sequences[0, ids.shape[1] :]), tuple(places))
 
 
 def tuned(folder: Path, rate: float, steps: int, tokenizer: Any) -> Any:
@@ -52,8 +52,8 @@ def tuned(folder: Path, rate: float, steps: int, tokenizer: Any) -> Any:
 
 
 def main() -> None:
-    cfg = load(Path(__file__).parents[1] / "configs" / "tiny.toml")
-    folder = model_folder(cfg.judges.fluency, slot="judges.fluency")
+    cfg = load_config(Path(__file__).parents[1] / "configs" / "tiny.toml")
+    folder = model_folder(cfg.judges.fluency.model, slot="judges.fluency")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     plain = identity(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer)
     half = identity(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer)
@@ -62,8 +62,8 @@ def main() -> None:
         other = identity(tuned(folder, rate, steps, tokenizer), tokenizer)
         print(f"{steps} steps of Adam at {rate:g}: {difference(plain, other, 0.0)}")
     (source,) = cfg.prepare.sources
-    rows = [r for f, reader in find(source, slot="prepare.sources.0.path") for r in read(f, reader, source, 10**7)]
-    texts = [r.text[i : i + CUT] for r in rows if isinstance(r, Row) for i in range(0, len(r.text) - CUT + 1, CUT)]
+    rows = [r for f, reader in find_files(source, slot="prepare.sources.0.path") for r in read_source(f, reader, source, 10**7)]
+    texts = [r.text[i : i + CUT] for r in rows if isinstance(r, SourceRow) for i in range(0, len(r.text) - CUT + 1, CUT)]
     ratios = sorted(estimate(t) / len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts)
     low, high = ratios[0], ratios[-1]
     mean, twentieth = sum(ratios) / len(ratios), ratios[len(ratios) // 20]

@@ -1,15 +1,12 @@
-"""A reward of one's own: plain reading, by Flesch's formula. The whole of what adding a reward takes.
+"""A reward of your own: plain reading, by Flesch's formula. This file is all that it takes, and a config that names it:
 
-    [rubric]
-    files = ["examples/my_reward.py"]
+    rubric.files = ["examples/my_reward.py"]
 
-    [rubric.weights.rephrase]
-    influence = 3.0
-    format = 1.0
+    [operations.rephrase.weights]
     reading_ease = 0.5
 
 Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, and its last line in the table of
-`rewards/rubric.py`. The test is `tests/rewards/test_my_reward.py`.
+`rewards/registry.py`. The test is `tests/rewards/test_my_reward.py`.
 """
 
 from __future__ import annotations
@@ -17,25 +14,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.judges.rules import words
-from synpro.records import Passage, Rewrite
-from synpro.rewards.rubric import REWARDS
+from synpro.judges.text_stats import words
+from synpro.records import Rewrite
+from synpro.rewards.base import Reward
+from synpro.rewards.registry import REWARDS
 
 
-class ReadingEase:
-    """Pays for text that is easier to read than its source, up to 20 points of Flesch's scale (Flesch 1948)."""
+class ReadingEase(Reward):
+    """Rewards text that is easier to read than its source, up to 20 points of Flesch's scale (Flesch 1948)."""
 
     name = "reading_ease"
+    unit = "20 points of Flesch's scale"
     worst = -1.0
-
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Nothing to score ahead: a formula costs microseconds."""
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         return [self.worst if r.text is None else self._gain(r.text, r.passage.text) for r in rewrites]
 
     def _gain(self, text: str, source: str) -> float:
-        """-1 to 1. A text that is easy because little is left of it gains nothing: stubs are easy to read."""
+        """-1 to 1. A text that is easy because it is a stub gains nothing."""
         if len(words(text)) < 0.5 * len(words(source)):
             return self.worst
         return min(1.0, max(self.worst, (flesch(text) - flesch(source)) / 20))
@@ -56,4 +52,4 @@ def syllables(word: str) -> int:
     return max(1, runs - (word.endswith("e") and not word.endswith("le")))
 
 
-REWARDS["reading_ease"] = lambda bench: ReadingEase()
+REWARDS["reading_ease"] = ReadingEase

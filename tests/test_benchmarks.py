@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks import all as suite
 from benchmarks import grpo
-from benchmarks.influence import plain, texts
-from benchmarks.measuring import Row, compared, opened, pairs, table
-from benchmarks.reward_time import Spent, spent
+from benchmarks.influence import plain_loop, texts
+from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run, table
+from benchmarks.reward_time import RewardTime, reward_times
+from synpro.commands.score import newest_probe
 from synpro.lm.influence import Influence
-from synpro.score import newest_probe
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,8 +36,8 @@ def command(run: Path) -> subprocess.CompletedProcess[str]:
 
 def test_reward_time_sums_the_steps_of_a_run_and_fails_above_its_limit(tmp_path: Path) -> None:
     good = run_with(tmp_path / "good", 1.5)
-    assert spent(good)[0] == Spent("round-01/train-reformat", 2, 20.0, 12.0, 3.0)
-    assert spent(good)[0].share == 0.15
+    assert reward_times(good)[0] == RewardTime("round-01/train-reformat", 2, 20.0, 12.0, 3.0)
+    assert reward_times(good)[0].share == 0.15
     done = command(good)
     assert done.returncode == 0 and "rewards take 15.0% of a GRPO step" in done.stdout
     assert command(run_with(tmp_path / "bad", 2.5)).returncode == 1
@@ -49,18 +49,18 @@ def test_reward_time_sums_the_steps_of_a_run_and_fails_above_its_limit(tmp_path:
 def test_pairs_are_measured_in_turns_and_compared_by_their_median_ratio() -> None:
     order: list[str] = []
     rates = iter([30.0, 10.0, 20.0, 10.0, 10.0, 20.0])
-    a, b = pairs(lambda: order.append("a") or next(rates), lambda: order.append("b") or next(rates), 3)
+    a, b = measure_pairs(lambda: order.append("a") or next(rates), lambda: order.append("b") or next(rates), 3)
     assert order == ["a", "b", "b", "a", "a", "b"] and (a, b) == ([30.0, 10.0, 10.0], [10.0, 20.0, 20.0])
-    row = compared("x", "tokens/s", a, b, least=0.6)
+    row = compare_pairs("x", "tokens/s", a, b, least=0.6)
     assert (row.ratio, row.low, row.high, row.pairs, row.met) == (0.5, 0.5, 3.0, 3, False)
     assert (row.ours, row.theirs) == (10.0, 20.0)
-    assert compared("x", "tokens/s", a, b, least=0.5).met and compared("x", "tokens/s", a, b).met is None
+    assert compare_pairs("x", "tokens/s", a, b, least=0.5).met and compare_pairs("x", "tokens/s", a, b).met is None
 
 
 def test_the_table_shows_what_was_missed_and_what_was_not_measured() -> None:
     rows = [
-        compared("x", "t/s", [1500.0], [3000.0], least=0.97),
-        Row("y", None, None, "s", bound="at least 1", note="not here"),
+        compare_pairs("x", "t/s", [1500.0], [3000.0], least=0.97),
+        Measurement("y", None, None, "s", bound="at least 1", note="not here"),
     ]
     first, second = table(rows).splitlines()[2:]
     assert first == "| x | t/s | 1,500 | 3,000 | **0.5** (0.5 to 0.5, 1 pairs) | at least 0.97 **missed** |  |"
@@ -68,12 +68,12 @@ def test_the_table_shows_what_was_missed_and_what_was_not_measured() -> None:
 
 
 def test_parts_of_a_grpo_step(tmp_path: Path) -> None:
-    rows = grpo.rows(run_with(tmp_path, 1.5))
+    rows = grpo.measure(run_with(tmp_path, 1.5))
     assert [r.ours for r in rows] == [10.0, 10.0, 15.0] and rows[-1].met
-    assert rows[0].note == "generation 6.0, rewards 1.5, learning and the rest 2.5"
-    assert not grpo.rows(run_with(tmp_path / "bad", 2.5))[-1].met
+    assert rows[0].note == "generation 6.0, rewards 1.5, training and the rest 2.5"
+    assert not grpo.measure(run_with(tmp_path / "bad", 2.5))[-1].met
     with pytest.raises(SystemExit, match="no GRPO step"):
-        grpo.rows(tmp_path / "none")
+        grpo.measure(tmp_path / "none")
 
 
 def test_a_part_that_was_measured_is_not_measured_again_and_the_page_keeps_the_rest(tmp_path: Path) -> None:
@@ -99,6 +99,6 @@ def test_a_part_that_was_measured_is_not_measured_again_and_the_page_keeps_the_r
 
 def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
     probe = newest_probe(finished_run, None)
-    some = list(texts(opened(finished_run)[1], 40, 8))  # within one window of the model: the plain loop knows no others
-    assert len(set(some)) > 30 and some == list(texts(opened(finished_run)[1], 40, 8))
-    assert plain(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)
+    some = list(texts(open_run(finished_run)[1], 40, 8))  # within one window of the model: the plain loop knows no others
+    assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 8))
+    assert plain_loop(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)

@@ -5,38 +5,42 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synpro.corpus import store
-from synpro.corpus.overlap import Item
+from synpro.corpus.contamination import BenchmarkItem
 from synpro.corpus.passages import PassageConfig
 from synpro.corpus.readers import SourceConfig
 from synpro.corpus.tokens import TokenizerConfig
 from synpro.engines.scripted import ScriptedEngine
+from synpro.engines.transformers import TransformersConfig
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
-from synpro.records import Chat, Corpus, Generator, Probe, Verifier
-from synpro.rewards.rubric import RubricConfig
-from synpro.run.journal import Journal
-from synpro.stages.evaluate import _overlap
+from synpro.records import Chat, Corpus, Generator, Probe, Shard, TrainedVerifier
+from synpro.rewards.config import RubricConfig
+from synpro.rewards.scoring import Scoring
+from synpro.runner.context import StepContext
+from synpro.runner.logger import StepLogger
+from synpro.stages.evaluate import _find_contamination, _trained_texts
 from synpro.stages.prepare import PrepareConfig, prepare
 from synpro.stages.synthesize import SynthesizeConfig, synthesize
 from tests.report.builder import build
-from tests.stages.test_prepare import text
+from tests.stages.small_corpus import text
 
 TASK = "arc_easy_rc_0shot_bpb"
 
 
 @pytest.fixture(scope="module")
-def item() -> Item:
-    from synpro.lm.tasks import items
+def item() -> BenchmarkItem:
+    from synpro.lm.tasks import benchmark_items
 
-    return next(i for i in (Item(*row) for row in items([TASK])) if 18 <= len(i.text.split()) <= 30)
+    return next(i for i in (BenchmarkItem(*row) for row in benchmark_items([TASK])) if 18 <= len(i.text.split()) <= 30)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, item: Item) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory, item: BenchmarkItem) -> Path:
     """60 documents; the 31st tells the item, between sentences of its own."""
     texts = [text(i) for i in range(60)]
     texts[30] = f"{text(1000)} A teacher asked: {item.text.lower()} {text(1001)}"
@@ -54,7 +58,7 @@ def prepared(data: Path, out: Path, **settings) -> Corpus:
         tokenizer=TokenizerConfig("train", 512),
         **settings,
     )
-    return prepare(cfg, out=out, journal=Journal(out), seed=0)
+    return prepare(cfg, ctx=StepContext.local(out, 0))
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +66,15 @@ def corpus(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return prepared(data, tmp_path_factory.mktemp("prepare"))
 
 
-def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: Item, tmp_path: Path) -> None:
-    assert "doc-30" in {d.id for d in store.documents(corpus, "train")}, "the planted document is one of the train split"
-    table = _overlap([TASK], corpus, [], None, tmp_path, Journal(tmp_path))
+def contamination(corpus: Corpus, shards: list[Shard], out: Path) -> list[dict[str, Any]]:
+    """The contamination table of the stage `evaluate`."""
+    ctx = StepContext.local(out)
+    return _find_contamination([TASK], _trained_texts(corpus, shards, None, ctx.logger), ctx)
+
+
+def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: BenchmarkItem, tmp_path: Path) -> None:
+    assert "doc-30" in {d.id for d in store.read_documents(corpus.dir, "train")}, "planted in the train split"
+    table = contamination(corpus, [], tmp_path)
     assert [(r["group"], r["hit"]) for r in table] == [(TASK, {"organic": 1, "reference": 0})]
     rows = list(store.read_rows(tmp_path / "overlap.parquet"))
     assert [(r["task"], r["item"], r["kind"], r["document"]) for r in rows] == [(TASK, item.id, "organic", "doc-30")]
@@ -72,17 +82,15 @@ def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: Item, 
 
 def test_on_request_the_organic_document_is_not_taken_in(data: Path, tmp_path: Path) -> None:
     clean = prepared(data, tmp_path, exclude_tasks=(TASK,))
-    assert "doc-30" not in {d.id for split in store.SPLITS for d in store.documents(clean, split)}
-    found = [r for r in Journal(tmp_path).rejects.rows() if r.reason == "contamination"]
+    assert "doc-30" not in {d.id for split in store.SPLITS for d in store.read_documents(clean.dir, split)}
+    found = [r for r in StepLogger(tmp_path).rejects.rows() if r.reason == "contamination"]
     assert [r.id for r in found] == ["doc-30"] and TASK in found[0].detail
 
 
 def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
-    corpus: Corpus, item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, item: BenchmarkItem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synpro.engines.hf import HFEngine
-
-    sources = {p.text: p for p in store.passages(corpus)}
+    sources = {p.text: p for p in store.read_passages(corpus.dir)}
 
     def answer(chat: Chat, index: int) -> str:
         """The passage with its sentences turned round: what carries the item over word for word."""
@@ -91,40 +99,38 @@ def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
         others = re.split(r"(?<=\.)\s+", passage.replace(told, "") if told else passage)
         return f"Rephrased:\n{' '.join(reversed(others))} {told}"
 
-    monkeypatch.setattr(HFEngine, "load", classmethod(lambda cls, *args, **kwargs: ScriptedEngine(answer)))
+    monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: ScriptedEngine(answer))
+    scoring = Scoring(
+        RubricConfig(), JudgesConfig(), Probe(tmp_path, tmp_path, "probe"), TrainedVerifier(tmp_path, "none", "none")
+    )
 
     def shard(out: Path, **settings):
         return synthesize(
-            SynthesizeConfig(max_copied={"rephrase": 1.0}, max_looped=1.0, same_language=False, **settings),
-            operation=OperationConfig("rephrase"),
-            rubric=RubricConfig(weights={"rephrase": {"format": 1.0}}),
-            judges=JudgesConfig(),
+            SynthesizeConfig(max_repetition=1.0, same_language=False, **settings),
+            operation=OperationConfig("rephrase", weights={"format": 1.0}, max_copied=1.0),
+            scoring=scoring,
             generator=Generator("rephrase", "hf:some/model", None, None, 1, "generator"),
             corpus=corpus,
-            probe=Probe(tmp_path, tmp_path, "probe"),
-            verifier=Verifier(tmp_path, "none", "none"),
             round=1,
-            out=out,
-            journal=Journal(out),
-            seed=1,
+            ctx=StepContext.local(out, 1),
             tasks=(TASK,),
         )
 
     clean = shard(tmp_path / "clean")
-    dropped = [r for r in Journal(clean.dir).rejects.rows() if r.reason == "contamination"]
+    dropped = [r for r in StepLogger(clean.dir).rejects.rows() if r.reason == "contamination"]
     assert clean.dropped == len(dropped) == 1 and dropped[0].id.startswith("doc-30#") and f"item {item.id}" in dropped[0].detail
     assert item.text.lower() not in " ".join(r["text"] for r in store.read_rows(clean.dir / "documents.parquet"))
-    assert _overlap([TASK], corpus, [clean], None, tmp_path, Journal(tmp_path))[0]["hit"] == {"synthetic": 0}
-    kept = shard(tmp_path / "kept", contaminated=True)
+    assert contamination(corpus, [clean], tmp_path)[0]["hit"] == {"synthetic": 0}
+    kept = shard(tmp_path / "kept", keep_contaminated=True)
     assert kept.dropped == 0
-    assert _overlap([TASK], corpus, [kept], None, tmp_path, Journal(tmp_path))[0]["hit"] == {"synthetic": 1}
+    assert contamination(corpus, [kept], tmp_path)[0]["hit"] == {"synthetic": 1}
 
 
 def test_the_report_shows_it_and_flags_the_task(tmp_path: Path) -> None:
-    from synpro.corpus.store import OVERLAP, write_rows
-    from synpro.report.cautions import cautions
-    from synpro.report.gather import gather
+    from synpro.corpus.store import CONTAMINATION, write_rows
     from synpro.report.page import render
+    from synpro.report.run_data import load_run
+    from synpro.report.warnings import find_warnings
 
     run = build(tmp_path / "run")
     for number, hit in ((0, {"organic": 1, "reference": 0}), (1, {"synthetic": 0})):
@@ -143,12 +149,12 @@ def test_the_report_shows_it_and_flags_the_task(tmp_path: Path) -> None:
             "words": "how do i ready a cage",
             "share": 1.0,
         }
-        write_rows(folder / "overlap.parquet", OVERLAP, [row] if number == 0 else [])
+        write_rows(folder / "overlap.parquet", CONTAMINATION, [row] if number == 0 else [])
     page = render(run)
     section = page[page.index('id="contamination"') :]
     assert (
         "piqa <span" in section and section.count("⚑ contaminated") == 1 and "wiki03" in section and "how do i ready" in section
     )
     assert page.count('href="#contamination">⚑') == 1, "the score of the task is marked, and no other"
-    warned = [c for c in cautions(gather(run)) if "piqa" in c.what]
+    warned = [c for c in find_warnings(load_run(run)) if "piqa" in c.what]
     assert len(warned) == 1 and "1 in organic text" in warned[0].what

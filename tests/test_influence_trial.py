@@ -15,8 +15,8 @@ from synpro.config import RunConfig
 from synpro.records import Probe, Shard
 from tests.lm.conftest import LENGTH, sentences
 from tests.stages.small_corpus import small_corpus
-from tests.stages.test_pretrain import CFG
-from tests.stages.test_pretrain import run as pretrained
+from tests.stages.small_model import CFG
+from tests.stages.small_model import run as pretrained
 
 
 @pytest.fixture(scope="module")

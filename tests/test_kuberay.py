@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from synpro.config import load
-from synpro.run.launch import GRACE
+from synpro.config import load_config
+from synpro.runner.launch import GRACE_SECONDS
 from tests.conftest import ROOT
 
 
@@ -37,7 +37,7 @@ def test_the_command_is_one_that_synpro_takes_and_the_pods_hold_its_workers(job:
     program, verb, config, *options = shlex.split(job["entrypoint"])
     assert (program, verb, options[:2]) == ("synpro", "run", ["--runs", "/shared/runs"])
     assert set(options[2::2]) == {"--set"}
-    cfg = load(ROOT / "configs" / config.rpartition("/")[2], options[3::2])
+    cfg = load_config(ROOT / "configs" / config.rpartition("/")[2], options[3::2])
     assert cfg.machine.launcher == "ray" and cfg.machine.address == "auto"
     head, *others = pods(job)
     assert gpus(head[1]) == cfg.machine.processes, "torchrun runs on the head"
@@ -46,7 +46,7 @@ def test_the_command_is_one_that_synpro_takes_and_the_pods_hold_its_workers(job:
 
 def test_pods_share_a_disk_and_have_the_time_a_step_needs_to_end(job: dict[str, Any]) -> None:
     for _, pod in pods(job):
-        assert pod["terminationGracePeriodSeconds"] > GRACE
+        assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS
         container = pod["containers"][0]
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert mounts["shared"] == "/shared" and set(mounts) == {volume["name"] for volume in pod["volumes"]}

@@ -19,8 +19,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from synpro.config import load
-from synpro.loop import outline
+from synpro.config import load_config
+from synpro.outline import outline
 from tests.conftest import ROOT, synpro
 
 pytestmark = pytest.mark.loop
@@ -42,7 +42,7 @@ def shards(run: Path) -> list[Path]:
 def test_every_step_is_done_and_the_report_stands(finished_run, record_property):
     if (finished_run.parent / "seconds.txt").exists():
         record_property("measured", f"the whole loop took {(finished_run.parent / 'seconds.txt').read_text()} s")
-    for name in outline(load(CONFIG)):
+    for name in outline(load_config(CONFIG)):
         assert (finished_run / name / "result.json").exists(), name
     page = (finished_run / "report.html").read_text()
     assert "<html" in page and "plotly" in page.lower()
@@ -106,11 +106,11 @@ def test_the_same_command_finds_everything_done(finished_run):
 
 
 def test_a_run_directory_of_another_config_is_refused_with_the_difference(finished_run):
-    other = synpro("run", CONFIG, "--runs", finished_run.parent, "--set", "pretrain.optimizer.lr=1e-4")
-    assert other.returncode == 1 and "pretrain.optimizer.lr: 0.003 -> 0.0001" in other.stderr
+    other = synpro("run", CONFIG, "--runs", finished_run.parent, "--set", "pretrain.optimizer.learning_rate=1e-4")
+    assert other.returncode == 1 and "pretrain.optimizer.learning_rate: 0.003 -> 0.0001" in other.stderr
 
 
-def covered(run: Path) -> dict[str, bytes]:
+def result_files(run: Path) -> dict[str, bytes]:
     files = {}
     for result in sorted(run.glob("round-*/*/result.json")):
         for name in ["result.json", *json.loads(result.read_text())["files"]]:
@@ -133,7 +133,7 @@ def test_killed_in_round_two_and_started_again_it_ends_in_the_same_bytes(finishe
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert synpro("run", CONFIG, "--runs", tmp_path).returncode == 0
-    assert covered(run) == covered(finished_run)
+    assert result_files(run) == result_files(finished_run)
 
 
 def writing(process: psutil.Process) -> list[psutil.Process]:
@@ -141,7 +141,7 @@ def writing(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if child.cmdline() and child.cmdline()[0].startswith("ray::_Worker.do"):
+            if child.cmdline() and child.cmdline()[0].startswith("ray::_Actor.run"):
                 found.append(child)
     return found
 
@@ -158,7 +158,7 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finis
     busy[0].kill()
     output = process.communicate()[0]
     assert process.returncode == 0 and "a worker was lost" in output and "the same to the byte" in output, output
-    assert covered(run) == covered(finished_run)
+    assert result_files(run) == result_files(finished_run)
 
 
 def test_texts_of_ones_own_are_scored_by_the_runs_probe(finished_run, tmp_path):

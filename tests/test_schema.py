@@ -1,11 +1,12 @@
 """Typed building of config dataclasses: what fits is built, what does not is named."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 
-from synpro.schema import SchemaError, build
+from synpro.schema import SchemaError, SchemaErrors, Tagged, build, setting
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,57 @@ def test_what_does_not_fit_is_named(table, key, problem):
     with pytest.raises(SchemaError) as caught:
         build(Outer, table)
     assert caught.value.key == key and problem in caught.value.problem
+
+
+@dataclass(frozen=True)
+class Fast:
+    type: Literal["fast"] = "fast"
+    speed: float = setting(1.0, above=0, unit="tokens/second", execution=True)
+
+
+@dataclass(frozen=True)
+class Slow:
+    type: Literal["slow"] = "slow"
+    patience: int = setting(3, min=1, max=9)
+
+
+@dataclass(frozen=True)
+class Chooser:
+    RENAMED: ClassVar[Mapping[str, str]] = {"motor": "engine", "steps": "operations.NAME.steps", "eps": ""}
+
+    engine: Annotated[Fast | Slow, Tagged({"fast": Fast, "slow": Slow})] = Fast()
+    shares: tuple[float, ...] = setting((0.5,), min=0, below=1)
+    named: dict[str, Annotated[Fast | Slow, Tagged(lambda: {"fast": Fast})]] = field(default_factory=dict)
+
+
+def test_a_tagged_table_is_built_by_its_type():
+    built = build(Chooser, {"engine": {"type": "slow", "patience": 4}, "named": {"a": {"type": "fast"}}})
+    assert built.engine == Slow(patience=4) and built.named == {"a": Fast()}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "problem"),
+    [
+        ({"engine": "vllm:x"}, "engine", "should be a table whose key 'type' is one of 'fast', 'slow', is 'vllm:x'"),
+        ({"engine": {"patience": 4}}, "engine.type", "missing; one of 'fast', 'slow' is needed"),
+        ({"engine": {"type": "slo"}}, "engine.type", "did you mean 'slow'"),
+        ({"engine": {"type": "slow", "patience": 0}}, "engine.patience", "0 is out of range; give at least 1 and at most 9"),
+        ({"engine": {"type": "fast", "speed": 0}}, "engine.speed", "give above 0"),
+        ({"named": {"a": {"type": "slow"}}}, "named.a.type", "'slow' is not one of 'fast'"),
+        ({"shares": [0.5, 1]}, "shares.1", "1.0 is out of range; give at least 0 and below 1"),
+        ({"motor": {}}, "motor", "is called 'engine' now"),
+        ({"steps": 4}, "steps", "is now operations.NAME.steps"),
+        ({"eps": 4}, "eps", "is gone; remove it"),
+    ],
+)
+def test_tags_ranges_and_old_names(table, key, problem):
+    with pytest.raises(SchemaError) as caught:
+        build(Chooser, table)
+    assert caught.value.key == key and problem in caught.value.problem
+
+
+def test_all_errors_are_told_at_once():
+    with pytest.raises(SchemaErrors) as caught:
+        build(Outer, {"inner": {"sise": 1, "kind": "x"}, "rows": [{"size": 0}, {"limit": "a"}], "flag": 3})
+    assert [e.key for e in caught.value.errors] == ["name", "inner.sise", "inner.kind", "rows.0.size", "rows.1.limit", "flag"]
+    assert len(str(caught.value).splitlines()) == 6

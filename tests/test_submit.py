@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from synpro.config import ConfigError, load
-from synpro.loop import outline
-from synpro.run.launch import LaunchError, MachineConfig, command
-from synpro.session import run
-from synpro.submit import Slurm, SubmitError, batches, queue, submit, write
+from synpro.commands.run import run
+from synpro.commands.submit import SlurmOptions, SubmitError, batches, queue_jobs, submit, write_jobs
+from synpro.config import ConfigError, load_config
+from synpro.outline import outline
+from synpro.runner.launch import LaunchError, MachineConfig, torchrun_command
 from tests.conftest import ROOT
 from tests.slurm import free_job, job, standins
 
@@ -26,8 +26,8 @@ def directives(script: Path) -> list[str]:
 
 
 def test_the_jobs_of_a_large_run_hold_every_step_once_and_no_more_gpus_than_it_needs(tmp_path: Path) -> None:
-    cfg = load(ROOT / "configs" / "400m.toml", LARGE)
-    path = write(cfg, tmp_path, Slurm(options=("--account=mine",), gpu_options=("--partition=gpu",)))
+    cfg = load_config(ROOT / "configs" / "400m.toml", LARGE)
+    path = write_jobs(cfg, tmp_path, SlurmOptions(options=("--account=mine",), gpu_options=("--partition=gpu",)))
     jobs = batches(cfg, tmp_path / "400m")
     scripts = sorted(path.parent.glob("*.sbatch"))
     assert [step for batch in jobs for step in batch.steps] == outline(cfg) and len(scripts) == len(jobs)
@@ -43,31 +43,31 @@ def test_the_jobs_of_a_large_run_hold_every_step_once_and_no_more_gpus_than_it_n
         assert ends == (batch is not jobs[-1]), "the last job goes on to the report"
         if ends:
             assert f"--until {batch.steps[-1]} &" in script.read_text()
-    assert [b.needs for b in jobs] == ["cpu", "gpu", *["all", "gpu"] * 4]
+    assert [b.resources for b in jobs] == ["cpu", "gpu", *["all", "gpu"] * 4]
 
 
 def test_writing_asks_for_a_gpu_per_worker_unless_a_ray_cluster_is_named(tmp_path: Path) -> None:
     spread = ["machine.launcher=ray", "machine.workers=4"]
-    own, named = (load(ROOT / "configs" / "400m.toml", [*spread, *more]) for more in ([], ["machine.address=auto"]))
-    asked = {step: batch.needs for batch in batches(own, tmp_path) for step in batch.steps}
+    own, named = (load_config(ROOT / "configs" / "400m.toml", [*spread, *more]) for more in ([], ["machine.address=auto"]))
+    asked = {step: batch.resources for batch in batches(own, tmp_path) for step in batch.steps}
     assert asked["round-01/synthesize-reformat"] == "workers" and asked["round-01/train-reformat"] == "gpu"
-    assert "workers" not in {batch.needs for batch in batches(named, tmp_path)}
-    scripts = sorted(write(own, tmp_path, Slurm()).parent.glob("*synthesize*.sbatch"))
+    assert "workers" not in {batch.resources for batch in batches(named, tmp_path)}
+    scripts = sorted(write_jobs(own, tmp_path, SlurmOptions()).parent.glob("*synthesize*.sbatch"))
     assert scripts and all({"--nodes=1", "--gpus-per-node=4"} <= set(directives(s)) for s in scripts)
 
 
 def test_rl_asks_for_a_gpu_per_process(tmp_path: Path) -> None:
-    cfg = load(ROOT / "configs" / "400m.toml", ["machine.rl_processes=8"])
-    asked = {step: batch.needs for batch in batches(cfg, tmp_path) for step in batch.steps}
+    cfg = load_config(ROOT / "configs" / "400m.toml", ["machine.rl_processes=8"])
+    asked = {step: batch.resources for batch in batches(cfg, tmp_path) for step in batch.steps}
     assert asked["round-01/train-reformat"] == "rl" and asked["round-01/synthesize-reformat"] == "gpu"
-    scripts = sorted(write(cfg, tmp_path, Slurm()).parent.glob("*train*.sbatch"))
+    scripts = sorted(write_jobs(cfg, tmp_path, SlurmOptions()).parent.glob("*train*.sbatch"))
     assert scripts and all({"--nodes=1", "--gpus-per-node=8"} <= set(directives(s)) for s in scripts)
 
 
 def test_each_job_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in standins(tmp_path / "bin").items():
         monkeypatch.setenv(name, value)
-    lines = submit(load(ROOT / "configs" / "1b.toml", LARGE), tmp_path, [], [], gpus=True, now=True)
+    lines = submit(load_config(ROOT / "configs" / "1b.toml", LARGE), tmp_path, SlurmOptions(), now=True)
     asked = (tmp_path / "bin" / "sbatch.txt").read_text().splitlines()
     assert [line.endswith(f"Slurm job {101 + i}") for i, line in enumerate(lines[-len(asked) :])] == [True] * len(asked)
     assert "--dependency" not in asked[0]
@@ -81,34 +81,34 @@ def test_what_slurm_refuses_is_told_in_its_words(tmp_path: Path, monkeypatch: py
     script.write_text("#!/bin/bash\nsbatch\n")
     script.chmod(0o755)
     with pytest.raises(SubmitError, match="where Slurm is"):
-        queue(script)
+        queue_jobs(script)
     (tmp_path / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
     with pytest.raises(SubmitError, match="exit code 1:\nsbatch: error: invalid partition"):
-        queue(script)
+        queue_jobs(script)
 
 
 def test_an_option_that_is_none_and_a_step_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SubmitError, match="is no option of sbatch"):
-        Slurm(options=("partition=gpu",))
-    with pytest.raises(ConfigError, match="no step 'round-07/probe'"):
-        run(load(ROOT / "configs" / "tiny.toml"), tmp_path, until="round-07/probe")
+    with pytest.raises(SubmitError, match="is not an option of sbatch"):
+        SlurmOptions(options=("partition=gpu",))
+    with pytest.raises(ConfigError, match="there is no step 'round-07/probe'"):
+        run(load_config(ROOT / "configs" / "tiny.toml"), tmp_path, until="round-07/probe")
 
 
 def test_more_nodes_need_a_job_that_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(LaunchError, match="this is no Slurm job"):
-        command("module", [], MachineConfig(nodes=2))
+    with pytest.raises(LaunchError, match="this is not a Slurm job"):
+        torchrun_command("module", [], MachineConfig(nodes=2))
     for name, value in job(7, nodes=1).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(LaunchError, match="this Slurm job has 1"):
-        command("module", [], MachineConfig(nodes=2))
+        torchrun_command("module", [], MachineConfig(nodes=2))
 
 
 def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over(tmp_path: Path) -> None:
     env = {**os.environ, **standins(tmp_path / "bin")}
-    cfg = load(ROOT / "tests" / "loop.toml", ["rounds=0", "machine.nodes=2"])
-    path = write(cfg, tmp_path / "runs", Slurm(gpus=False))
+    cfg = load_config(ROOT / "tests" / "loop.toml", ["rounds=0", "machine.nodes=2"])
+    path = write_jobs(cfg, tmp_path / "runs", SlurmOptions(gpus=False))
     scripts, root, mine = sorted(path.parent.glob("*.sbatch")), tmp_path / "runs" / "loop", free_job()
     assert [s.stem for s in scripts] == ["01-round-00-prepare", "02-round-00-pretrain", "03-round-00-evaluate"]
 
@@ -131,11 +131,11 @@ def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over
         time.sleep(0.1)
     interrupted.send_signal(signal.SIGUSR1)
     output = interrupted.communicate(timeout=60)[0]
-    assert interrupted.returncode == 1 and "the same command carries on" in output, output
+    assert interrupted.returncode == 1 and "the same command resumes" in output, output
     assert (tmp_path / "bin" / "scontrol.txt").read_text() == f"requeue {mine}\n"
     assert not (root / "round-00/pretrain/result.json").exists()
     ended(1)
     assert (tmp_path / "bin" / "srun.txt").read_text().count("--nodes=2") == 2
     assert "report.html" in ended(2) and (root / "report.html").exists()
     with pytest.raises(ConfigError, match="every step is done"):
-        write(cfg, tmp_path / "runs", Slurm())
+        write_jobs(cfg, tmp_path / "runs", SlurmOptions())

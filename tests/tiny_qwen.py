@@ -25,7 +25,7 @@ def text(words: tuple[str, ...], draw: random.Random, parts: int) -> str:
 def lessons(seed: int) -> list[tuple[tuple[dict[str, str], ...], str]]:
     """Chats and the answers to learn."""
     from synpro.judges.dataman import REQUEST, SYSTEM
-    from synpro.judges.layout import prompt
+    from synpro.judges.layout_llm import prompt
 
     draw, out = random.Random(seed), []
     for number in range(200):

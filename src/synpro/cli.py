@@ -1,11 +1,13 @@
-"""The command line. Each command is a few lines; what it does lives elsewhere and is imported when it is called."""
+"""The command line: each command reads its options, calls a function of `synpro.commands`, and prints what it returns."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,9 +24,24 @@ score = typer.Typer(no_args_is_help=True, help="Score texts by a run's own model
 app.add_typer(score, name="score")
 
 Config = Annotated[Path, typer.Argument(help="a TOML file, for example configs/tiny.toml", metavar="CONFIG")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value: --set pretrain.learning_rate=1e-3")]
-Runs = Annotated[Path, typer.Option("--runs", help="where run directories live")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set pretrain.optimizer.learning_rate=1e-3")]
+Runs = Annotated[Path, typer.Option("--runs", help="the folder that holds run directories")]
 Run = Annotated[Path, typer.Argument(help="a run directory, for example runs/tiny", metavar="RUN")]
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _write_jsonl(rows: list[dict[str, Any]], out: Path | None, summary: str) -> None:
+    """Write rows to a file and print the summary, or write rows to the terminal alone."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+        typer.echo(f"{summary}: {out}")
 
 
 @app.command()
@@ -34,11 +51,16 @@ def run(
     runs: Runs = Path("runs"),
     until: Annotated[str | None, typer.Option(help="the step to end after, for example round-01/probe", metavar="STEP")] = None,
 ) -> None:
-    """Start a run, or carry it on where it stopped. Ends with the report."""
-    from synpro.config import load
-    from synpro.session import run as run_config
+    """Start a run, or resume it where it stopped. Ends with the report."""
+    from synpro.commands.run import run as run_config
+    from synpro.config import load_config
+    from synpro.runner.progress import duration
 
-    run_config(load(config, set_ or []), runs, until)
+    done = run_config(load_config(config, set_ or []), runs, until)
+    if done.next_step is not None:
+        typer.echo(f"\ndone up to {until}; `synpro run` resumes with {done.next_step}")
+        return
+    _print([f"\nthe run took {duration(done.seconds)} this time\n", *done.summary, f"\nreport: {done.report}"])
 
 
 @app.command()
@@ -48,18 +70,21 @@ def submit(
     runs: Runs = Path("runs"),
     slurm: Annotated[bool, typer.Option("--slurm", help="as a chain of Slurm jobs (the only scheduler so far)")] = False,
     now: Annotated[bool, typer.Option("--now", help="also queue the jobs")] = False,
-    option: Annotated[list[str] | None, typer.Option(help="of every job: --option=--account=mine")] = None,
-    gpu_option: Annotated[list[str] | None, typer.Option(help="of jobs on GPUs: --gpu-option=--partition=gpu")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="an option of every job: --option=--account=mine")] = None,
+    gpu_option: Annotated[
+        list[str] | None, typer.Option(help="an option of the jobs on GPUs: --gpu-option=--partition=gpu")
+    ] = None,
     gpus: Annotated[bool, typer.Option(help="ask for GPUs")] = True,
 ) -> None:
-    """Write a run, or what is left of it, as jobs for a cluster, one after the other; queue them if asked."""
-    from synpro.config import ConfigError, load
-    from synpro.submit import submit as submit_run
+    """Write a run, or what is left of it, as a chain of jobs for a cluster; queue them if asked."""
+    from synpro.commands.submit import SlurmOptions
+    from synpro.commands.submit import submit as submit_run
+    from synpro.config import ConfigError, load_config
 
     if not slurm:
-        raise ConfigError("submit: say where to: --slurm")
-    for line in submit_run(load(config, set_ or []), runs, option or [], gpu_option or [], gpus, now):
-        typer.echo(line)
+        raise ConfigError("submit: say which scheduler: --slurm")
+    options = SlurmOptions(tuple(option or ()), tuple(gpu_option or ()), gpus)
+    _print(submit_run(load_config(config, set_ or []), runs, options, now))
 
 
 @app.command()
@@ -70,14 +95,20 @@ def compare(
     results: Annotated[Path | None, typer.Option(help="also publish table, numbers and pictures in this folder")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", help="steps side by side (the result is the same); default: what the cores hold"),
+        typer.Option("--jobs", "-j", help="steps in parallel (the result is the same); default: what the cores hold"),
     ] = None,
 ) -> None:
-    """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or carry a comparison on."""
-    from synpro.compare.session import load
-    from synpro.compare.session import run as run_comparison
+    """Compare arms (repetition, prompts alone, SynPro, oracle, ...) at equal tokens, or resume a comparison."""
+    from synpro.commands.compare import NUMBERS, run_comparison
+    from synpro.commands.configs import load_comparison
+    from synpro.report.comparison import summary
+    from synpro.runner.progress import duration
 
-    run_comparison(load(config, set_ or []), runs, results, jobs)
+    done = run_comparison(load_comparison(config, set_ or []), runs, results, jobs)
+    _print([f"\nthe comparison took {duration(done.seconds)} this time\n", *summary(done.numbers)])
+    typer.echo(f"\nnumbers: {done.dir / NUMBERS}\nreport: {done.report}")
+    if done.published is not None:
+        typer.echo(f"published: {done.published}")
 
 
 @app.command()
@@ -86,25 +117,26 @@ def check(
     set_: Sets = None,
     assets: Annotated[bool, typer.Option("--assets", help="also fetch every model and corpus it names")] = False,
     audit: Annotated[
-        bool, typer.Option("--audit", help="also do the run's steps up to its first probe and audit its rewards")
+        bool, typer.Option("--audit", help="also run the steps up to the first probe and audit the rewards")
     ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Say whether a config can run, before anything is spent."""
-    from synpro.compare.session import check as check_config
+    from synpro.commands.check import check as check_config
+    from synpro.commands.configs import load_any_config
 
-    check_config(config, set_ or [], assets)
+    check_config(load_any_config(config, set_ or []), assets, typer.echo)
     if audit:
         audit_rewards(config, set_, runs)
 
 
 @app.command("audit-rewards")
 def audit_rewards(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
-    """Feed the rewards exploits next to honest answers; exit 1 when one beats them. Does the run's steps up to its probe."""
-    from synpro.config import load
-    from synpro.session import audit_rewards as audit
+    """Feed the rewards exploits beside reference answers; exit 1 when one beats them. Runs the steps up to the first probe."""
+    from synpro.commands.audit_rewards import audit_rewards as audit
+    from synpro.config import load_config
 
-    audit(load(config, set_ or []), runs)
+    typer.echo(f"\naudit: {audit(load_config(config, set_ or []), runs, typer.echo)}")
 
 
 @app.command()
@@ -115,67 +147,72 @@ def plan(
     calibrate: Annotated[bool, typer.Option(help="measure this machine for ten seconds")] = True,
     gpus: Annotated[int | None, typer.Option(help="plan for so many GPUs: does it fit, GPU-hours, cost")] = None,
     gpu: Annotated[str, typer.Option(help="which: a100, h100 or h200 (80, 80, 141 GB)")] = "h100",
-    utilisation: Annotated[float, typer.Option(help="share of a GPU's peak that training reaches")] = 0.4,
-    writing: Annotated[float, typer.Option(help="the same for writing text token by token")] = 0.05,
-    price: Annotated[float | None, typer.Option(help="of a GPU-hour")] = None,
+    mfu: Annotated[float, typer.Option(help="share of a GPU's peak FLOP/s that training reaches")] = 0.4,
+    decode_mfu: Annotated[float, typer.Option(help="the same while text is generated token by token")] = 0.05,
+    price: Annotated[float | None, typer.Option(help="price of a GPU-hour")] = None,
 ) -> None:
     """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts; on a cluster, GPU-hours and cost."""
-    from synpro.config import load
-    from synpro.layout import Layout, named
-    from synpro.layout import lines as layout_lines
-    from synpro.plan import lines
+    from synpro.config import load_config
+    from synpro.planning.gpu_plan import GpuPlan, format_gpu_plan, gpu_by_name
+    from synpro.planning.plan import format_plan
 
-    cfg = load(config, set_ or [])
+    cfg = load_config(config, set_ or [])
     root = runs / cfg.name
     if gpus is None:
-        planned = lines(cfg, root, calibrate)
+        _print(format_plan(cfg, root, calibrate))
     else:
-        planned = layout_lines(cfg, root, Layout(gpus, named(gpu), utilisation, writing, price))
-    for line in planned:
-        typer.echo(line)
+        _print(format_gpu_plan(cfg, root, GpuPlan(gpus, gpu_by_name(gpu), mfu, decode_mfu, price)))
 
 
 @app.command()
 def status(run: Run) -> None:
     """Where a run is, step by step, and how long it has left."""
-    from synpro.compare.session import status as step_lines
+    from synpro.commands.status import format_status
+    from synpro.commands.status import status as step_states
 
-    for line in step_lines(run):
-        typer.echo(line)
+    _print(format_status(run, step_states(run)))
 
 
 @app.command()
 def step(
     config: Config,
-    name: Annotated[str, typer.Argument(help="of the step, for example round-01/probe")],
+    name: Annotated[str, typer.Argument(help="name of the step, for example round-01/probe")],
     set_: Sets = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Do one step again, by hand, and say whether its result changed."""
-    from synpro.config import load
-    from synpro.session import step_again
+    """Run one step again, and say whether its result changed."""
+    from synpro.commands.step import rerun_step
+    from synpro.config import load_config
 
-    step_again(load(config, set_ or []), runs, name)
+    differences = rerun_step(load_config(config, set_ or []), runs, name)
+    if not differences:
+        typer.echo(f"{name}: done" + ("" if differences is None else ", every file the same to the byte as before"))
+        return
+    typer.echo(f"{name}: done, and different from before:\n  " + "\n  ".join(differences))
+    typer.echo("later steps were made from the old result; `synpro run` will refuse them and say which")
 
 
 @app.command("train-verifier")
 def train_verifier(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
     """Train a run's faithfulness verifier and print how good it is, by type of corruption, on held-out documents."""
-    from synpro.config import load
-    from synpro.session import train_verifier as train
+    from synpro.commands.train_verifier import train_verifier as train
+    from synpro.config import load_config
+    from synpro.faithfulness.report import table_lines
 
-    for line in train(load(config, set_ or []), runs):
-        typer.echo(line)
+    folder, report = train(load_config(config, set_ or []), runs)
+    if report is None:
+        typer.echo('no verifier is trained: train_verifier.kind = "none" checks claims by rule')
+        return
+    _print([*table_lines(report), "", f"report: {folder / 'report.html'}"])
 
 
 @app.command()
-def why(run: Run, text_id: Annotated[str, typer.Argument(help="of a document, passage or rewrite")]) -> None:
+def why(run: Run, text_id: Annotated[str, typer.Argument(help="id of a document, passage or rewrite")]) -> None:
     """Where a text came from: source, prompt, generator, round, scores, and why it was kept or dropped."""
-    from synpro.run.lineage import format_lines
-    from synpro.run.lineage import why as lineage
+    from synpro.report.lineage import format_lineage
+    from synpro.report.lineage import why as lineage
 
-    for line in format_lines(lineage(run, text_id)):
-        typer.echo(line)
+    _print(format_lineage(lineage(run, text_id)))
 
 
 @app.command()
@@ -186,9 +223,11 @@ def rewrite(
     out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
 ) -> None:
     """Use a trained generator alone, on a file of your own."""
-    from synpro.session import rewrite as rewrite_file
+    from synpro.commands.rewrite import rewrite as rewrite_texts
+    from synpro.commands.rewrite import rewrite_row
 
-    rewrite_file(run, file, operation, out)
+    rows = [rewrite_row(r) for r in rewrite_texts(run, file, operation)]
+    _write_jsonl(rows, out, f"{sum(r['text'] is not None for r in rows)} of {len(rows)} passages rewritten")
 
 
 @score.command()
@@ -197,12 +236,17 @@ def influence(
     file: Annotated[Path, typer.Argument(help="texts to score: .txt, or JSONL with a column `text`")],
     round_: Annotated[int | None, typer.Option("--round", help="whose probe; the newest when left out")] = None,
     out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 for many texts on a GPU")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 for many texts on a GPU")] = "float32",
 ) -> None:
-    """What each text would teach the model: its loss before less after learning the reference task, nats per token."""
-    from synpro.score import influence as score_file
+    """What each text would teach the model: its loss before minus that after learning the reference task, nats per token."""
+    from synpro.commands.score import score_influence, score_row
 
-    score_file(run, file, round_, out, precision)
+    scored = score_influence(run, file, round_, dtype, log=typer.echo if out is not None else lambda line: None)
+    if scored is None:
+        return  # the first process of torchrun has the scores of all
+    known = [s.influence for s in scored if s.influence is not None]
+    positive = f"{sum(value > 0 for value in known)} of {len(known)} texts have positive influence"
+    _write_jsonl([score_row(s) for s in scored], out, f"{positive}, {len(scored) - len(known)} have no token")
 
 
 @app.command()
@@ -214,37 +258,46 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
 ) -> None:
     """Zero-shot scores of any exported checkpoint: the paper's twelve tasks, and its average of nine."""
+    from synpro.commands.evaluate import evaluate as evaluate_model
     from synpro.lm import suite
 
-    scores = suite.evaluate_folder(
-        model, task or tuple(suite.TASKS), max_items=max_items, told=lambda score: typer.echo(suite.line(score))
-    )
-    for line in suite.lines(scores)[len(scores) :]:
-        typer.echo(line)
-    more = {"LAMBADA by lm-eval": suite.lambada(model, max_items=max_items)} if lambada else {}
+    scores = evaluate_model(model, task or (), max_items, log=typer.echo)
+    _print(suite.score_table(scores)[len(scores) :])  # its rows were printed as they came
+    more = {"LAMBADA by lm-eval": suite.score_lambada(model, max_items=max_items)} if lambada else {}
     for name, values in more.items():
         typer.echo(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
     if out is not None:
-        out.write_text(suite.as_json(scores, more), encoding="utf-8")
+        out.write_text(suite.scores_to_json(scores, more), encoding="utf-8")
 
 
 @app.command()
 def report(run: Run) -> None:
     """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
-    from synpro.compare.session import write_report
+    from synpro.commands.report import write_report
 
     typer.echo(f"report: {write_report(run)}")
 
 
+@app.command("config")
+def config_keys(
+    docs: Annotated[bool, typer.Option("--docs", help="as the page docs/config.md (the default)")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="as a JSON schema, for editors")] = False,
+) -> None:
+    """Print every key of a config, with type, default, unit, range and source."""
+    from synpro.commands.config_docs import config_page, schema_text
+
+    sys.stdout.write(schema_text() if schema and not docs else config_page())
+
+
 def main() -> None:
-    """Entry point: errors for people go to stderr in one block, with exit code 1. Ctrl-C, and SIGTERM from a scheduler, end the
-    step that runs and give 130."""
+    """Entry point. Errors for people go to stderr in one block, with exit code 1; Ctrl-C, and SIGTERM from a scheduler, end the
+    running step, with exit code 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except SystemExit as end:
         if end.code == 130:  # what Typer makes of an interrupt
-            typer.echo("\nstopped; the same command carries on", err=True)
+            typer.echo("\nstopped; the same command resumes", err=True)
         raise
     except Exception as problem:
         if type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from synpro.engines.openai import OpenAIConfig
 from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
-from synpro.operations.table import OPERATIONS
-from synpro.rewards.rubric import RubricConfig
-from synpro.run.launch import MachineConfig
-from synpro.schema import SchemaError, build
+from synpro.operations.registry import PAPER, build_operation, complete_operations, operation_config
+from synpro.rewards.config import RubricConfig
+from synpro.rewards.registry import REWARDS
+from synpro.runner.launch import MachineConfig
+from synpro.schema import SchemaError, build, setting
 from synpro.stages.evaluate import EvaluateConfig
 from synpro.stages.prepare import PrepareConfig
 from synpro.stages.pretrain import PretrainConfig
@@ -32,20 +33,28 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's result."""
+    """Everything that decides the result of a run."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"refresh": "retrain_each_round"}
 
     name: str
-    """Of the run: its directory is `runs/NAME`."""
-    rounds: int = 2
-    """Rounds of probe, generators and continued pretraining after the first plateau."""
-    refresh: bool = True
-    """Train the generators again in every round (paper); false: those of round 1 write in every later round, which the paper
-    found to lose its use quickly."""
+    """Name of the run: its directory is `runs/NAME`."""
+    rounds: int = setting(2, source="paper", min=0)
+    """Rounds of probe, generators and continued pretraining after the first plateau. 0 only pretrains and evaluates."""
+    retrain_each_round: bool = setting(True, source="paper")
+    """Train the generators again in every round. false: the generators of round 1 serve every later round, which the paper
+    found to lose its effect quickly."""
     seed: int = 0
+    """Seed of the whole run; the seed of each step is derived from it."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    operations: tuple[OperationConfig, ...] = (OperationConfig("rephrase"), OperationConfig("reformat"))
+    operation_files: tuple[str, ...] = ()
+    """Python files with operations of your own (`examples/my_operation.py`), from the folder synpro is started in. Their code
+    is part of the request of every step that uses an operation."""
+    operations: dict[str, OperationConfig] = field(default_factory=lambda: {name: operation_config(name) for name in PAPER})
+    """The operations that run, a table for each (`[operations.rephrase]`), in the order of the file. None: rephrase and
+    reformat. A key that a table leaves out takes the operation's own default, and so does each of its weights."""
     rubric: RubricConfig = field(default_factory=RubricConfig)
     judges: JudgesConfig = field(default_factory=JudgesConfig)
     train_verifier: TrainVerifierConfig = field(default_factory=TrainVerifierConfig)
@@ -57,46 +66,59 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name: {self.name!r} becomes a folder; use letters, digits, '.', '_' and '-'")
-        if self.rounds < 0:
-            raise ValueError("rounds: cannot be negative; 0 only pretrains and evaluates")
-        names = [o.name for o in self.operations]
-        if not names:
-            raise ValueError("operations: at least one is needed; known: " + ", ".join(OPERATIONS))
-        for name in names:
-            if name not in OPERATIONS:
-                near = difflib.get_close_matches(name, OPERATIONS, n=1, cutoff=0.3)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(OPERATIONS)}"
-                raise ValueError(f"operations: there is no operation {name!r}; {hint}")
-            if names.count(name) > 1:
-                raise ValueError(f"operations: {name!r} stands twice; each operation has one generator")
-            if name not in self.rubric.weights:
-                raise ValueError(f"rubric: weights says nothing of {name!r}; add [rubric.weights.{name}]")
-            for table in ("steps", "max_new_tokens"):
-                if name not in getattr(self.train_generator, table):
-                    raise ValueError(f"train_generator: {table} has no value for {name!r}; add one")
-            if name not in self.synthesize.max_new_tokens:
-                raise ValueError(f"synthesize: max_new_tokens has no value for {name!r}; add one")
+        if not self.operations:
+            raise ValueError("operations: at least one is needed; add a table [operations.rephrase]")
+        for name, operation in self.operations.items():
+            _check_operation(name, operation)
+        v = self.train_verifier
+        if v.kind == "llm" and v.epochs and not self.judges.verifier.engine.reads_weights:
+            raise ValueError(
+                f"train_verifier.epochs: {v.epochs} epochs give weights that the server of judges.verifier.engine lacks;"
+                " use epochs = 0, or an engine that reads weights (transformers, vllm, server)"
+            )
+        trained = [name for name, operation in self.operations.items() if operation.steps]
+        if self.rounds and trained and isinstance(self.synthesize.engine, OpenAIConfig):
+            raise ValueError(
+                f"synthesize.engine: a server that runs already lacks the weights that RL gives to {', '.join(trained)}; use"
+                f' type = "server", which starts one on them, or operations.{trained[0]}.steps = 0'
+            )
         t, ranks = self.train_generator, self.machine.rl_processes
-        if t.prompts_per_step % ranks or (t.prompts_per_step // ranks * t.completions) % t.micro_batch:
+        if t.prompts_per_step % ranks or (t.prompts_per_step // ranks * t.num_generations) % t.micro_batch_size:
             raise ValueError(
                 f"machine: rl_processes = {ranks} does not divide the {t.prompts_per_step} passages of a step, or what each"
-                f" process then has is no multiple of train_generator.micro_batch = {t.micro_batch}; make either smaller"
+                f" process then has is no multiple of train_generator.micro_batch_size = {t.micro_batch_size}; make one of them"
+                " smaller"
             )
+
+
+def _check_operation(name: str, operation: OperationConfig) -> None:
+    """Raise ValueError, with the key, for settings that the operation or the rewards refuse."""
+    if operation.name != name:
+        raise ValueError(f"operations.{name}.name: is {operation.name!r}; leave it out, the name is that of the table")
+    try:
+        build_operation(operation)
+    except ValueError as problem:
+        raise ValueError(f"operations.{name}: {problem}") from problem
+    for reward in operation.weights:
+        if reward not in REWARDS:
+            raise ValueError(f"operations.{name}.weights: there is no reward {reward!r}; use one of {', '.join(REWARDS)}")
 
 
 C = TypeVar("C", bound=RunConfig)
 
 
-def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
-    """The config of a run. Raises ConfigError, as `load_as` does."""
-    return load_as(RunConfig, path, sets)
+def load_config(path: Path | str, sets: Sequence[str] = ()) -> RunConfig:
+    """The config of a run, from a TOML file with `a.b=c` settings applied on top. Raises ConfigError, as `load_config_as`."""
+    return load_config_as(RunConfig, path, sets)
 
 
-def load_as(kind: type[C], path: Path, sets: Sequence[str] = ()) -> C:
-    """The config of a TOML file, with `a.b=c` settings applied on top; `kind`: of a run, or a larger one built on it.
+def load_config_as(kind: type[C], path: Path | str, sets: Sequence[str] = ()) -> C:
+    """A config of another kind: a `RunConfig`, or a larger one built on it.
 
-    Raises ConfigError for a file that cannot be read, is not TOML, or does not fit; the message has file and line.
+    Raises ConfigError for a file that cannot be read, is not TOML, or does not fit. The message has a line for every problem,
+    each with file, line and key.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
@@ -108,25 +130,31 @@ def load_as(kind: type[C], path: Path, sets: Sequence[str] = ()) -> C:
         raise ConfigError(f"{path}: is not UTF-8 at byte {problem.start}; save it as UTF-8") from problem
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"{path}: not TOML: {problem}") from problem
-    for setting in sets:
-        _apply(table, setting)
+    table.setdefault("operations", {name: {} for name in PAPER})  # `--set operations.rephrase.steps=5` must not drop the others
+    for assignment in sets:
+        _apply(table, assignment)
     if kind is RunConfig and "compare" in table:
         raise ConfigError(f"{path}: has a [compare] table, so it is a comparison: synpro compare {path}")
     try:
-        return build(kind, table)
+        return build(kind, complete_operations(table))
     except SchemaError as problem:
-        if any(s.partition("=")[0].strip() == problem.key for s in sets):
-            raise ConfigError(f"--set {problem.key}: {problem.problem}") from problem
-        line = line_of(text, problem.key)
-        place = f"{path}, line {line}" if line else str(path)
-        raise ConfigError(f"{place}: {problem}") from problem
+        keys = [s.partition("=")[0].strip() for s in sets]
+        raise ConfigError("\n".join(_located(e, path, text, keys) for e in problem.errors)) from problem
 
 
-def _apply(table: dict[str, Any], setting: str) -> None:
+def _located(error: SchemaError, path: Path, text: str, set_keys: Sequence[str]) -> str:
+    """An error with its place: the `--set` it comes from, or file and line."""
+    if any(f"{error.key}.".startswith(f"{key}.") for key in set_keys):
+        return f"--set {error}"
+    line = line_of(text, error.key)
+    return f"{path}, line {line}: {error}" if line else f"{path}: {error}"
+
+
+def _apply(table: dict[str, Any], assignment: str) -> None:
     """Set `a.b=c` in a table; the value is read as TOML and, failing that, as a text."""
-    key, equals, raw = setting.partition("=")
+    key, equals, raw = assignment.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {setting}: write key=value, for example --set pretrain.learning_rate=1e-3")
+        raise ConfigError(f"--set {assignment}: write key=value, for example --set pretrain.optimizer.learning_rate=1e-3")
     try:
         value = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
@@ -137,19 +165,19 @@ def _apply(table: dict[str, Any], setting: str) -> None:
         try:
             here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
         except (ValueError, IndexError):
-            raise ConfigError(f"--set {setting}: {part!r} is not one of the {len(here)} entries, counted from 0") from None
+            raise ConfigError(f"--set {assignment}: {part!r} is not one of the {len(here)} entries, counted from 0") from None
         if not isinstance(here, (dict, list)):
-            raise ConfigError(f"--set {setting}: {part!r} is a value, not a table")
+            raise ConfigError(f"--set {assignment}: {part!r} is a value, not a table")
     if isinstance(here, list):
         if not last.isdigit() or int(last) >= len(here):
-            raise ConfigError(f"--set {setting}: {last!r} is not one of the {len(here)} entries, counted from 0")
+            raise ConfigError(f"--set {assignment}: {last!r} is not one of the {len(here)} entries, counted from 0")
         here[int(last)] = value
     else:
         here[last] = value
 
 
 def line_of(text: str, key: str) -> int | None:
-    """The line (from 1) of a TOML file where a dotted key, or the nearest table above it, is written."""
+    """The line (from 1) of a TOML file of a dotted key, or of the nearest table above it."""
     wanted = [p for p in key.split(".") if not p.isdigit()]
     best: tuple[int, int] | None = None
     table: list[str] = []
@@ -173,14 +201,14 @@ def _split(dotted: str) -> list[str]:
 
 
 def dumps(cfg: Any) -> str:
-    """A config as TOML that `load` reads back to an equal one, every default written out."""
+    """A config as TOML, every default included; `load_config` reads it back to an equal config."""
     import tomli_w
 
     return tomli_w.dumps(plain(cfg), multiline_strings=False)
 
 
 def plain(value: Any) -> Any:
-    """A config as dicts, lists and scalars; None becomes "none", which `load` reads back."""
+    """A config as dicts, lists and scalars; None becomes "none", which `load_config` reads back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -1,105 +1,58 @@
-"""SynPro, the algorithm: pretrain to a plateau, learn what is missing, write texts that teach it, continue; repeat.
+"""SynPro, the algorithm: pretrain to a plateau, find what the model has yet to learn, generate text that teaches it, repeat.
 
-Steps are done once and remembered in the run directory, so this same code starts a run, carries it on, and lists its steps.
+`run_step` runs each step once and finds its record later, so the same lines start a run, resume it, and list its steps.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 from synpro.config import RunConfig
+from synpro.records import Checkpoint, Corpus, Generator, Shard
+from synpro.rewards.scoring import Scoring
+from synpro.runner.step import Inputs, RunStep
+from synpro.stages.evaluate import evaluate
+from synpro.stages.prepare import prepare
+from synpro.stages.pretrain import pretrain
+from synpro.stages.probe import fit_probe
+from synpro.stages.synthesize import synthesize
+from synpro.stages.train_generator import train_generator
+from synpro.stages.train_verifier import train_verifier
 
-Do = Callable[..., Any]
-"""Does a step: `do(name, stage, config, **inputs) -> record`."""
 
-
-def loop(cfg: RunConfig, do: Do) -> None:
-    """Run every step of a config in order. Raises what a step raises; what was done before it stands."""
-    corpus = do("round-00/prepare", "synpro.stages.prepare:prepare", cfg.prepare, spread="workers")
-    verifier = fit_verifier(cfg, do, "round-00/verifier", corpus)
-    model = pretrain(cfg, do, "round-00", corpus, mixture=[], start=None)
-
-    mixture: list[Any] = []
-    generators: dict[str, Any] = {}
+def loop(cfg: RunConfig, run_step: RunStep) -> None:
+    """Run every step of a run in order. Raises what a step raises; the results of earlier steps are kept."""
+    corpus = run_step("round-00/prepare", prepare, cfg.prepare)
+    verifier, shards, generators = None, list[Shard](), dict[str, Generator]()
+    if cfg.rounds:
+        verifier = run_step("round-00/verifier", train_verifier, cfg.train_verifier, corpus=corpus, judges=cfg.judges)
+    model = pretrain_to_plateau(cfg, run_step, "round-00", corpus, shards, None)
     for number in range(1, cfg.rounds + 1):
-        if spent(cfg, model):
-            break
+        if cfg.pretrain.steps_after(model.tokens_seen) == 0:
+            break  # the token budget of the whole run is used
         name = f"round-{number:02d}"
-        probe = do(f"{name}/probe", "synpro.stages.probe:fit_probe", cfg.probe, corpus=corpus, model=model)
-        mixture += write(cfg, do, name, number, corpus, probe, verifier, generators)  # cumulative: earlier rounds stay in
-        model = pretrain(cfg, do, name, corpus, mixture, start=model)
+        probe = run_step(f"{name}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
+        scoring = Scoring(cfg.rubric, cfg.judges, probe, verifier)
+        new_shards, generators = synthesize_round(cfg, run_step, number, corpus, scoring, generators)
+        shards = [*shards, *new_shards]  # the text of earlier rounds stays in the mixture
+        model = pretrain_to_plateau(cfg, run_step, name, corpus, shards, model)
 
 
-def fit_verifier(cfg: RunConfig, do: Do, name: str, corpus: Any) -> Any:
-    """What checks every claim of a rewrite, trained once on the train split; None where nothing will be rewritten."""
-    stage = "synpro.stages.train_verifier:train_verifier"
-    return do(name, stage, cfg.train_verifier, corpus=corpus, judges=cfg.judges) if cfg.rounds else None
-
-
-def write(
-    cfg: RunConfig, do: Do, name: str, number: int, corpus: Any, probe: Any, verifier: Any, generators: dict[str, Any]
-) -> list[Any]:
-    """Update every operation's generator, in `generators`, and let it rewrite the corpus; the shards of this round."""
-    shards = []
-    for operation in cfg.operations:
-        paid = {"operation": operation, "rubric": cfg.rubric, "judges": cfg.judges, "verifier": verifier, "round": number}
-        if cfg.refresh or operation.name not in generators:
-            generators[operation.name] = do(
-                f"{name}/train-{operation.name}",
-                "synpro.stages.train_generator:train_generator",
-                cfg.train_generator,
-                spread="rl",
-                **paid,
-                corpus=corpus,
-                probe=probe,
-                start=generators.get(operation.name),
-            )
-        shard = do(
-            f"{name}/synthesize-{operation.name}",
-            "synpro.stages.synthesize:synthesize",
-            cfg.synthesize,
-            spread="workers",
-            **paid,
-            corpus=corpus,
-            probe=probe,
-            generator=generators[operation.name],
-            tasks=cfg.evaluate.tasks,
-        )
-        shards.append(shard)
-    return shards
-
-
-def pretrain(cfg: RunConfig, do: Do, name: str, corpus: Any, mixture: list[Any], start: Any) -> Any:
-    """Train until the plateau (or the token budget: the record says which), then measure."""
-    model = do(
-        f"{name}/pretrain",
-        "synpro.stages.pretrain:pretrain",
-        cfg.pretrain,
-        spread="processes",
-        corpus=corpus,
-        shards=list(mixture),
-        start=start,
-    )
-    do(
-        f"{name}/evaluate",
-        "synpro.stages.evaluate:evaluate",
-        cfg.evaluate,
-        corpus=corpus,
-        model=model,
-        shards=list(mixture),
-        reference=cfg.probe.data,
-    )
+def pretrain_to_plateau(
+    cfg: RunConfig, run_step: RunStep, name: str, corpus: Corpus, shards: list[Shard], start: Checkpoint | None
+) -> Checkpoint:
+    """Train until the plateau, or the end of the token budget (the record says which), then measure."""
+    model = run_step(f"{name}/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=shards, start=start)
+    run_step(f"{name}/evaluate", evaluate, cfg.evaluate, corpus=corpus, model=model, shards=shards, reference=cfg.probe.data)
     return model
 
 
-def spent(cfg: RunConfig, model: Any) -> bool:
-    """Whether the token budget of the whole run leaves no step of training. A model of None (an outline) has spent nothing."""
-    return model is not None and cfg.pretrain.steps_after(model.tokens_seen) == 0
-
-
-def outline(cfg: RunConfig) -> list[str]:
-    """The names of a run's steps, in order: the loop itself, walked without doing anything."""
-    names: list[str] = []
-    loop(cfg, lambda name, *_, **__: names.append(name))
-    return names
+def synthesize_round(
+    cfg: RunConfig, run_step: RunStep, number: int, corpus: Corpus, scoring: Scoring, generators: dict[str, Generator]
+) -> tuple[list[Shard], dict[str, Generator]]:
+    """Train each operation's generator and let it rewrite the corpus: the shards of this round, and the generators."""
+    name, shards, generators = f"round-{number:02d}", list[Shard](), dict(generators)
+    for op in cfg.operations.values():
+        inputs: Inputs = {"operation": op, "scoring": scoring, "corpus": corpus, "round": number}
+        old = generators.get(op.name)
+        if cfg.retrain_each_round or old is None:
+            generators[op.name] = run_step(f"{name}/train-{op.name}", train_generator, cfg.train_generator, **inputs, start=old)
+        inputs |= {"generator": generators[op.name], "tasks": cfg.evaluate.tasks}
+        shards.append(run_step(f"{name}/synthesize-{op.name}", synthesize, cfg.synthesize, **inputs))
+    return shards, generators

@@ -1,8 +1,8 @@
-"""The nouns that flow between stages: small frozen records, and how they are written to JSON.
+"""Records: what flows between stages, as small frozen dataclasses that can be written to JSON.
 
-Everything a stage takes or returns is one of these. A record that stands for files carries their folder and a `digest`,
-the sha256 over the contents (not the names of the machine), so that the fingerprint of the next step follows the data.
-Paths are written relative to the run directory: a run can be moved or copied.
+A stage takes and returns records. A record of files holds their folder and a `digest`, the sha256 over their contents, so the
+request of the next step changes when the data does. Paths are written relative to the run directory: a run can be moved or
+copied.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Chat = tuple[dict[str, str], ...]
 
 @dataclass(frozen=True)
 class Document:
-    """One text of the corpus, as a person wrote it."""
+    """One human-written text of the corpus."""
 
     id: str
-    """Stable: from the data's own id column, else from a hash of the text. Never from the order of files."""
+    """Stable: the data's own id where it has one, else a hash of the text. It never depends on the order of files."""
     text: str
     source: str
-    """Where it came from: file and row, for error messages and lineage."""
+    """Its file and row, for error messages and lineage."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A span of a document: the one unit that generators read and judges score.
+    """A span of a document: the unit that generators read and judges score.
 
     `document.text == "".join(p.text for p in its passages)`; joining is the inverse of cutting.
     """
@@ -49,13 +49,20 @@ class Passage:
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine gave back for one chat."""
+    """What an engine generated for one chat."""
 
     text: str
     tokens: int
     """Tokens generated, the end-of-turn token included."""
     finish: str
-    """`stop` (the model ended its turn) or `length` (it was cut at the limit)."""
+    """`stop` (the model ended its turn), `length` (truncated at the limit) or `error` (no answer to this chat)."""
+    problem: str = ""
+    """Why there is no answer, in words; empty but for `error`."""
+
+    @classmethod
+    def failed(cls, problem: str) -> Completion:
+        """No answer to one chat, and why."""
+        return cls("", 0, "error", problem)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Rewrite:
     text: str | None
     """The text to train on, or None when the answer did not parse."""
     reason: str | None
-    """Why it did not parse, in a person's words; None when it did."""
+    """Why it did not parse, in words; None when it did."""
     tokens: int
     finish: str
 
@@ -86,13 +93,13 @@ class Corpus:
     eos_id: int
     pad_id: int
     dtype: str
-    """Of the token arrays: `uint16` or `uint32`, little-endian, headerless."""
+    """Type of the token arrays: `uint16` or `uint32`, little-endian, without a header."""
     documents: dict[str, int]
     """Documents per split."""
     tokens: dict[str, int]
     """Tokens per split, EOS included."""
     passages: int
-    """Passages of the train split, the only ones generators may see."""
+    """Passages of the train split, the only ones that generators read."""
     digest: str
 
 
@@ -102,13 +109,13 @@ class Checkpoint:
 
     dir: Path
     tokens_seen: int
-    """Training tokens since the run began, all rounds together."""
+    """Training tokens of all rounds so far."""
     steps: int
-    """Optimizer steps since the run began, all rounds together."""
+    """Optimizer steps of all rounds so far."""
     plateau: bool
     """True when training ended on a plateau, False when it ended on its token budget."""
     reason: str
-    """Why it ended, in a person's words."""
+    """Why training ended, in words."""
     reference_loss: float
     """Mean cross-entropy per token on the reference split, nats."""
     digest: str
@@ -116,17 +123,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Probe:
-    """Models a short training on the reference task apart (stage `probe`), each a Hugging Face folder."""
+    """Models before and after a short training on the reference task (stage `probe`), each a Hugging Face folder."""
 
     before: Path
     after: Path
     digest: str
     replicas: tuple[Path, ...] = ()
-    """The same training in other orders of the data, where the config asks for more than one."""
+    """Models of the same training with the data in other orders, where the config asks for more than one."""
 
     @property
     def afters(self) -> tuple[Path, ...]:
-        """`after` and its replicas: influence is the mean over them."""
+        """`after` and its replicas; influence is the mean over them."""
         return (self.after, *self.replicas)
 
 
@@ -140,13 +147,13 @@ class Generator:
     adapter: Path | None
     """LoRA weights on top of `base`, in PEFT's layout."""
     weights: Path | None
-    """Full weights that replace `base`, a Hugging Face folder."""
+    """Full weights that replace `base`: a Hugging Face folder."""
     round: int
     digest: str
 
 
 @dataclass(frozen=True)
-class Verifier:
+class TrainedVerifier:
     """What checks claims against their passage (stage `train_verifier`)."""
 
     dir: Path
@@ -167,18 +174,18 @@ class Shard:
     operation: str
     round: int
     passages: int
-    """Passages that went in: `kept + dropped`."""
+    """Passages that were rewritten: `kept + dropped`."""
     kept: int
     dropped: int
     documents: int
     tokens: int
-    """Generator tokens spent, dropped answers included."""
+    """Tokens the generator generated, dropped answers included."""
     digest: str
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint can do (stage `evaluate`)."""
+    """Measurements of a checkpoint (stage `evaluate`)."""
 
     dir: Path
     heldout_loss: float
@@ -186,36 +193,50 @@ class Evaluation:
     bits_per_byte: float
     """Cross-entropy of the held-out text in bits per UTF-8 byte: comparable across tokenizers."""
     tasks: dict[str, float] = field(default_factory=dict)
-    """Score of each zero-shot task, named TASK/METRIC."""
+    """Score of each zero-shot task, by `TASK/METRIC`."""
     digest: str = ""
 
 
 RECORDS: dict[str, type] = {
     t.__name__: t
-    for t in (Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, Verifier, Shard, Evaluation)
+    for t in (Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, TrainedVerifier, Shard, Evaluation)
 }
 
 
-def encode(value: Any, root: Path) -> Any:
-    """A JSON value for a record, a config dataclass, a path or plain data. Paths under `root` become relative to it."""
+def encode(value: Any, root: Path, execution: dict[str, Any] | None = None, place: str = "") -> Any:
+    """A JSON value for a record, a config dataclass, a path or plain data. Paths under `root` become relative to it.
+
+    With `execution`, config fields that only say how the work is done are left out, and put there by their dotted place below
+    `place`.
+    """
+
+    def inner(part: Any, name: object) -> Any:
+        return encode(part, root, execution, f"{place}.{name}" if place else str(name))
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        body = {f.name: encode(getattr(value, f.name), root) for f in dataclasses.fields(value)}
+        body = {}
+        for f in dataclasses.fields(value):
+            if execution is not None and f.metadata.get("execution"):
+                execution[f"{place}.{f.name}"] = encode(getattr(value, f.name), root)
+            else:
+                body[f.name] = inner(getattr(value, f.name), f.name)
         return {"record": type(value).__name__, **body} if type(value).__name__ in RECORDS else body
     if isinstance(value, Path):
         resolved = value.resolve()
         inside = resolved.is_relative_to(root.resolve())
         return {"path": resolved.relative_to(root.resolve()).as_posix() if inside else str(resolved)}
     if isinstance(value, dict):
-        return {str(k): encode(v, root) for k, v in value.items()}
+        return {str(k): inner(v, k) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [encode(v, root) for v in value]
+        return [inner(v, i) for i, v in enumerate(value)]
     return value
 
 
 def decode(value: Any, root: Path) -> Any:
-    """The inverse of `encode` for records, paths and plain data (lists stay lists).
+    """The inverse of `encode` for records, paths and plain data; lists stay lists.
 
-    Raises ValueError for a record this version does not know.
+    Fields that an earlier version did not have take their defaults, and fields it had are left out. Raises ValueError for a
+    record this version does not know, or that lacks a field without a default.
     """
     if isinstance(value, list):
         return [decode(v, root) for v in value]
@@ -225,14 +246,16 @@ def decode(value: Any, root: Path) -> Any:
         return root / value["path"]
     if "record" in value:
         kind = RECORDS.get(value["record"])
-        if kind is None:
-            raise ValueError(f"unknown record {value['record']!r}; this file was written by another version of synpro")
-        return kind(**{k: decode(v, root) for k, v in value.items() if k != "record"})
+        known = {f.name for f in dataclasses.fields(kind)} if kind else set()
+        try:
+            return kind(**{k: decode(v, root) for k, v in value.items() if k in known})  # type: ignore[misc]
+        except TypeError as problem:
+            raise ValueError(f"record {value['record']!r} was written by another version of synpro ({problem})") from problem
     return {k: decode(v, root) for k, v in value.items()}
 
 
 def digest_of(value: Any) -> str:
-    """sha256 (hex) of plain data, independent of key order."""
+    """sha256 (hex) of plain data; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

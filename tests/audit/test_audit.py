@@ -6,26 +6,25 @@ from collections.abc import Sequence
 
 import pytest
 
-from synpro.audit.audit import HONEST, Findings, audit
-from synpro.audit.honest import passages
-from synpro.audit.show import page, plain, table, verdict
-from synpro.judges.rules import words
-from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
+from synpro.audit.audit import REFERENCE, Findings, audit
+from synpro.audit.reference import reference_answers
+from synpro.audit.report import page, plain, table, verdict
+from synpro.judges.text_stats import words
+from synpro.operations.registry import build_operation, operation_config
 from synpro.records import Passage, Rewrite
+from synpro.rewards.base import Reward
 from synpro.rewards.format import Format
 from synpro.rewards.length import Length
 from synpro.rewards.rubric import Rubric
 
-REPHRASE = build(OperationConfig("rephrase"))
-SUBJECTS = passages()[:4]
+REPHRASE = build_operation(operation_config("rephrase"))
+SUBJECTS = reference_answers()[:4]
 
 
-class Words:
+class Words(Reward):
     """Pays for every word: the longest answer wins."""
 
     name = "quality"
-    worst = 0.0
 
     def prepare(self, passages: Sequence[Passage]) -> None:
         self.seen = len(passages)
@@ -34,13 +33,10 @@ class Words:
         return [float(len(words(r.text or ""))) for r in rewrites]
 
 
-class Honesty:
-    """Knows the honest answers."""
+class Honesty(Reward):
+    """Knows the reference answers."""
 
     name = "faithfulness"
-    worst = 0.0
-
-    def prepare(self, passages: Sequence[Passage]) -> None: ...
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         known = {(s.passage.id, s.rewrite(REPHRASE).text) for s in SUBJECTS}
@@ -54,9 +50,9 @@ def audited(*rewards, weights: dict[str, float]) -> Findings:
 def test_a_rubric_that_pays_for_length_is_caught_and_the_reward_named() -> None:
     findings = audited(Words(), Format(), weights={"quality": 1.0, "format": 1.0})
     beaten = {kind.name: kind for kind in findings.winners}
-    assert "honest answer twice" in beaten and "empty" not in beaten and HONEST not in beaten
-    assert beaten["honest answer twice"].let_by == ["quality"] and beaten["honest answer twice"].own == 1.0
-    assert "'honest answer twice' (let by quality)" in verdict(findings)
+    assert "reference answer twice" in beaten and "empty" not in beaten and REFERENCE not in beaten
+    assert beaten["reference answer twice"].credited_rewards == ["quality"] and beaten["reference answer twice"].own == 1.0
+    assert "'reference answer twice' (credited by quality)" in verdict(findings)
     assert findings.kinds[0].rank == 1 and findings.kinds[0].total == max(k.total for k in findings.kinds)
     assert findings.length["all"] > 0.99
 
@@ -65,15 +61,15 @@ def test_a_blind_rubric_is_caught() -> None:
     """Equal pay is a defeat: a generator would take the cheaper way."""
     findings = audited(Format(), Length(), weights={"format": 1.0, "length": 1.0})
     beaten = {kind.name: kind for kind in findings.winners}
-    assert beaten["verbatim copy"].let_by == ["format", "length"]
+    assert beaten["verbatim copy"].credited_rewards == ["format", "length"]
     assert "empty" not in beaten
 
 
 def test_a_rubric_that_knows_better_passes() -> None:
     findings = audited(Words(), Honesty(), Format(), weights={"quality": 0.1, "faithfulness": 3.0, "format": 1.0})
     assert not findings.winners
-    assert findings.kinds[0].name == HONEST and findings.kinds[0].rank == 1
-    assert verdict(findings) == "rephrase: every exploit stands below the honest median."
+    assert findings.kinds[0].name == REFERENCE and findings.kinds[0].rank == 1
+    assert verdict(findings) == "rephrase: every exploit is below the median of the reference answers."
 
 
 def test_table_and_data_say_the_same() -> None:
@@ -90,7 +86,7 @@ def test_table_and_data_say_the_same() -> None:
 
 def test_the_passages_of_the_run_are_shown_to_the_rewards() -> None:
     reward = Words()
-    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, [passages()[5].passage])
+    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, [reference_answers()[5].passage])
     assert reward.seen == 5
     with pytest.raises(ValueError, match="at least two passages"):
         audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS[:1])

@@ -7,23 +7,24 @@ from dataclasses import replace
 
 import pytest
 
-from synpro.compare.tuning import AXES, Settings, Trial, TuneConfig, finalists, following, grid, winner
+from synpro.compare.tuning import AXES, TrainingSettings, Trial, TuneConfig, finalists, grid, propose_next, winner
+from synpro.schema import build
 from synpro.stages.pretrain import PretrainConfig
 
 CFG = TuneConfig(trials=40, dropouts=(0.0, 0.1, 0.2))
-START = Settings(0.1, 1e-3)
+START = TrainingSettings(0.1, 1e-3)
 AXIS_VALUES = grid(CFG, START, 1e-3)
 
 
-def bowl(s: Settings) -> float:
+def bowl(s: TrainingSettings) -> float:
     """Best at weight decay 1.6, half the rate, half the budget, dropout 0.1; rate and decay depend on each other."""
-    decay, rate = math.log(s.weight_decay / 1.6), math.log(s.lr / 5e-4)
+    decay, rate = math.log(s.weight_decay / 1.6), math.log(s.learning_rate / 5e-4)
     return 5 + 0.05 * decay**2 + 0.1 * (rate + 0.2 * decay) ** 2 + 0.1 * (s.share - 0.5) ** 2 + (s.dropout - 0.1) ** 2
 
 
 def searched(trials: int) -> list[Trial]:
     tried: list[Trial] = []
-    while len(tried) < trials and (settings := following(AXIS_VALUES, START, tried)) is not None:
+    while len(tried) < trials and (settings := propose_next(AXIS_VALUES, START, tried)) is not None:
         tried.append(Trial(settings, bowl(settings), 1))
     return tried
 
@@ -32,9 +33,9 @@ def test_it_begins_with_the_usual_setting_and_climbs_to_the_best_one_of_the_grid
     tried = searched(40)
     assert tried[0].settings == START and len({t.settings for t in tried}) == len(tried) < 40, "it settled, trying none twice"
     every = [
-        Settings(w, r, s, d)
+        TrainingSettings(w, r, s, d)
         for w in AXIS_VALUES["weight_decay"]
-        for r in AXIS_VALUES["lr"]
+        for r in AXIS_VALUES["learning_rate"]
         for s in (0.5, 1)
         for d in CFG.dropouts
     ]
@@ -49,16 +50,16 @@ def test_a_few_trials_see_two_values_of_every_axis():
 
 def test_a_search_carried_on_goes_the_way_of_an_undisturbed_one():
     whole = searched(9)
-    assert following(AXIS_VALUES, START, whole[:6]) == whole[6].settings
+    assert propose_next(AXIS_VALUES, START, whole[:6]) == whole[6].settings
 
 
 def test_a_training_that_diverged_is_never_the_winner():
-    tried = [Trial(START, math.nan, 1), Trial(replace(START, lr=5e-4), 6.0, 1)]
-    assert winner(tried).lr == 5e-4
+    tried = [Trial(START, math.nan, 1), Trial(replace(START, learning_rate=5e-4), 6.0, 1)]
+    assert winner(tried).learning_rate == 5e-4
 
 
 def test_of_the_finalists_the_best_on_average_wins_and_no_other_setting():
-    a, b, c = START, replace(START, lr=5e-4), replace(START, dropout=0.1)
+    a, b, c = START, replace(START, learning_rate=5e-4), replace(START, dropout=0.1)
     tried = [Trial(a, 5.00, 1), Trial(b, 5.01, 1), Trial(c, 5.02, 1)]
     assert finalists(tried, 2) == [a, b]
     tried += [Trial(a, 5.30, 1, draw=1), Trial(b, 5.05, 1, draw=1)]
@@ -72,14 +73,16 @@ def test_one_setting_is_no_final():
 
 
 def test_measured_trainings_have_a_fixed_number_of_tokens_and_end_at_rate_zero():
-    cfg = Settings(1.6, 1e-3, share=0.5, dropout=0.1).training(PretrainConfig(batch=8, sequence_length=64), 40_000, 0.2)
-    assert (cfg.max_tokens, cfg.total_tokens, cfg.plateau, cfg.anneal) == (20_000, 20_000, None, 0.2)
-    assert (cfg.optimizer.weight_decay, cfg.optimizer.lr, cfg.optimizer.dropout) == (1.6, 1e-3, 0.1)
+    cfg = TrainingSettings(1.6, 1e-3, share=0.5, dropout=0.1).apply(
+        PretrainConfig(batch_size=8, sequence_length=64), 40_000, 0.2
+    )
+    assert (cfg.max_tokens, cfg.total_tokens, cfg.plateau, cfg.decay_fraction) == (20_000, 20_000, None, 0.2)
+    assert (cfg.optimizer.weight_decay, cfg.optimizer.learning_rate, cfg.optimizer.dropout) == (1.6, 1e-3, 0.1)
 
 
 @pytest.mark.parametrize(
     "bad", [{"trials": -1}, {"rates": (0.0,)}, {"shares": (2.0,)}, {"dropouts": ()}, {"finalists": 1}, {"finalist_seeds": 0}]
 )
 def test_bad_settings_name_the_field(bad):
-    with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
-        TuneConfig(**bad)
+    with pytest.raises(ValueError, match=rf"^{next(iter(bad))}(\.0)?:"):
+        build(TuneConfig, bad)

@@ -16,14 +16,16 @@ from benchmarks.corpus_scale import texts as made
 from benchmarks.corpus_scale import write_corpus
 from synpro.corpus import encoding
 from synpro.corpus.files import CorpusError
-from synpro.corpus.mixture import MixtureConfig, build_epoch, epoch_documents, plan_epoch
+from synpro.corpus.mixture import MixtureConfig, build_epoch, plan_epoch, repeat_documents
 from synpro.corpus.readers import SourceConfig
-from synpro.corpus.tokens import Documents, encode_documents, load_tokenizer, save_tokenizer, write_tokens
+from synpro.corpus.splits import DocumentIndex
+from synpro.corpus.tokens import TokenizedDocuments, encode_documents, load_tokenizer, save_tokenizer, write_tokens
 from synpro.corpus.tokens import train_tokenizer as trained
-from synpro.run.journal import Journal
-from synpro.run.launch import WORKERS, MachineConfig, environment, threads
-from synpro.stages.prepare import PrepareConfig, _documents, _elsewhere, _Kept
-from tests.corpus.test_tokens import CFG, TEXTS, TRICKY
+from synpro.runner.context import StepContext
+from synpro.runner.launch import MachineConfig, threads
+from synpro.runner.logger import StepLogger
+from synpro.stages.prepare import PrepareConfig, _ray_encoder, _read_documents
+from tests.corpus.texts import CFG, TEXTS, TRICKY
 
 ROOT = Path(__file__).parents[2]
 MANY = [text for i in range(6) for text in (*TRICKY, *TEXTS, f"{i} <|endoftext|>" * 300)]
@@ -40,12 +42,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches and beginnings so small that a few texts are many."""
     monkeypatch.setattr(encoding, "BATCH_CHARACTERS", 700)
-    monkeypatch.setattr(encoding, "ALONE", 1500)
+    monkeypatch.setattr(encoding, "MIN_POOL_CHARS", 1500)
 
 
-def children() -> list[psutil.Process]:
-    """Those of ours that encode."""
-    return [p for p in psutil.Process().children() if encoding.__name__ in p.cmdline()]
+def pool(parent: int | None = None) -> list[psutil.Process]:
+    """The processes of the pool that a process, this one by default, has started."""
+    return [p for p in psutil.Process(parent).children() if "spawn_main" in " ".join(p.cmdline())]
 
 
 def test_the_bytes_are_the_same_for_any_number_of_processes(tokenizer: Tokenizer, tmp_path: Path, small: None) -> None:
@@ -54,29 +56,26 @@ def test_the_bytes_are_the_same_for_any_number_of_processes(tokenizer: Tokenizer
     totals = [write_tokens(f, iter(MANY), tokenizer, eos, "uint16", n) for n, f in enumerate(files, start=1)]
     alone = [np.array([*tokenizer.encode(t, add_special_tokens=False).ids, eos], "<u2").tobytes() for t in MANY]
     assert [f.read_bytes() for f in files] == [b"".join(alone)] * 3
-    assert totals == [files[0].stat().st_size // 2] * 3 and not children()
+    assert totals == [files[0].stat().st_size // 2] * 3 and not pool()
     for n, few in enumerate(([], [""], MANY[:1], TEXTS[:33])):  # nothing; no text; less than a batch; as much as is done alone
         a, b = (write_tokens(tmp_path / f"{n}-{p}.bin", few, tokenizer, eos, "uint32", p) for p in (1, 2))
         assert a == b and (tmp_path / f"{n}-1.bin").read_bytes() == (tmp_path / f"{n}-2.bin").read_bytes()
 
 
-def test_the_workers_of_ray_give_the_same_bytes(
-    tokenizer: Tokenizer, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_workers_of_ray_give_the_same_bytes(tokenizer: Tokenizer, tmp_path: Path, small: None) -> None:
     eos = tokenizer.token_to_id(CFG.eos_token)
     machine = MachineConfig(threads=1, launcher="ray", workers=2)
-    monkeypatch.setenv(WORKERS, environment(1, None, machine)[WORKERS])
-    elsewhere = _elsewhere(Journal(tmp_path))
-    assert elsewhere is not None
+    remote = _ray_encoder(StepContext(tmp_path, StepLogger(tmp_path), 0, workers=machine))
+    assert remote is not None
     here, there = tmp_path / "here.bin", tmp_path / "there.bin"
     assert write_tokens(here, MANY, tokenizer, eos, "uint16") == write_tokens(
-        there, MANY, tokenizer, eos, "uint16", elsewhere=elsewhere
+        there, MANY, tokenizer, eos, "uint16", remote=remote
     )
     assert here.read_bytes() == there.read_bytes()
 
 
 def test_a_small_corpus_starts_no_process(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(encoding, "ProcessPoolExecutor", None)
     assert write_tokens(tmp_path / "t.bin", MANY, tokenizer, 0, "uint16", 4) > 0
 
 
@@ -84,29 +83,29 @@ def test_a_process_that_crashes_is_an_error_that_says_what_to_do(tokenizer: Toke
     def deadly() -> Iterator[str]:
         for number, text in enumerate(MANY):
             if number == len(MANY) // 2:
-                children()[0].kill()
+                pool()[0].kill()
             yield text
 
-    with pytest.raises(CorpusError, match=r"was ended by signal 9; .*too little memory\. .*lower machine\.threads"):
+    with pytest.raises(CorpusError, match=r"prepare\.tokenizer: .*too little memory, .*lower machine\.threads"):
         write_tokens(tmp_path / "t.bin", deadly(), tokenizer, 0, "uint16", 2)
-    assert not children() and not (tmp_path / "t.bin").exists()
+    assert not pool() and not (tmp_path / "t.bin").exists()
 
 
 def test_no_process_is_left_when_reading_fails(tokenizer: Tokenizer, tmp_path: Path, small: None) -> None:
     def failing() -> Iterator[str]:
         yield from MANY
-        assert len(children()) == 2
+        assert len(pool()) == 2
         raise CorpusError("the source is gone")
 
     with pytest.raises(CorpusError, match="the source is gone"):
         write_tokens(tmp_path / "t.bin", failing(), tokenizer, 0, "uint16", 2)
-    assert not children()
+    assert not pool()
 
 
 def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import itertools; from pathlib import Path; from tests.corpus.test_encoding import *\n"
-        "encoding.BATCH_CHARACTERS = encoding.ALONE = 2000\n"
+        "encoding.BATCH_CHARACTERS = encoding.MIN_POOL_CHARS = 2000\n"
         f"write_tokens(Path({str(tmp_path / 't.bin')!r}), itertools.cycle(TEXTS), trained(TEXTS, CFG), 0, 'uint16', 2)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
@@ -114,7 +113,7 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
         until = time.monotonic() + 120
         while len(there) < 2 and time.monotonic() < until:
             time.sleep(0.05)
-            there = psutil.Process(process.pid).children()
+            there = pool(process.pid)
         process.kill()
     assert len(there) == 2 and not psutil.wait_procs(there, timeout=60)[1]
 
@@ -139,10 +138,10 @@ def test_documents_are_views_in_order(tokenizer: Tokenizer, monkeypatch: pytest.
 
 def test_an_epoch_takes_few_bytes_per_document_beside_its_tokens() -> None:
     count, length = 20_000, 12
-    sides = [Documents(np.arange(count * length, dtype="<u2"), np.full(count, length)) for _ in range(2)]
+    sides = [TokenizedDocuments(np.arange(count * length, dtype="<u2"), np.full(count, length)) for _ in range(2)]
     tracemalloc.start()
     plan = plan_epoch(sides[0].lengths, sides[1].lengths, MixtureConfig(0.5), 0)
-    epoch = build_epoch(epoch_documents(*sides, plan), 0)
+    epoch = build_epoch(repeat_documents(*sides, plan), 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(epoch) == 2 * count * length and (peak - epoch.nbytes) / (2 * count) < 80  # a view alone would be 112
@@ -151,15 +150,15 @@ def test_an_epoch_takes_few_bytes_per_document_beside_its_tokens() -> None:
 def test_reading_keeps_little_of_each_document(tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
     source = tmp_path / "many.jsonl"
     source.write_text("".join(f'{{"text": "Document {i} of river and stone."}}\n' for i in range(20_000)))
-    cfg, kept, held = PrepareConfig((SourceConfig(str(source)),)), _Kept(), []
+    cfg, index, held = PrepareConfig((SourceConfig(str(source)),)), DocumentIndex(), []
     tracemalloc.start()
-    for number, _ in enumerate(_documents(cfg, kept, Journal(tmp_path)), start=1):
+    for number, _ in enumerate(_read_documents(cfg, index, StepLogger(tmp_path)), start=1):
         if number % 10_000 == 0:
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     each = (held[1] - held[0]) / 10_000
     record_property("measured", f"prepare keeps {each:.0f} bytes of each document")
-    assert len(kept) == 20_000 and each < 400  # both tables double in between
+    assert len(index) == 20_000 and each < 400  # both tables double in between
 
 
 def test_the_corpus_of_the_benchmark_is_the_same_every_time(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from synpro.corpus.readers import Row, SourceConfig, find, read
-from synpro.corpus.wikitext import strip
-from synpro.run.ledger import Reject
+from synpro.corpus.readers import SourceConfig, SourceRow, find_files, read_source
+from synpro.corpus.wikitext import strip_markup
+from synpro.runner.rejects import Reject
 
 SAMPLE = "wheel:gensim==4.4.0/gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -30,19 +30,19 @@ DUMP += (
 )
 
 
-def items(path: Path | str, limit: int = 1000) -> list[Row | Reject]:
+def items(path: Path | str, limit: int = 1000) -> list[SourceRow | Reject]:
     cfg = SourceConfig(str(path))
-    return [item for file, reader in find(cfg, slot="s") for item in read(file, reader, cfg, limit)]
+    return [item for file, reader in find_files(cfg, slot="s") for item in read_source(file, reader, cfg, limit)]
 
 
 def test_pages_of_a_dump(tmp_path: Path) -> None:
     (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress((DUMP + "</mediawiki>").encode()))
     found = items(tmp_path)
-    assert found[0] == Row("1", "The first article.", "wiki.xml.bz2:One")
+    assert found[0] == SourceRow("1", "The first article.", "wiki.xml.bz2:One")
     assert [(i.id, i.reason) for i in found if isinstance(i, Reject)] == [
         ("2", "redirect"), ("3", "namespace"), ("4", "empty"), ("wiki.xml.bz2:Five", "too-large"),
     ]  # fmt: skip
-    assert isinstance(found[-1], Row) and found[-1].text == "Last."
+    assert isinstance(found[-1], SourceRow) and found[-1].text == "Last."
 
 
 def test_a_dump_cut_short_ends_with_a_reject(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
     ],
 )
 def test_markup(wiki: str, text: str) -> None:
-    assert strip(wiki) == text
+    assert strip_markup(wiki) == text
 
 
 @pytest.mark.hub
@@ -92,7 +92,7 @@ def test_the_wikipedia_sample_is_clean_text() -> None:
     import re
 
     found = items(SAMPLE, limit=20_000_000)
-    good = [i for i in found if isinstance(i, Row)]
+    good = [i for i in found if isinstance(i, SourceRow)]
     assert len(good) == 106 and 430_000 < sum(len(r.text.split()) for r in good) < 460_000
     assert {i.reason for i in found if isinstance(i, Reject)} == {"redirect", "namespace"}
     text = "\n".join(r.text for r in good)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from synpro.corpus.mixture import MixtureConfig, TokenNoise, build_epoch, epoch_documents, megadocs, plan_epoch
+from synpro.corpus.mixture import MixtureConfig, TokenNoise, build_epoch, pack_megadocs, plan_epoch, repeat_documents
+from synpro.schema import build
 
 RNG = np.random.default_rng(0)
 ORGANIC, SYNTHETIC = RNG.integers(5, 200, 300).tolist(), RNG.integers(5, 100, 900).tolist()
@@ -40,7 +41,7 @@ def test_another_epoch_repeats_other_documents() -> None:
 
 def test_an_epoch_holds_the_planned_documents_whole() -> None:
     plan = plan_epoch(ORGANIC, SYNTHETIC, MixtureConfig(0.7), seed=5)
-    pool = epoch_documents(arrays(ORGANIC, 1), arrays(SYNTHETIC, 1000), plan)
+    pool = repeat_documents(arrays(ORGANIC, 1), arrays(SYNTHETIC, 1000), plan)
     epoch = build_epoch(pool, seed=5)
     assert epoch.dtype == np.uint32 and len(epoch) == plan.tokens
     ends = np.flatnonzero(epoch == 0)
@@ -58,7 +59,7 @@ def test_edges() -> None:
         build_epoch([], seed=0)
     for share in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="organic_share: "):
-            MixtureConfig(share)
+            build(MixtureConfig, {"organic_share": share})
 
 
 GAP = np.array([9999], dtype=np.uint32)
@@ -68,7 +69,7 @@ def test_a_megadoc_holds_every_version_of_its_source_once_and_one_end() -> None:
     organic, synthetic = arrays([4, 3, 5], 1), arrays([3, 4, 3, 6], 1000)
     sources = [0, 2, 0, 2]
     plan = plan_epoch([4, 3, 5], [3, 4, 3, 6], MixtureConfig(), seed=0)
-    packed = megadocs(organic, synthetic, sources, plan, GAP, seed=4)
+    packed = pack_megadocs(organic, synthetic, sources, plan, GAP, seed=4)
     held = [set(d.tolist()) - {0, 9999} for d in packed]
     assert held == [{1, 1000, 1002}, {2}, {3, 1001, 1003}]
     for document, versions in zip(packed, (3, 1, 3), strict=True):
@@ -82,7 +83,7 @@ def test_the_order_of_versions_is_drawn_anew_each_pass_and_is_the_seed_s() -> No
     organic, synthetic = arrays([3] * 30, 1), arrays([3] * 90, 1000)
     sources = [i % 30 for i in range(90)]
     plan = plan_epoch([3] * 30, [3] * 90, MixtureConfig(), seed=0)
-    first, again, other = (megadocs(organic, synthetic, sources, plan, GAP, seed=s) for s in (1, 1, 2))
+    first, again, other = (pack_megadocs(organic, synthetic, sources, plan, GAP, seed=s) for s in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert sum(not np.array_equal(a, b) for a, b in zip(first, other, strict=True)) > 20
     leading = [int(d[0]) for d in first]
@@ -93,12 +94,12 @@ def test_repeated_versions_stand_in_further_documents_of_their_source() -> None:
     lengths, versions = [4, 6], [3, 3]
     plan = plan_epoch(lengths, versions, MixtureConfig(0.9), seed=1)
     assert min(plan.organic) > 1
-    packed = megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 1], plan, GAP, seed=1)
+    packed = pack_megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 1], plan, GAP, seed=1)
     for source, (times, synthetic) in enumerate(zip(plan.organic, (1000, 1001), strict=True), start=1):
         mine = [set(d.tolist()) - {0, 9999} for d in packed if source in d]
         assert len(mine) == times and mine.count({source, synthetic}) == 1 and mine.count({source}) == times - 1
     with pytest.raises(ValueError, match="megadocs: "):
-        megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 7], plan, GAP, seed=1)
+        pack_megadocs(arrays(lengths, 1), arrays(versions, 1000), [0, 7], plan, GAP, seed=1)
 
 
 def test_token_noise_replaces_its_share_and_draws_what_the_corpus_holds() -> None:
@@ -116,4 +117,4 @@ def test_token_noise_replaces_its_share_and_draws_what_the_corpus_holds() -> Non
     assert shares[0] / shares.sum() == pytest.approx(2 / 3, abs=0.03)
     for bad in (-0.1, 1.0):
         with pytest.raises(ValueError, match="token_noise: "):
-            MixtureConfig(token_noise=bad)
+            build(MixtureConfig, {"token_noise": bad})

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from synpro.corpus.passages import PassageConfig, cut, join, spans
+from synpro.corpus.passages import PassageConfig, cut_passages, join_passages, passage_spans
 from synpro.records import Document
+from synpro.schema import build
 
 ALPHABET = [
     *"abcdeXYZ .,!?\"')\n",
@@ -37,8 +38,8 @@ def test_join_is_the_inverse_of_cut(seed: int) -> None:
     text = random_text(rng)
     words = rng.choice([None, 1, 3, 20])
     cfg = PassageConfig(rng.choice([1, 2, 7, 50, 7000]), words, rng.choice([None, max(1, words - 2)]) if words else None)
-    found = cut(Document("d", text, "s"), cfg)
-    assert join(found) == text
+    found = cut_passages(Document("d", text, "s"), cfg)
+    assert join_passages(found) == text
     assert [p.index for p in found] == list(range(len(found)))
     for p in found:
         assert p.text == text[p.start : p.end] and p.text and len(p.text) <= cfg.max_characters
@@ -48,7 +49,7 @@ def test_join_is_the_inverse_of_cut(seed: int) -> None:
 def test_passages_end_at_sentences_and_paragraphs() -> None:
     sentence = "Here stands a sentence of just eight words. "
     text = "\n\n".join([(sentence * 5).strip(), (sentence * 4).strip(), (sentence * 6).strip()])
-    found = cut(Document("d", text, "s"), PassageConfig(max_words=50, target_words=40))
+    found = cut_passages(Document("d", text, "s"), PassageConfig(max_words=50, target_words=40))
     assert all(p.text.rstrip().endswith(".") for p in found)
     assert [len(p.text.split()) for p in found] == [40, 32, 48]
     assert found[0].text.endswith("\n\n") and found[1].text.endswith("\n\n")
@@ -56,7 +57,7 @@ def test_passages_end_at_sentences_and_paragraphs() -> None:
 
 def test_a_heading_stays_with_what_it_heads() -> None:
     body = " ".join(["word"] * 30) + "."
-    found = cut(
+    found = cut_passages(
         Document("d", f"{body}\n\nEarly life\n\n{body}\n\nLater life\n\n{body}", "s"),
         PassageConfig(max_words=40, target_words=32),
     )
@@ -65,27 +66,28 @@ def test_a_heading_stays_with_what_it_heads() -> None:
 
 def test_abbreviations_do_not_end_sentences() -> None:
     text = "Mr. J. Smith of the U.S. Navy met Dr. Jones, i.e. the doctor. Then he left."
-    assert [text[a:b] for a, b in spans(text, PassageConfig(max_words=13))] == [text[:62], text[62:]]
+    assert [text[a:b] for a, b in passage_spans(text, PassageConfig(max_words=13))] == [text[:62], text[62:]]
 
 
 def test_a_sentence_without_end_is_cut_at_white_space_and_a_word_between_characters() -> None:
     text = "word " * 1000
     assert all(
-        text[a:b].startswith("word") and text[a:b].endswith(" ") for a, b in spans(text, PassageConfig(max_characters=64))
+        text[a:b].startswith("word") and text[a:b].endswith(" ")
+        for a, b in passage_spans(text, PassageConfig(max_characters=64))
     )
-    assert [b - a for a, b in spans("x" * 150, PassageConfig(max_characters=64))] == [64, 64, 22]
+    assert [b - a for a, b in passage_spans("x" * 150, PassageConfig(max_characters=64))] == [64, 64, 22]
 
 
 def test_long_documents_of_tiny_lines_are_cut_quickly() -> None:
     text = "a\n" * 100_000
-    found = spans(text, PassageConfig())
+    found = passage_spans(text, PassageConfig())
     assert sum(b - a for a, b in found) == len(text) and len(found) < 40
 
 
 def test_join_refuses_gaps() -> None:
-    found = cut(Document("d", "One. Two. Three.", "s"), PassageConfig(max_words=1))
+    found = cut_passages(Document("d", "One. Two. Three.", "s"), PassageConfig(max_words=1))
     with pytest.raises(ValueError, match="d#0002 starts at 10, not at 5"):
-        join([found[0], found[2]])
+        join_passages([found[0], found[2]])
 
 
 @pytest.mark.parametrize(
@@ -93,4 +95,4 @@ def test_join_refuses_gaps() -> None:
 )
 def test_bad_settings(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"^(max|target)_\w+: "):
-        PassageConfig(**bad)
+        build(PassageConfig, bad)

@@ -11,17 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from synpro.corpus.files import CorpusError, File, lines
-from synpro.corpus.readers import Row, SourceConfig, find, read
-from synpro.run.ledger import Reject
+from synpro.corpus.files import CorpusError, SourceFile, split_lines
+from synpro.corpus.readers import SourceConfig, SourceRow, find_files, read_source
+from synpro.runner.rejects import Reject
 
 LIMIT = 1_000_000
 
 
-def rows(path: Path | str, limit: int = LIMIT, **settings: str) -> tuple[list[Row], list[Reject]]:
+def rows(path: Path | str, limit: int = LIMIT, **settings: str) -> tuple[list[SourceRow], list[Reject]]:
     cfg = SourceConfig(str(path), **settings)  # type: ignore[arg-type]
-    items = [item for file, reader in find(cfg, slot="prepare.sources.0") for item in read(file, reader, cfg, limit)]
-    return [i for i in items if isinstance(i, Row)], [i for i in items if isinstance(i, Reject)]
+    items = [
+        item for file, reader in find_files(cfg, slot="prepare.sources.0") for item in read_source(file, reader, cfg, limit)
+    ]
+    return [i for i in items if isinstance(i, SourceRow)], [i for i in items if isinstance(i, Reject)]
 
 
 def jsonl(*records: object) -> bytes:
@@ -39,7 +41,7 @@ def test_jsonl_plain_and_compressed(tmp_path: Path, ending: str, pack) -> None:
     path.write_bytes(pack(GOOD[: len(GOOD) // 2]) + pack(GOOD[len(GOOD) // 2 :]))  # two streams in one file
     good, bad = rows(path, id_column="key")
     assert not bad and len(good) == 2000
-    assert good[1999] == Row("1999", "text number 1999 é", f"a.jsonl{ending}:2000")
+    assert good[1999] == SourceRow("1999", "text number 1999 é", f"a.jsonl{ending}:2000")
 
 
 @pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".zst", zstandard.compress), (".bz2", bz2.compress)])
@@ -124,7 +126,7 @@ def test_parquet(tmp_path: Path, kind: pa.DataType) -> None:
     table = pa.table({"body": pa.array(texts).cast(kind), "n": list(range(5))})
     pq.write_table(table, tmp_path / "a.parquet")
     good, bad = rows(tmp_path / "*.parquet", limit=1000, text_column="body", id_column="n")
-    assert good == [Row("0", "one é", "a.parquet:1"), Row("4", "five", "a.parquet:5")]
+    assert good == [SourceRow("0", "one é", "a.parquet:1"), SourceRow("4", "five", "a.parquet:5")]
     assert [b.reason for b in bad] == ["not-text", "empty", "too-large"]
 
 
@@ -138,7 +140,7 @@ def test_parquet_with_bytes_that_are_not_utf8(tmp_path: Path) -> None:
 def test_a_parquet_file_cut_short_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"] * 100}), tmp_path / "a.parquet")
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
-    with pytest.raises(CorpusError, match=r"a.parquet: not a whole Parquet file"):
+    with pytest.raises(CorpusError, match=r"a.parquet: not a complete Parquet file"):
         rows(tmp_path)
 
 
@@ -155,7 +157,7 @@ def test_text_files_keep_every_character(tmp_path: Path) -> None:
     assert [(r.source, r.text) for r in good] == [("a.txt", "mark"), ("c.txt.gz", "packed"), ("deep/b.txt", "é\r\n e\u0301\t ")]
     assert [(b.source, b.reason) for b in bad] == [("bad.txt", "invalid-utf8"), ("big.txt", "too-large")]
     assert "byte 3 (0xe9)" in bad[0].detail
-    assert rows(tmp_path / "a.txt")[0] == [Row(None, "mark", "a.txt")]
+    assert rows(tmp_path / "a.txt")[0] == [SourceRow(None, "mark", "a.txt")]
     assert [r.text for r in rows(tmp_path / "*.md", format="text")[0]] == ["no"]
 
 
@@ -166,9 +168,9 @@ def test_hub_data_sets_are_streamed(tmp_path: Path) -> None:
     assert [(r.id, r.text) for r in good] == [("1", "one"), ("3", "three")] and [b.reason for b in bad] == ["empty"]
     with pytest.raises(CorpusError, match=r"no column 'text'; it has body, n; set `text_column`"):
         rows(f"hf:{tmp_path}")
-    with pytest.raises(CorpusError, match=r"the hub does not give it .*check the name, `subset`, `split`"):
+    with pytest.raises(CorpusError, match=r"cannot be read from the hub .*check the name, `subset` and `split`"):
         rows(f"hf:{tmp_path / 'nowhere'}")
-    with pytest.raises(CorpusError, match="the hub does not give it"):
+    with pytest.raises(CorpusError, match="cannot be read from the hub"):
         rows(f"hf:{tmp_path}", text_column="body", split="tset")
 
 
@@ -192,7 +194,7 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no file there that a reader knows; there are corpus.jsonl"):
         rows(tmp_path / "*.parquet")
     (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(CorpusError, match=r"a.csv: no reader goes by this ending"):
+    with pytest.raises(CorpusError, match=r"a.csv: no reader for this suffix"):
         rows(tmp_path / "a.csv")
     with pytest.raises(CorpusError, match=r"prepare.sources.0: nope://x"):
         rows("nope://x")
@@ -204,11 +206,11 @@ def test_unreadable_file(tmp_path: Path) -> None:
             raise PermissionError(13, "Permission denied")
 
     with pytest.raises(CorpusError, match=r"a.txt: cannot be read \(Permission denied\)"):
-        next(File("a.txt", "a.txt", 1, Refusing()).pieces())
+        next(SourceFile("a.txt", "a.txt", 1, Refusing()).chunks())
 
 
 def test_lines_count_and_forget_long_ones() -> None:
     data = b"ab\n\n" + b"x" * 50 + b"\nlast"
     for size in (1, 2, 7, 100):
         pieces = [data[i : i + size] for i in range(0, len(data), size)]
-        assert list(lines(iter(pieces), 10)) == [(1, 0, b"ab", 2), (2, 3, b"", 0), (3, 4, None, 50), (4, 55, b"last", 4)]
+        assert list(split_lines(iter(pieces), 10)) == [(1, 0, b"ab", 2), (2, 3, b"", 0), (3, 4, None, 50), (4, 55, b"last", 4)]

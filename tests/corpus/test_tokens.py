@@ -20,20 +20,7 @@ from synpro.corpus.tokens import (
     train_tokenizer,
     write_tokens,
 )
-
-TEXTS = [
-    f"The {a} {b} jumps over the lazy dog number {i}." for i in range(40) for a in ("quick", "slow") for b in ("fox", "cat")
-]
-TRICKY = [
-    "a <|endoftext|> b",
-    "<|pad|><|endoftext|>",
-    "naïve 漢字 😀 \x00\r\n\ttabs",
-    " leading",
-    "",
-    "<|endoftext",
-    "ﬁ e\u0301 é",
-]
-CFG = TokenizerConfig("train", 400)
+from tests.corpus.texts import CFG, TEXTS, TRICKY
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +100,15 @@ def test_tokenizers_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
 
     highest = load_tokenizer(folder).get_vocab_size() - 1
     refused(f"ids up to {highest}, more than vocab_size = 258; set vocab_size = ", vocab=258)
-    refused(r"no token '</s>'; set `eos_token` to one of its special tokens: <\|endoftext\|>, <\|pad\|>", eos_token="</s>")
-    refused("a tokenizer that marks it as special", eos_token="a")
+    refused(
+        r"no token '</s>'; set prepare.tokenizer.eos_token to one of its special tokens: <\|endoftext\|>, <\|pad\|>",
+        eos_token="</s>",
+    )
+    refused("use a tokenizer that marks it as special", eos_token="a")
     (tmp_path / "tokenizer.json").write_text("{}")
     refused("is not a tokenizer.json", source=str(tmp_path))
     (tmp_path / "tokenizer.json").unlink()
-    refused("holds no tokenizer.json", source=str(tmp_path))
+    refused("has no tokenizer.json", source=str(tmp_path))
 
 
 @pytest.mark.hub

@@ -82,7 +82,7 @@ def test_a_model_with_sliding_windows_takes_the_plain_way(tokenizer) -> None:
     model = MistralForCausalLM(config).eval()
     engine = HFEngine(model, tokenizer, batch_size=4)
     asked = prompts(7)
-    with pytest.warns(UserWarning, match="the slow way: not all of its layers"):
+    with pytest.warns(UserWarning, match="without the shared-prefix cache, slower: not all of its layers"):
         assert engine.generate_ids(asked, GREEDY) == plain(model, asked)
 
 
@@ -207,7 +207,7 @@ def test_a_tokenizer_without_a_chat_template(llama, tokenizer) -> None:
 def test_greedy_equals_generate_on_smollm2() -> None:
     """The generator of the default run, fp32, with the real chats of an operation."""
     from synpro.operations.base import OperationConfig
-    from synpro.operations.table import build
+    from synpro.operations.registry import build_operation
     from synpro.records import Passage
 
     engine = HFEngine.load(
@@ -218,7 +218,7 @@ def test_greedy_equals_generate_on_smollm2() -> None:
         "Copper is a chemical element with symbol Cu and atomic number 29. It is a soft, malleable and ductile metal.",
         "The Treaty of Tordesillas, signed in 1494, divided the lands outside Europe between Portugal and Castile.",
     ]
-    operation = build(OperationConfig("rephrase"))
+    operation = build_operation(OperationConfig("rephrase"))
     asked = [engine.encode(operation.prompt(Passage("d#0000", "d", 0, 0, len(t), t))) for t in texts]
     assert engine.generate_ids(asked, GREEDY) == plain(engine.model, asked)
     assert engine._fast

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from synpro.engines.base import Sampling
-from synpro.engines.choice import check_options, owner, shares
 from synpro.engines.local import LocalModel
+from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat
 
 CHATS: list[Chat] = [({"role": "user", "content": text},) for text in ("Is it so?", "no", "A much longer question? " * 4)]
@@ -22,7 +22,7 @@ def model(llama: torch.nn.Module, tokenizer: object) -> LocalModel:
 
 def test_the_probability_of_an_option_is_that_of_its_first_token(model: LocalModel) -> None:
     options = ("Yes", "No", "maybe")
-    got = model.choose(CHATS, options)
+    got = model.score_options(CHATS, options)
     for chat, shares_ in zip(CHATS, got, strict=True):
         logits = model.model(torch.tensor([model.encode(chat)])).logits[0, -1].double()
         wanted = logits[[model.tokenizer.convert_tokens_to_ids(option[0]) for option in options]].softmax(-1)
@@ -31,16 +31,16 @@ def test_the_probability_of_an_option_is_that_of_its_first_token(model: LocalMod
 
 def test_neither_text_nor_choice_depends_on_the_chats_beside_it(model: LocalModel) -> None:
     sampling = Sampling(1.0, 0.9, 8, n=2, seed=3)
-    alone = [(model.choose([chat], ("A", "B"))[0], model.generate([chat], sampling)[0]) for chat in CHATS]
+    alone = [(model.score_options([chat], ("A", "B"))[0], model.generate([chat], sampling)[0]) for chat in CHATS]
     for order in (slice(None), slice(None, None, -1)):
-        together = zip(model.choose(CHATS[order], ("A", "B")), model.generate(CHATS[order], sampling), strict=True)
+        together = zip(model.score_options(CHATS[order], ("A", "B")), model.generate(CHATS[order], sampling), strict=True)
         assert list(together) == alone[order]
 
 
 def test_batches_as_on_a_gpu_give_the_same_but_for_rounding(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = model.choose(CHATS, ("A", "B"))
+    alone = model.score_options(CHATS, ("A", "B"))
     monkeypatch.setattr(LocalModel, "_batches", lambda self, prompts: [[1, 0, 2]])
-    for a, b in zip(alone, model.choose(CHATS, ("A", "B")), strict=True):
+    for a, b in zip(alone, model.score_options(CHATS, ("A", "B")), strict=True):
         assert a == pytest.approx(b, abs=1e-5)
 
 
@@ -51,20 +51,20 @@ def test_a_model_that_answers_nan_is_an_error(model: LocalModel) -> None:
     with torch.no_grad():
         broken.lm_head.weight[:] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
-        LocalModel(broken, model.tokenizer).choose(CHATS, ("A", "B"))
+        LocalModel(broken, model.tokenizer).score_options(CHATS, ("A", "B"))
 
 
 def test_a_chat_that_does_not_fit_is_refused(model: LocalModel) -> None:
     with pytest.raises(ValueError, match=r"chat 0 has \d+ tokens and the model reads at most 256"):
-        model.choose([({"role": "user", "content": "x" * 300},)], ("A", "B"))
+        model.score_options([({"role": "user", "content": "x" * 300},)], ("A", "B"))
     model.close()
     with pytest.raises(ValueError, match="closed"):
-        model.choose(CHATS, ("A", "B"))
+        model.score_options(CHATS, ("A", "B"))
 
 
 def test_opened_from_a_folder_it_counts_tokens(folder: Path) -> None:
     model = LocalModel.load(str(folder), "float32", slot="judges.layout_model")
-    assert not model.waits and model.count("four") == 4
+    assert not model.is_remote and model.count("four") == 4
 
 
 @pytest.mark.parametrize("options", [("Yes",), ("Yes", ""), ("Yes", " No"), ("No", "Not")])
@@ -75,11 +75,11 @@ def test_options_that_cannot_be_told_apart_are_refused(options: tuple[str, ...])
 
 def test_options_that_share_their_first_token_are_refused(model: LocalModel) -> None:
     with pytest.raises(ValueError, match="no token of this model begins 'false' alone"):
-        model.choose(CHATS, ("false", "faithful"))
+        model.score_options(CHATS, ("false", "faithful"))
 
 
 def test_a_token_belongs_to_the_option_it_begins() -> None:
-    assert [owner(t, ("Yes", "No")) for t in (" Yes", "Y", "N", "no", "", " ", "Yesterday")] == [
+    assert [match_option(t, ("Yes", "No")) for t in (" Yes", "Y", "N", "no", "", " ", "Yesterday")] == [
         0,
         0,
         1,
@@ -88,10 +88,12 @@ def test_a_token_belongs_to_the_option_it_begins() -> None:
         None,
         None,
     ]
-    assert owner("f", ("false", "faithful")) is None
-    assert shares([(" Yes", -1.0), ("Yes", -1.0), ("No", -1.0), ("x", 0.0)], ("Yes", "No")) == pytest.approx([2 / 3, 1 / 3])
-    assert shares([("x", 0.0)], ("Yes", "No")) is None
-    assert shares([("Yes", -900.0)], ("Yes", "No")) == [1.0, 0.0]
+    assert match_option("f", ("false", "faithful")) is None
+    assert option_probs([(" Yes", -1.0), ("Yes", -1.0), ("No", -1.0), ("x", 0.0)], ("Yes", "No")) == pytest.approx(
+        [2 / 3, 1 / 3]
+    )
+    assert option_probs([("x", 0.0)], ("Yes", "No")) is None
+    assert option_probs([("Yes", -900.0)], ("Yes", "No")) == [1.0, 0.0]
 
 
 def test_qwen3_answers_without_thinking_aloud(qwen: Path) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from synpro.engines.base import Sampling
-from synpro.engines.identity import Identity, difference
+from synpro.engines.fingerprint import ServerFingerprint, difference
 from synpro.engines.local import LocalModel
-from synpro.engines.openai import ServerConfig, ServerError, ServerModel
-from synpro.engines.table import open_model
-from synpro.judges.layout import prompt
+from synpro.engines.openai import OpenAIConfig, ServerError, ServerModel
+from synpro.judges.layout_llm import prompt
 from synpro.records import Chat
 from tests.chat_server import NAME, Handler, Listener, Nursery, Server
 
-CFG = ServerConfig(answer_seconds=30, tries=3, pause_seconds=0.02, in_flight=4, top=100)
+URL = "http://127.0.0.1:9/v1"
+CFG = OpenAIConfig(url=URL, answer_seconds=30, max_attempts=3, pause_seconds=0.02, max_concurrency=4, top_logprobs=100)
 CHATS: list[Chat] = [prompt(f"Bees carry nectar {i} times.", "- A storm\n- A tower") for i in range(3)]
 GREEDY = Sampling(0.0, 1.0, 12)
 
@@ -39,14 +39,13 @@ def here(qwen: Path) -> LocalModel:
 
 
 def there(server: Server, **more: Any) -> ServerModel:
-    address, _, model = server.reference.partition("#")
-    return ServerModel(address, model, slot="judges.dataman", cfg=CFG, **more)
+    return ServerModel(server.url, NAME, slot="judges.dataman", cfg=CFG, **more)
 
 
 def test_a_server_answers_as_the_same_model_in_process(server: Server, here: LocalModel) -> None:
     model = there(server)
     assert model.generate(CHATS, GREEDY) == here.generate(CHATS, GREEDY)
-    for ours, theirs in zip(here.choose(CHATS, ("Yes", "No")), model.choose(CHATS, ("Yes", "No")), strict=True):
+    for ours, theirs in zip(here.score_options(CHATS, ("Yes", "No")), model.score_options(CHATS, ("Yes", "No")), strict=True):
         assert sum(theirs) == pytest.approx(1) and theirs == pytest.approx(ours, abs=1e-3)  # it shows 100 tokens of 900
     model.close()
     model.close()
@@ -64,10 +63,12 @@ def test_a_sampled_text_depends_on_its_chat_and_seed_alone(server: Server) -> No
 
 
 def test_killed_and_started_again_with_the_same_weights_it_goes_on(server: Server, tmp_path: Path) -> None:
-    model = there(server, memory=tmp_path)
+    model = there(server, scratch=tmp_path)
     first = model.generate(CHATS, GREEDY)
     server.kill()
-    with pytest.raises(ServerError, match=rf"judges.dataman: the server http://127.0.0.1:{server.port}/v1 .*refused.*3 tries"):
+    with pytest.raises(
+        ServerError, match=rf"judges.dataman: the server http://127.0.0.1:{server.port}/v1 .*refused.*3 attempts"
+    ):
         model.generate(CHATS, GREEDY)
     server.start()
     assert model.generate(CHATS, GREEDY) == first
@@ -75,8 +76,7 @@ def test_killed_and_started_again_with_the_same_weights_it_goes_on(server: Serve
 
 
 def test_killed_in_the_middle_of_a_call_and_started_again_it_loses_nothing(server: Server, here: LocalModel) -> None:
-    address, _, name = server.reference.partition("#")
-    model = ServerModel(address, name, slot="judge", cfg=replace(CFG, tries=8, pause_seconds=0.1))
+    model = ServerModel(server.url, NAME, slot="judge", cfg=replace(CFG, max_attempts=8, pause_seconds=0.1))
     server.kill()
     again = threading.Timer(0.3, server.start)
     again.start()
@@ -86,7 +86,7 @@ def test_killed_in_the_middle_of_a_call_and_started_again_it_loses_nothing(serve
 
 
 def test_started_again_with_other_weights_it_is_refused(server: Server, other_qwen: Path, tmp_path: Path) -> None:
-    model = there(server, memory=tmp_path / "scratch")
+    model = there(server, scratch=tmp_path / "scratch")
     model.generate(CHATS[:1], GREEDY)
     server.kill()
     server.start(other_qwen)
@@ -94,20 +94,20 @@ def test_started_again_with_other_weights_it_is_refused(server: Server, other_qw
         with pytest.raises(ServerError, match=r"now answers with other weights than before: .* nats on average"):
             model.generate(CHATS, GREEDY)
         with pytest.raises(ServerError, match="other weights"):
-            model.choose(CHATS, ("Yes", "No"))
+            model.score_options(CHATS, ("Yes", "No"))
         model.close()
         # A step that carries on in another process remembers; one that begins does not.
         with pytest.raises(ServerError, match=rf"other weights.*rm -r {tmp_path}\."):
-            there(server, memory=tmp_path / "scratch")
-        there(server, memory=tmp_path / "new").close()
+            there(server, scratch=tmp_path / "scratch")
+        there(server, scratch=tmp_path / "new").close()
     finally:
         server.kill()
         server.start()
-    there(server, memory=tmp_path / "scratch").close()
+    there(server, scratch=tmp_path / "scratch").close()
 
 
 class Failing:
-    """Vouches for itself, then fails the first `times` requests, and answers the rest."""
+    """Answers the canary, fails the first `times` requests, and answers the rest."""
 
     def __init__(self, fault: str, times: float) -> None:
         self.fault, self.left, self.asked = fault, times, 0
@@ -168,25 +168,25 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said", "tries"),
+    ("fault", "said", "attempts"),
     [
-        ("hang", r"did not answer within 0\.6 s \(answer_seconds\), after 3 tries", 3),
-        ("drop", r"dropped the connection .*, after 3 tries", 3),
-        ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 tries', 3),
-        ("html", r"not a JSON object \('<html>not json</html>'\), after 3 tries", 3),
-        ("nothing", r"without a choice in it, after 3 tries", 3),
-        ("empty", r"with an empty text .*, after 3 tries", 3),
-        ("NaN", r"gave nan as the log-probability of 'Yes', after 3 tries", 3),
-        ("400", r'HTTP 400 \(\{"error": "chat is too long"\}\), after 1 try', 1),
-        ("unsure", r"none of Yes, No, rather with 'Perhaps', after 1 try", 1),
+        ("hang", r"did not answer within 0\.6 s \(answer_seconds\), after 3 attempts", 3),
+        ("drop", r"dropped the connection .*, after 3 attempts", 3),
+        ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 attempts', 3),
+        ("html", r"not a JSON object \('<html>not json</html>'\), after 3 attempts", 3),
+        ("nothing", r"without a choice in it, after 3 attempts", 3),
+        ("empty", r"with an empty text .*, after 3 attempts", 3),
+        ("NaN", r"gave nan as the log-probability of 'Yes', after 3 attempts", 3),
+        ("400", r'HTTP 400 \(\{"error": "chat is too long"\}\), after 1 attempt', 1),
+        ("unsure", r"none of Yes, No, but with 'Perhaps', after 1 attempt", 1),
     ],
 )
-def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: str, tries: int) -> None:
+def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: str, attempts: int) -> None:
     with failing(fault, float("inf")) as (model, engine):
         with pytest.raises(ServerError, match=said) as raised:
             _ask(engine, fault)
         assert f"judges.layout_model: the server {engine.address} (model '{NAME}')" in str(raised.value)
-        assert model.asked == tries
+        assert model.asked == attempts
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", "500", "html", "nothing", "empty", "NaN"])
@@ -198,13 +198,13 @@ def test_what_passes_is_tried_again(fault: str) -> None:
 
 
 def _ask(engine: ServerModel, fault: str) -> Any:
-    return engine.generate(CHATS[:1], GREEDY) if fault == "empty" else engine.choose(CHATS[:1], ("Yes", "No"))
+    return engine.generate(CHATS[:1], GREEDY) if fault == "empty" else engine.score_options(CHATS[:1], ("Yes", "No"))
 
 
-def test_requests_in_flight_are_bounded_and_one_failure_stops_the_rest() -> None:
+def test_concurrent_requests_are_bounded_and_one_failure_stops_the_rest() -> None:
     with failing("", 0) as (model, engine):
         assert len(engine.generate(CHATS * 4, GREEDY)) == 12
-        assert 2 <= model.most <= CFG.in_flight
+        assert 2 <= model.most <= CFG.max_concurrency
     with failing("400", float("inf")) as (model, engine):
         with pytest.raises(ServerError, match="400"):
             engine.generate(CHATS * 10, GREEDY)
@@ -212,24 +212,25 @@ def test_requests_in_flight_are_bounded_and_one_failure_stops_the_rest() -> None
 
 
 def test_a_server_that_is_not_there_or_lacks_the_model(server: Server) -> None:
-    with pytest.raises(ServerError, match=r"refused the connection .*, after 3 tries\. Start it again"):
-        ServerModel("http://127.0.0.1:9/v1", NAME, slot="judge", cfg=CFG)
-    with pytest.raises(ServerError, match=rf"does not have this model; it has '{NAME}'.*Correct the name"):
-        open_model(server.reference.replace(NAME, "other"), slot="judge", server=CFG)
+    with pytest.raises(ServerError, match=r"refused the connection .*, after 3 attempts\. Start it again"):
+        ServerModel(URL, NAME, slot="judge", cfg=CFG)
+    with pytest.raises(ServerError, match=rf"does not have this model; it has '{NAME}'.*Correct judge\.engine\.model"):
+        replace(CFG, url=server.url).open("hf:other", slot="judge")
+    replace(CFG, url=server.url, model=NAME).open("hf:other", slot="judge").close()
 
 
 def test_the_same_weights_but_for_rounding_are_the_same() -> None:
-    places = ((("a", -0.5), ("b", -1.5)), (("c", -0.1), ("d", -3.0)))
-    known = Identity("m", "/x", "ac", places)
-    rounded = tuple(tuple((token, logprob + 0.03) for token, logprob in place) for place in places)
-    assert difference(known, replace(known, places=rounded), 0.1) == ""
-    assert "nats" in difference(known, replace(known, places=((("b", -0.5), ("a", -1.5)),)), 0.1)
-    blind = replace(known, places=())
+    positions = ((("a", -0.5), ("b", -1.5)), (("c", -0.1), ("d", -3.0)))
+    known = ServerFingerprint("m", "/x", "ac", positions)
+    rounded = tuple(tuple((token, logprob + 0.03) for token, logprob in place) for place in positions)
+    assert difference(known, replace(known, positions=rounded), 0.1) == ""
+    assert "nats" in difference(known, replace(known, positions=((("b", -0.5), ("a", -1.5)),)), 0.1)
+    blind = replace(known, positions=())
     assert "text" in difference(blind, replace(blind, text="other"), 0.1) and difference(blind, blind, 0.1) == ""
     assert "root" in difference(known, replace(known, root="/y"), 0.1)
 
 
-def test_the_key_stands_in_no_file_and_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_key_is_in_no_file_and_goes_with_every_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     seen = []
 
@@ -242,7 +243,7 @@ def test_the_key_stands_in_no_file_and_goes_with_every_request(monkeypatch: pyte
 
     listener = Listener(("127.0.0.1", 0), Asked)
     threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
-    engine = ServerModel(f"http://127.0.0.1:{listener.server_port}/v1", NAME, slot="judge", cfg=CFG, memory=tmp_path)
+    engine = ServerModel(f"http://127.0.0.1:{listener.server_port}/v1", NAME, slot="judge", cfg=CFG, scratch=tmp_path)
     engine.generate(CHATS[:1], GREEDY)
     engine.close()
     listener.shutdown()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from synpro.grpo.preflight import PreflightError, check, zero_spread
+from synpro.grpo.preflight import PreflightError, preflight, zero_std_share
 from synpro.records import Passage, Rewrite
 
 PASSAGE = Passage("a#0000", "a", 0, 0, 8, "A source")
@@ -18,27 +18,27 @@ WEIGHTS = {"format": 1.0, "quality": 1.0, "unused": 0.0}
 
 def test_nothing_parses() -> None:
     with pytest.raises(PreflightError, match=r"(?s)none of 4 answers.*worked example.*I cannot"):
-        check([[BAD, BAD], [BAD, BAD]], [[{"format": 0.0}] * 2] * 2, WEIGHTS, 64)
+        preflight([[BAD, BAD], [BAD, BAD]], [[{"format": 0.0}] * 2] * 2, WEIGHTS, 64)
 
 
-def test_everything_is_clipped() -> None:
-    with pytest.raises(PreflightError, match=r"(?s)all 2 answers were cut at 64 tokens.*max_new_tokens"):
-        check([[CUT, CUT]], [[{"format": 1.0}, {"format": 0.0}]], WEIGHTS, 64)
+def test_everything_is_truncated() -> None:
+    with pytest.raises(PreflightError, match=r"(?s)all 2 answers were truncated at 64 tokens.*max_new_tokens"):
+        preflight([[CUT, CUT]], [[{"format": 1.0}, {"format": 0.0}]], WEIGHTS, 64)
 
 
 def test_all_rewards_are_equal() -> None:
     with pytest.raises(PreflightError, match=r"(?s)same reward in all 2 groups.*temperature"):
-        check([[GOOD, GOOD]] * 2, [[{"format": 1.0, "quality": 0.5}] * 2] * 2, WEIGHTS, 64)
+        preflight([[GOOD, GOOD]] * 2, [[{"format": 1.0, "quality": 0.5}] * 2] * 2, WEIGHTS, 64)
 
 
-def test_many_clipped_answers_are_a_warning() -> None:
+def test_many_truncated_answers_are_a_warning() -> None:
     scores = [[{"format": 1.0}, {"format": 0.0}, {"format": 1.0}]]
-    assert "33% of the answers were cut" in check([[GOOD, BAD, CUT]], scores, WEIGHTS, 64)[0]
-    assert check([[GOOD, BAD, GOOD]], scores, WEIGHTS, 64) == []
+    assert "33% of the answers were truncated" in preflight([[GOOD, BAD, CUT]], scores, WEIGHTS, 64)[0]
+    assert preflight([[GOOD, BAD, GOOD]], scores, WEIGHTS, 64) == []
 
 
 def test_spread_counts_only_rewards_with_a_weight() -> None:
     flat = [{"format": 1.0, "quality": None, "unused": 0.0}, {"format": 1.0, "quality": None, "unused": 1.0}]
     varied = [{"format": 1.0, "quality": None}, {"format": 1.0, "quality": 0.1}]
-    assert zero_spread([flat, varied], WEIGHTS) == 0.5
-    assert zero_spread([], WEIGHTS) == 1.0
+    assert zero_std_share([flat, varied], WEIGHTS) == 0.5
+    assert zero_std_share([], WEIGHTS) == 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES
+from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES
 
 SHORT = [
     ("The cat sat on the mat.", "On the mat sat a cat."),

@@ -18,9 +18,9 @@ import pytest
 
 from synpro.assets import model_folder
 from synpro.judges.base import JudgesConfig
-from synpro.judges.encoder import TokenEncoder
+from synpro.judges.encoder import BertScoreEncoder
 from tests.judges.pairs import LONG, PAIRS
-from tests.rewards.honest import REPHRASED, SOURCES
+from tests.rewards.reference import REPHRASED, SOURCES
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -34,7 +34,7 @@ def theirs(folder: Path, layer: int, pairs: Pairs = PAIRS, *, idf: bool = False)
     return list(zip(*(column.tolist() for column in scorer.score(candidates, references, batch_size=1)), strict=True))
 
 
-def ours(encoder: TokenEncoder, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
+def ours(encoder: BertScoreEncoder, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
     candidates, references = map(list, zip(*pairs, strict=True))
     alignments = encoder.align(candidates, references, encoder.idf(references) if idf else None)
     return [(a.precision, a.recall, a.f1) for a in alignments]
@@ -46,14 +46,14 @@ def largest_difference(a: list[tuple[float, ...]], b: list[tuple[float, ...]]) -
 
 def test_there_are_fifty_pairs_and_some_are_long() -> None:
     assert len(PAIRS) == len(set(PAIRS)) >= 50
-    encoder = TokenEncoder(model_folder(JudgesConfig().encoder, slot="judges.encoder"))
+    encoder = BertScoreEncoder(model_folder(JudgesConfig().encoder.model, slot="judges.encoder"))
     assert 400 < max(len(e) for e in encoder.embed([candidate for candidate, _ in PAIRS])) <= encoder.window
 
 
 @pytest.mark.parametrize(("layer", "idf"), [(None, False), (4, True)])
 def test_minilm_agrees_with_the_package(layer: int | None, idf: bool) -> None:
-    folder = model_folder(JudgesConfig().encoder, slot="judges.encoder")
-    mine = ours(TokenEncoder(folder, layer=layer), idf=idf)
+    folder = model_folder(JudgesConfig().encoder.model, slot="judges.encoder")
+    mine = ours(BertScoreEncoder(folder, layer=layer), idf=idf)
     assert largest_difference(mine, theirs(folder, layer or 6, idf=idf)) < 1e-4
     f1 = [f for _, _, f in mine]
     assert max(f1) > 0.99 and min(f1) < 0.4  # the pairs are not all alike, so that agreeing says something
@@ -102,7 +102,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_other_kinds_of_encoder_and_a_chosen_layer_agree_with_the_package(small: Path) -> None:
-    encoder = TokenEncoder(small, layer=3)
+    encoder = BertScoreEncoder(small, layer=3)
     assert encoder.window == 510
     pairs = [pair for pair in PAIRS if pair not in LONG]  # these tokenizers know few words: long texts would not fit
     mine = ours(encoder, pairs)
@@ -113,4 +113,4 @@ def test_other_kinds_of_encoder_and_a_chosen_layer_agree_with_the_package(small:
 
 def test_a_layer_that_is_not_there_is_refused(small: Path) -> None:
     with pytest.raises(ValueError, match="encoder_layer: the encoder has layers 1 to 4, not 5"):
-        TokenEncoder(small, layer=5)
+        BertScoreEncoder(small, layer=5)

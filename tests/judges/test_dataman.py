@@ -9,14 +9,16 @@ import pytest
 
 from synpro.engines.base import Sampling
 from synpro.engines.local import LocalModel
+from synpro.engines.openai import OpenAIConfig
 from synpro.engines.scripted import ScriptedEngine
-from synpro.judges.asking import JudgeError, Unreadable
-from synpro.judges.base import JudgesConfig
-from synpro.judges.dataman import CRITERIA, DOMAINS, MAX_TOKENS, REQUEST, DataMan, clean, cut, parse
-from synpro.judges.table import Judges
+from synpro.engines.transformers import TransformersConfig
+from synpro.judges.base import DataManConfig, JudgesConfig
+from synpro.judges.dataman import CRITERIA, DOMAINS, MAX_TOKENS, REQUEST, DataManQuality, clean, parse, truncate_middle
+from synpro.judges.llm_judge import JudgeError, Unreadable
+from synpro.judges.registry import JudgePool
 from tests import tiny_qwen
-from tests.chat_server import Nursery, Server
-from tests.rewards.honest import REPHRASED, SOURCES
+from tests.chat_server import NAME, Nursery, Server
+from tests.rewards.reference import REPHRASED, SOURCES
 
 TEXTS = [*SOURCES.values(), *REPHRASED.values(), "click here now. win cash today. free offer inside."]
 
@@ -24,9 +26,9 @@ TEXTS = [*SOURCES.values(), *REPHRASED.values(), "click here now. win cash today
 class Words(ScriptedEngine):
     """Answers given in advance, from a model that counts words as tokens."""
 
-    waits = False
+    is_remote = False
 
-    def choose(self, chats: object, options: object) -> list[list[float]]:
+    def score_options(self, chats: object, options: object) -> list[list[float]]:
         raise AssertionError("DataMan answers in words: it has nothing to choose from")
 
     def count(self, text: str) -> int:
@@ -70,7 +72,7 @@ def test_anything_else_is_not_read(answer: str, said: str) -> None:
 
 def test_each_distinct_text_is_asked_about_once() -> None:
     engine = Words(lambda chat, index: tiny_qwen.GOOD if "bees" in chat[-1]["content"] else tiny_qwen.BAD)
-    judge = DataMan(engine)
+    judge = DataManQuality(engine)
     assert judge.rate(["bees fly", "buy now", "bees fly"]) == [4.0, 1.0, 4.0]
     assert judge.rate(["buy now", "bees sleep"]) == [1.0, 4.0]
     assert len(engine.asked) == 3
@@ -78,22 +80,22 @@ def test_each_distinct_text_is_asked_about_once() -> None:
 
 def test_an_answer_that_cannot_be_read_is_asked_for_again_and_then_shown() -> None:
     answers = iter(["Great text!", tiny_qwen.GOOD])
-    assert DataMan(Words(lambda chat, index: next(answers))).rate(["a"]) == [4.0]
+    assert DataManQuality(Words(lambda chat, index: next(answers))).rate(["a"]) == [4.0]
     engine = Words(lambda chat, index: "5 out of 5")
-    with pytest.raises(JudgeError, match=r"judges\.dataman: 1 of 1 answers cannot be read after 3 tries.*'5 out of 5'"):
-        DataMan(engine).rate(["a"])
+    with pytest.raises(JudgeError, match=r"judges\.dataman: 1 of 1 answers cannot be parsed after 3 attempts.*'5 out of 5'"):
+        DataManQuality(engine).rate(["a"])
     assert len(engine.asked) == 3
 
 
 def test_a_long_text_keeps_head_and_tail() -> None:
     engine = Words(lambda chat, index: tiny_qwen.GOOD)
     text = " ".join(f"w{i}" for i in range(3000))
-    DataMan(engine).rate([text])
+    DataManQuality(engine).rate([text])
     shown = engine.asked[0][-1]["content"].splitlines()[1].removeprefix("Text: ")
     head, _, tail = shown.partition("...")
     assert text.startswith(head) and text.endswith(tail)
     assert (len(head.split()), len(tail.split())) == (MAX_TOKENS // 2, MAX_TOKENS // 2)
-    assert cut("a b c", 3, lambda t: len(t.split())) == "a b c"
+    assert truncate_middle("a b c", 3, lambda t: len(t.split())) == "a b c"
 
 
 def test_a_text_cannot_fill_the_blanks_or_close_the_turn() -> None:
@@ -105,13 +107,15 @@ def test_a_text_cannot_fill_the_blanks_or_close_the_turn() -> None:
 
 
 def test_in_process_and_behind_a_server_it_says_the_same(nursery: Nursery, qwen: Path) -> None:
-    judges = Judges(JudgesConfig(quality="dataman", dataman=str(qwen), dtype="float32"))
+    here = TransformersConfig(dtype="float32")
+    judges = JudgePool(JudgesConfig(quality="dataman", dataman=DataManConfig(str(qwen), here)))
     ratings = judges.quality.rate(TEXTS)
     assert len(set(ratings)) > 1 and set(ratings) <= {1.0, 4.0}
     assert judges.quality.rate(TEXTS[::-1]) == ratings[::-1]
     judges.close()
     with Server(nursery, qwen) as server:
-        there = Judges(JudgesConfig(quality="dataman", dataman=server.reference))
+        model = DataManConfig(str(qwen), OpenAIConfig(url=server.url, model=NAME))
+        there = JudgePool(JudgesConfig(quality="dataman", dataman=model))
         assert there.quality.rate(TEXTS) == ratings
         there.close()
 
@@ -121,4 +125,4 @@ def test_random_weights_never_give_a_score(qwen: Path, tmp_path: Path) -> None:
     model = LocalModel.load(str(tiny_qwen.make(tmp_path, steps=0)), "float32")
     assert model.generate([({"role": "user", "content": "x"},)], Sampling(0.0, 1.0, 4))[0][0].text
     with pytest.raises(JudgeError, match="One answer: "):
-        DataMan(model).rate(["A text."])
+        DataManQuality(model).rate(["A text."])

@@ -8,16 +8,16 @@ import pytest
 
 from synpro.assets import model_folder
 from synpro.judges.base import JudgesConfig
-from synpro.judges.fluency import Fluency
-from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES
+from synpro.judges.fluency import FluencyQuality
+from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES
 
 
 @pytest.fixture(scope="module")
-def judge() -> Fluency:
-    return Fluency(model_folder(JudgesConfig().fluency, slot="judges.fluency"))
+def judge() -> FluencyQuality:
+    return FluencyQuality(model_folder(JudgesConfig().fluency.model, slot="judges.fluency"))
 
 
-def test_prose_is_good_and_what_games_it_is_not(judge: Fluency) -> None:
+def test_prose_is_good_and_what_games_it_is_not(judge: FluencyQuality) -> None:
     source = SOURCES["honey"]
     shuffled = source.split()
     random.Random(0).shuffle(shuffled)
@@ -38,13 +38,13 @@ def test_prose_is_good_and_what_games_it_is_not(judge: Fluency) -> None:
         assert 1.0 <= rating < 2.5, name
 
 
-def test_more_predictable_than_prose_earns_nothing(judge: Fluency) -> None:
+def test_more_predictable_than_prose_earns_nothing(judge: FluencyQuality) -> None:
     plain = "The house is big. The garden of the house is also big. There are many trees in the garden, and there is a pond."
     rating, source = judge.rate([plain, SOURCES["glacier"]])
     assert rating < source + 0.3
 
 
-def test_a_rating_does_not_depend_on_its_neighbours(judge: Fluency) -> None:
+def test_a_rating_does_not_depend_on_its_neighbours(judge: FluencyQuality) -> None:
     texts = [SOURCES["honey"], "Short text with few words in it.", SOURCES["printing"]]
     alone = [judge.losses([t])[0] for t in texts]
     assert judge.losses(texts) == alone

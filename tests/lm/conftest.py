@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
-from synpro.lm.shapes import ModelConfig
+from synpro.lm.model_config import ModelConfig
+from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 
-TINY = ModelConfig(n_layers=2, d_model=64, n_heads=2, hidden_size=128, vocab_multiple=64)
+TINY = ModelConfig(n_layers=2, d_model=64, n_heads=2, hidden_size=128)
 LENGTH = 64
 TEXT = (
     "the river runs past old stone mills and slow green fields where herons stand in shallow water "
@@ -65,15 +65,14 @@ def stream_tokens(tokenizer_folder: Path, special_ids: tuple[int, int]) -> np.nd
 def tiny_module(*, steps: int = 20, batch: int = 8, lr: float = 3e-3, warmup: int = 0, seed: int = 5):
     from synpro.lm import trainer
 
-    trainer.enter(seed)
     return trainer.build_module(
         TINY,
-        OptimizerConfig(lr=lr),
-        HardwareConfig(microbatch=4),
+        OptimizerConfig(learning_rate=lr),
+        HardwareConfig(micro_batch_size=4),
         vocab_size=320,
         sequence_length=LENGTH,
-        batch=batch,
-        scheduler=trainer.schedule(warmup=warmup, steps=steps, anneal=0.0),
+        batch_size=batch,
+        scheduler=trainer.lr_schedule(warmup_steps=warmup, steps=steps, decay_fraction=0.0),
         seed=seed,
     )
 
@@ -85,16 +84,16 @@ def pair(
     """Two exported models, some training steps apart."""
     from synpro.lm import checkpoint, trainer
     from synpro.lm.batches import TokenStream
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
     out = tmp_path_factory.mktemp("pair")
     module = tiny_module()
     folders = []
     for name in ("before", "after"):
         stream = TokenStream(
-            lambda n: np.roll(stream_tokens, 100 * n), folder=out / "data", sequence_length=LENGTH, batch=8, dtype="uint16"
+            lambda n: np.roll(stream_tokens, 100 * n), folder=out / "data", sequence_length=LENGTH, batch_size=8, dtype="uint16"
         )
-        trainer.train(module, stream, Watch(), steps=20, folder=out / "olmo")
+        trainer.train(module, stream, PretrainCallback(), steps=20, work_dir=out / "olmo")
         eos, pad = special_ids
         checkpoint.export(module, out / name, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
         folders.append(out / name)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpro.lm.batches import IGNORE, AnswerBatches, Answered, TokenStream, measured, repetitive
+from synpro.lm.batches import IGNORE_INDEX, TokenStream, eval_tokens, is_repetitive
+from synpro.lm.prompt_completion import PromptCompletion, PromptCompletionBatches
 
 
 def stream(folder: Path, sizes: tuple[int, ...] = (10, 7, 13), batch: int = 2, length: int = 3) -> TokenStream:
@@ -16,7 +17,7 @@ def stream(folder: Path, sizes: tuple[int, ...] = (10, 7, 13), batch: int = 2, l
         lambda n: np.arange(n * 100, n * 100 + sizes[(n - 1) % len(sizes)]),
         folder=folder,
         sequence_length=length,
-        batch=batch,
+        batch_size=batch,
         dtype="uint16",
     )
 
@@ -48,11 +49,14 @@ def test_noise_is_read_and_the_clean_text_is_predicted(tmp_path: Path) -> None:
         lambda n: np.stack([np.zeros(10, int), np.arange(n * 100, n * 100 + 10)]),
         folder=tmp_path / "b",
         sequence_length=3,
-        batch=2,
+        batch_size=2,
         dtype="uint16",
-        noised=True,
+        has_noise=True,
     )
-    for step, whole in ((0, [[101, 102, IGNORE], [104, 105, IGNORE]]), (1, [[107, 108, IGNORE], [200, 201, IGNORE]])):
+    for step, whole in (
+        (0, [[101, 102, IGNORE_INDEX], [104, 105, IGNORE_INDEX]]),
+        (1, [[107, 108, IGNORE_INDEX], [200, 201, IGNORE_INDEX]]),
+    ):
         rows = noisy(step)
         assert rows.label_B_T is not None and rows.label_B_T.tolist() == whole
         assert not rows.input_B_T.any() and rows.keep_B is not None and rows.keep_B.all()
@@ -67,22 +71,26 @@ def test_an_empty_mixture_is_an_error(tmp_path: Path) -> None:
 def test_the_instance_filter_drops_32_repetitions_of_up_to_13_tokens() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 5000, 2048)
-    assert not repetitive(noise)
+    assert not is_repetitive(noise)
     for period in (1, 2, 5, 13):
         pattern = np.arange(6000, 6000 + period)
         for times, dropped in ((31, False), (32, True), (40, True)):
             ids = noise.copy()
             ids[100 : 100 + period * times] = np.tile(pattern, times)
-            assert repetitive(ids) == dropped, (period, times)
-    assert not repetitive(np.tile(np.arange(14), 100)), "a period of 14 is left alone"
-    assert not repetitive(np.zeros(31, int))
+            assert is_repetitive(ids) == dropped, (period, times)
+    assert not is_repetitive(np.tile(np.arange(14), 100)), "a period of 14 is left alone"
+    assert not is_repetitive(np.zeros(31, int))
 
 
 def test_loss_is_on_answers_only() -> None:
-    batches = AnswerBatches(
-        [Answered((11, 12, 13), (21, 22)), Answered(tuple(range(30, 40)), (41,)), Answered((5,), tuple(range(60, 80)))],
+    batches = PromptCompletionBatches(
+        [
+            PromptCompletion((11, 12, 13), (21, 22)),
+            PromptCompletion(tuple(range(30, 40)), (41,)),
+            PromptCompletion((5,), tuple(range(60, 80))),
+        ],
         sequence_length=8,
-        batch=3,
+        batch_size=3,
         eos=0,
         pad=1,
         seed=0,
@@ -91,19 +99,19 @@ def test_loss_is_on_answers_only() -> None:
     assert rows.label_B_T is not None
     found = {}
     for ids, labels in zip(rows.input_B_T.tolist(), rows.label_B_T.tolist(), strict=True):
-        found[tuple(t for t in labels if t != IGNORE)] = ids
+        found[tuple(t for t in labels if t != IGNORE_INDEX)] = ids
     assert set(found) == {(21, 22, 0), (41, 0), tuple(range(60, 68))}
     assert found[21, 22, 0] == [0, 11, 12, 13, 21, 22, 1, 1]
     assert found[41, 0] == [0, 34, 35, 36, 37, 38, 39, 41], "a long prompt loses its beginning"
     # Each label is the token that follows in the row.
     for ids, labels in zip(rows.input_B_T.tolist(), rows.label_B_T.tolist(), strict=True):
         for t in range(len(ids) - 1):
-            assert labels[t] in (IGNORE, ids[t + 1], 0)
+            assert labels[t] in (IGNORE_INDEX, ids[t + 1], 0)
 
 
 def test_answers_are_shuffled_anew_every_pass() -> None:
-    examples = [Answered((n,), (n,)) for n in range(2, 34)]
-    batches = AnswerBatches(examples, sequence_length=8, batch=32, eos=0, pad=1, seed=4)
+    examples = [PromptCompletion((n,), (n,)) for n in range(2, 34)]
+    batches = PromptCompletionBatches(examples, sequence_length=8, batch_size=32, eos=0, pad=1, seed=4)
     first, second = batches(0).input_B_T[:, 1], batches(1).input_B_T[:, 1]
     assert sorted(first) == sorted(second) == list(range(2, 34))
     assert first.tolist() != second.tolist()
@@ -111,6 +119,6 @@ def test_answers_are_shuffled_anew_every_pass() -> None:
 
 
 def test_a_measured_split_begins_with_eos_and_is_not_empty() -> None:
-    assert measured(np.array([5, 6, 7], np.uint16), 0, 2).tolist() == [0, 5, 6]
+    assert eval_tokens(np.array([5, 6, 7], np.uint16), 0, 2).tolist() == [0, 5, 6]
     with pytest.raises(ValueError, match="no tokens"):
-        measured(np.empty(0, np.uint16), 0, 5)
+        eval_tokens(np.empty(0, np.uint16), 0, 5)

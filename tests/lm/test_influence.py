@@ -91,7 +91,7 @@ def test_a_corpus_is_scored_in_portions_with_the_same_values(
 ) -> None:
     model, whole = load_model(pair[0]), list[tuple[int, int]]()
     reference = text_losses(model, pair[0], texts, progress=lambda *told: whole.append(told))
-    monkeypatch.setattr("synpro.lm.loss.PORTION", 2000)
+    monkeypatch.setattr("synpro.lm.loss.CHUNK_CHARS", 2000)
     told: list[tuple[int, int]] = []
     parts = text_losses(model, pair[0], texts, progress=lambda *now: told.append(now))
     assert [n for _, n in parts] == [n for _, n in reference]

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from synpro.lm.plateau import PlateauConfig, decide
+from synpro.lm.plateau import PlateauConfig, detect_plateau
+from synpro.schema import build
 
 CFG = PlateauConfig(improvement=0.02, patience=2, min_points=5)
 
@@ -20,7 +21,7 @@ def curve(loss, count: int = 60, noise: float = 0.0, seed: int = 0) -> list[tupl
 def first_plateau(points: list[tuple[int, float]], cfg: PlateauConfig = CFG, min_tokens: int = 0) -> tuple[int, str] | None:
     """Tokens and reason at which training would have stopped."""
     for end in range(1, len(points) + 1):
-        decision = decide(points[:end], cfg, min_tokens=min_tokens)
+        decision = detect_plateau(points[:end], cfg, min_tokens=min_tokens)
         if decision.plateau:
             return points[end - 1][0], decision.reason
     return None
@@ -47,7 +48,7 @@ def test_a_flat_noisy_curve_ends_and_says_so() -> None:
 
 def test_noise_that_hides_the_slope_is_not_called_flat() -> None:
     cfg = PlateauConfig(improvement=0.02, rise=10)
-    decision = decide(curve(lambda t: 3.0 - 0.02 * math.log2(t), 12, noise=0.3, seed=1), cfg)
+    decision = detect_plateau(curve(lambda t: 3.0 - 0.02 * math.log2(t), 12, noise=0.3, seed=1), cfg)
     assert not decision.plateau
     assert "noisy" in decision.reason or "still falling" in decision.reason
 
@@ -61,7 +62,7 @@ def test_a_loss_that_turns_ends_training_near_its_best() -> None:
 
 
 def test_a_slow_rise_is_a_plateau_too() -> None:
-    decision = decide(curve(lambda t: 3 + 0.01 * math.log2(t), 40), PlateauConfig(rise=1.0))
+    decision = detect_plateau(curve(lambda t: 3 + 0.01 * math.log2(t), 40), PlateauConfig(rise=1.0))
     assert decision.plateau and "rising" in decision.reason
     assert decision.slope == pytest.approx(0.01)
 
@@ -70,10 +71,10 @@ def test_nothing_is_decided_before_min_tokens_or_with_too_few_points() -> None:
     flat = curve(lambda t: 3.0, 60)
     found = first_plateau(flat, min_tokens=40_000)
     assert found is not None and found[0] == 40_000
-    early = decide(flat[:3], CFG)
+    early = detect_plateau(flat[:3], CFG)
     assert not early.plateau and "2 measurements in the last doubling" in early.reason
-    assert not decide([], CFG).plateau
-    assert not decide([(0, 9.0)], CFG).plateau
+    assert not detect_plateau([], CFG).plateau
+    assert not detect_plateau([(0, 9.0)], CFG).plateau
 
 
 def test_patience_asks_for_agreement_in_a_row() -> None:
@@ -81,21 +82,21 @@ def test_patience_asks_for_agreement_in_a_row() -> None:
     ends = [first_plateau(flat, PlateauConfig(patience=n)) for n in (1, 2, 4)]
     tokens = [end[0] for end in ends if end is not None]
     assert tokens == [8_000, 9_000, 11_000]
-    waiting = decide(flat[:8], PlateauConfig(patience=2))
+    waiting = detect_plateau(flat[:8], PlateauConfig(patience=2))
     assert "seen 1 of 2 times" in waiting.reason
 
 
 def test_the_point_before_training_counts_only_as_a_best() -> None:
     points = [(0, 2.0), *curve(lambda t: 3.0, 3)]
-    decision = decide(points, CFG)
+    decision = detect_plateau(points, CFG)
     assert decision.plateau and "turned" in decision.reason
 
 
 def test_a_diverged_or_disordered_curve_is_refused() -> None:
     with pytest.raises(ValueError, match="diverged"):
-        decide([(1, 3.0), (2, math.nan)], CFG)
+        detect_plateau([(1, 3.0), (2, math.nan)], CFG)
     with pytest.raises(ValueError, match="must rise"):
-        decide([(2, 3.0), (2, 3.0)], CFG)
+        detect_plateau([(2, 3.0), (2, 3.0)], CFG)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +104,4 @@ def test_a_diverged_or_disordered_curve_is_refused() -> None:
 )
 def test_bad_settings_name_the_field(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
-        PlateauConfig(**bad)
+        build(PlateauConfig, bad)

@@ -9,8 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
-from synpro.lm.suite import AVERAGED, TASKS, Score, SuiteError, as_json, average, evaluate_folder, lambada, lines
+from synpro.lm.suite import (
+    AVERAGED_TASKS,
+    TASKS,
+    SuiteError,
+    SuiteScore,
+    evaluate_folder,
+    score_lambada,
+    score_table,
+    scores_to_json,
+    suite_average,
+)
+from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 from tests.lm.conftest import TINY
 
 LENGTH = 512
@@ -22,22 +32,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, sp
     """A module some steps into training, and its export."""
     from synpro.lm import checkpoint, trainer
     from synpro.lm.batches import TokenStream
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
     out = tmp_path_factory.mktemp("suite")
-    trainer.enter(5)
     module = trainer.build_module(
         TINY,
-        OptimizerConfig(lr=3e-3),
-        HardwareConfig(microbatch=2),
+        OptimizerConfig(learning_rate=3e-3),
+        HardwareConfig(micro_batch_size=2),
         vocab_size=320,
         sequence_length=LENGTH,
-        batch=2,
-        scheduler=trainer.schedule(warmup=0, steps=8, anneal=0.0),
+        batch_size=2,
+        scheduler=trainer.lr_schedule(warmup_steps=0, steps=8, decay_fraction=0.0),
         seed=5,
     )
-    stream = TokenStream(lambda n: stream_tokens, folder=out / "data", sequence_length=LENGTH, batch=2, dtype="uint16")
-    trainer.train(module, stream, Watch(), steps=8, folder=out / "olmo")
+    stream = TokenStream(lambda n: stream_tokens, folder=out / "data", sequence_length=LENGTH, batch_size=2, dtype="uint16")
+    trainer.train(module, stream, PretrainCallback(), steps=8, work_dir=out / "olmo")
     eos, pad = special_ids
     checkpoint.export(module, out / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
     return module, out / "hf"
@@ -70,16 +79,18 @@ def test_scores_are_those_of_olmo_cores_own_evaluator(name: str, trained, specia
 
 
 def test_the_average_is_that_of_nine_in_percent_and_needs_all_of_them() -> None:
-    scores = [Score(n, "acc", 0.1 * (i + 1), 1.0, 10) for i, n in enumerate(AVERAGED)] + [Score("COPA", "acc", 1.0, 1.0, 10)]
-    assert average(scores) == pytest.approx(50.0) and average(scores[1:]) is None
-    assert "50.00" in lines(scores)[-1] and json.loads(as_json(scores, {}))["tasks"]["COPA"]["value"] == 1.0
+    scores = [SuiteScore(n, "acc", 0.1 * (i + 1), 1.0, 10) for i, n in enumerate(AVERAGED_TASKS)] + [
+        SuiteScore("COPA", "acc", 1.0, 1.0, 10)
+    ]
+    assert suite_average(scores) == pytest.approx(50.0) and suite_average(scores[1:]) is None
+    assert "50.00" in score_table(scores)[-1] and json.loads(scores_to_json(scores, {}))["tasks"]["COPA"]["value"] == 1.0
 
 
 def test_what_cannot_be_scored_says_what_to_do(trained, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(SuiteError, match=r"no config.json; name an exported model"):
         evaluate_folder(tmp_path)
-    with pytest.raises(SuiteError, match="no task 'piqa'; known: PIQA"):
+    with pytest.raises(SuiteError, match="no task 'piqa'; use PIQA"):
         evaluate_folder(trained[1], ["piqa"])
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(SuiteError, match=r"pip install 'synpro-lm\[lambada\]'"):
-        lambada(trained[1])
+        score_lambada(trained[1])

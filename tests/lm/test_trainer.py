@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from synpro.lm.plateau import PlateauConfig
-from synpro.run.journal import Journal
+from synpro.runner.logger import StepLogger
+from synpro.runner.process_group import init_distributed
 from tests.lm.conftest import LENGTH, tiny_module
 
 
@@ -35,12 +36,12 @@ def run(
     """
     from synpro.lm import checkpoint, trainer
     from synpro.lm.batches import TokenStream
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
     class Broken(Exception):
         pass
 
-    class Killed(Watch):
+    class Killed(PretrainCallback):
         def post_step(self) -> None:
             super().post_step()
             if self.step == stop_at:
@@ -48,7 +49,7 @@ def run(
             if self.step == told_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    rank, _ = trainer.enter(5)
+    group = init_distributed()
     module = tiny_module(steps=steps, warmup=4)
     if start is not None:
         checkpoint.load(module, start)
@@ -56,26 +57,26 @@ def run(
         lambda n: np.random.default_rng(n).permutation(tokens),
         folder=out / "data",
         sequence_length=LENGTH,
-        batch=8,
+        batch_size=8,
         dtype="uint16",
-        writer=rank == 0,
-        wait=checkpoint.barrier,
+        is_first=group.is_first,
+        barrier=checkpoint.barrier,
     )
-    watch = Killed(
-        journal=Journal(out) if rank == 0 else None,
-        evaluation={"reference": tokens[:500], "heldout": tokens[500:900]},
+    callback = Killed(
+        logger=StepLogger(out) if group.is_first else None,
+        eval_sets={"reference": tokens[:500], "heldout": tokens[500:900]},
         evaluate_every=4,
         log_every=3,
         checkpoint_every=checkpoint_every,
-        folder=out / "states",
+        checkpoints=out / "states",
     )
     try:
-        trainer.train(module, stream, watch, steps=steps, folder=out / "olmo")
+        trainer.train(module, stream, callback, steps=steps, work_dir=out / "olmo")
     except (Broken, KeyboardInterrupt):
-        watch.writer.wait()  # this process lives on, and what it was writing with it
+        callback.writer.wait()  # this process lives on, and what it was writing with it
         return {}
     checkpoint.save(module, out / "trainer", {})
-    return watch.last
+    return callback.latest
 
 
 def same(a: Path, b: Path) -> bool:
@@ -94,7 +95,7 @@ def test_equal_runs_write_equal_bytes_and_a_killed_one_ends_in_the_same_state(
     for stop in (8, 13):
         run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5, stop_at=stop)
         newest = max((tmp_path / "c" / "states").iterdir())
-        Journal(tmp_path / "c").rewind({"step": int(newest.name.removeprefix("step-"))})
+        StepLogger(tmp_path / "c").truncate({"step": int(newest.name.removeprefix("step-"))})
     run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5)
     assert same(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "c" / "metrics.jsonl").read_text()
@@ -104,7 +105,7 @@ def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(tmp_path: Path, stre
     run(tmp_path / "a", stream_tokens, steps=14, checkpoint_every=5)
     run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5, told_at=8)
     assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000008"]
-    Journal(tmp_path / "b").rewind({"step": 8})
+    StepLogger(tmp_path / "b").truncate({"step": 8})
     run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5)
     assert same(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
@@ -113,7 +114,7 @@ def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(tmp_path: Path, stre
 def test_what_is_saved_beside_training_is_what_was_there_and_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     from synpro.lm import checkpoint
 
-    module, writer, order = tiny_module(), checkpoint.Writer(), list[str]()
+    module, writer, order = tiny_module(), checkpoint.CheckpointWriter(), list[str]()
     checkpoint.save(module, tmp_path / "now", {"step": 1})
     started, go_on = Event(), Event()
 
@@ -197,7 +198,7 @@ def test_exported_logits_are_the_trained_ones_to_the_last_bit(
     eos, pad = special_ids
     checkpoint.export(module, tmp_path / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
     ids = torch.from_numpy(stream_tokens[: 3 * LENGTH].astype(np.int64)).reshape(3, LENGTH)
-    assert checkpoint.logit_gap(module, tmp_path / "hf", ids) == 0.0
+    assert checkpoint.max_logit_difference(module, tmp_path / "hf", ids) == 0.0
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (eos, pad)
 
@@ -207,37 +208,39 @@ def test_exported_logits_are_the_trained_ones_to_the_last_bit(
     weights["model.norm.weight"] *= 1.01
     save_file(weights, tmp_path / "hf" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RuntimeError, match="gives other logits"):
-        checkpoint._check(module, tmp_path / "hf", LENGTH)
+        checkpoint._compare_logits(module, tmp_path / "hf", LENGTH)
 
 
 def test_a_plateau_ends_training(tmp_path: Path, stream_tokens: np.ndarray) -> None:
     from synpro.lm import trainer
     from synpro.lm.batches import TokenStream
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
-    stream = TokenStream(lambda n: stream_tokens, folder=tmp_path / "data", sequence_length=LENGTH, batch=8, dtype="uint16")
-    watch = Watch(
-        evaluation={"reference": stream_tokens[:500]},
+    stream = TokenStream(
+        lambda n: stream_tokens, folder=tmp_path / "data", sequence_length=LENGTH, batch_size=8, dtype="uint16"
+    )
+    callback = PretrainCallback(
+        eval_sets={"reference": stream_tokens[:500]},
         evaluate_every=2,
         plateau=PlateauConfig(improvement=5.0, patience=2, min_points=3),
     )
-    done = trainer.train(tiny_module(), stream, watch, steps=200, folder=tmp_path / "olmo")
+    done = trainer.train(tiny_module(), stream, callback, steps=200, work_dir=tmp_path / "olmo")
     assert done.steps < 40
-    assert done.stopped is not None and "surely less than 5.0" in done.stopped
+    assert done.stop_reason is not None and "surely less than 5.0" in done.stop_reason
 
 
 def test_the_rate_falls_to_nothing_over_the_anneal() -> None:
-    from synpro.lm.trainer import schedule
+    from synpro.lm.trainer import lr_schedule
 
-    rates = schedule(warmup=10, steps=100, anneal=0.2)
+    rates = lr_schedule(warmup_steps=10, steps=100, decay_fraction=0.2)
     assert [float(rates.get_lr(1.0, s, 100)) for s in (5, 10, 79, 90, 100)] == pytest.approx([0.5, 1, 1, 0.5, 0])
-    constant = schedule(warmup=0, steps=100, anneal=0.0)
+    constant = lr_schedule(warmup_steps=0, steps=100, decay_fraction=0.0)
     assert {float(constant.get_lr(1.0, s, 100)) for s in range(1, 101)} == {1.0}
 
 
 @pytest.mark.parametrize("batch", [7, 12])
 def test_a_batch_that_does_not_divide_is_refused(batch: int) -> None:
-    with pytest.raises(ValueError, match="multiple of processes x microbatch"):
+    with pytest.raises(ValueError, match=r"multiple of processes x hardware\.micro_batch_size"):
         tiny_module(batch=batch + 1 if batch == 12 else batch)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from synpro.measure.collapse import distinct, opening_entropy, rarity, spread, tail, variety, words
+from synpro.measure.collapse import distinct, mean_pairwise_distance, mean_surprisal, opening_entropy, tail, variety, words
 
 SOURCE = "copper is a soft metal with a reddish colour that people have worked for ten thousand years"
 OTHER = "the river runs past old stone mills and slow green fields where herons stand in shallow water"
@@ -52,16 +52,18 @@ def test_spread_is_the_mean_cosine_distance_of_pairs() -> None:
     vectors = rng.normal(0.5, 1, (30, 8)).astype(np.float32)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [1 - float(unit[i] @ unit[j]) for i in range(30) for j in range(i)]
-    assert spread(vectors) == pytest.approx(np.mean(pairs), abs=1e-6)
-    assert spread(np.ones((5, 3))) == pytest.approx(0.0) and spread(np.ones((1, 3))) is None
-    assert spread(np.concatenate([vectors, np.zeros((3, 8))])) == pytest.approx(spread(vectors)), "a text without tokens"
+    assert mean_pairwise_distance(vectors) == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert mean_pairwise_distance(np.ones((5, 3))) == pytest.approx(0.0) and mean_pairwise_distance(np.ones((1, 3))) is None
+    assert mean_pairwise_distance(np.concatenate([vectors, np.zeros((3, 8))])) == pytest.approx(
+        mean_pairwise_distance(vectors)
+    ), "a text without tokens"
 
 
 def test_rare_words_and_the_tail_of_a_list() -> None:
     counts = {"the": 90, "river": 9, "heron": 1}
-    common, rare, unseen = rarity(["the the the", "heron", "zephyr"], counts)
+    common, rare, unseen = mean_surprisal(["the the the", "heron", "zephyr"], counts)
     assert common < rare < unseen and rare == pytest.approx(-math.log(2 / 104))
     with pytest.raises(ValueError, match="word counts"):
-        rarity(["the"], {})
+        mean_surprisal(["the"], {})
     assert tail([3.0, 9.0, 1.0, 9.0, 2.0, 5.0, 4.0, 0.0, 7.0, 8.0], 0.2) == [1, 3]
     assert tail([1.0, 1.0, 1.0], 0.2) == [0, 1] and tail([], 0.2) == [] and words("It's a  Heron!") == ["it's", "a", "heron"]

@@ -8,19 +8,20 @@ import math
 import numpy as np
 import pytest
 
-from synpro.measure.curves import R_STAR, effective_tokens, fit
+from synpro.measure.curves import R_STAR, effective_tokens, fit_curve
 from synpro.measure.data_efficiency import (
     Anchor,
     Baseline,
     Estimate,
     Method,
     Refusal,
-    curve,
     curve_band,
     data_efficiency,
     oracle_equivalent,
     oracle_gap,
+    tuned_curve,
 )
+from synpro.measure.losses import Resampling
 from tests.measure.synthetic import TUNED, UNIQUE, experiment, law, losses
 
 EXPERIMENTS = 200
@@ -44,7 +45,7 @@ def test_the_interval_covers_the_truth_at_the_stated_rate(name: str, settings: d
     found = []
     for _ in range(EXPERIMENTS):
         method, anchors = experiment(rng, **settings)
-        estimate = data_efficiency(method, anchors, TUNED, resamples=300, **chosen)
+        estimate = data_efficiency(method, anchors, TUNED, resampling=Resampling(resamples=300), **chosen)
         assert isinstance(estimate, Estimate)
         found.append((estimate.low, estimate.value, estimate.high))
     low, value, high = np.array(found).T
@@ -148,7 +149,7 @@ def test_the_share_of_the_gap_covers_its_truth_too() -> None:
     rng, covered = np.random.default_rng(9), 0
     for _ in range(EXPERIMENTS):
         repeated, oracle, method = losses(rng, [5.8, 5.2, 5.5])
-        found = oracle_gap(Method("m", UNIQUE, method), repeated, oracle, TUNED, resamples=500)
+        found = oracle_gap(Method("m", UNIQUE, method), repeated, oracle, TUNED, resampling=Resampling(resamples=500))
         assert isinstance(found, Estimate)
         covered += found.low <= 0.5 <= found.high
     assert 0.92 <= covered / EXPERIMENTS <= 1.0
@@ -160,9 +161,9 @@ def test_the_share_of_the_gap_covers_its_truth_too() -> None:
 @pytest.mark.parametrize("sizes", [(1, 2, 4), (1, 2, 4, 8, 16)])
 def test_fits_of_exact_curves_are_exact_and_inverted_exactly(sizes: tuple[int, ...]) -> None:
     unique = np.array(sizes, float) * UNIQUE
-    power = fit(unique, np.array([[law(u) for u in unique]]))
+    power = fit_curve(unique, np.array([[law(u) for u in unique]]))
     assert power.offset_B[0] == pytest.approx(3.0, abs=2e-3) and power.exponent_B[0] == pytest.approx(0.35, abs=2e-3)
-    repeated = fit(
+    repeated = fit_curve(
         unique, np.array([[repetition(u) for u in unique]]), law="repetition", training=np.full(len(unique), 16.0 * UNIQUE)
     )
     assert repeated.r_star == R_STAR and repeated.offset_B[0] == pytest.approx(2.5, abs=5e-3)
@@ -175,9 +176,9 @@ def test_fits_of_exact_curves_are_exact_and_inverted_exactly(sizes: tuple[int, .
 def test_r_star_is_found_where_there_are_anchors_enough() -> None:
     unique, training = np.array([1.0, 2, 4, 8, 16, 32]) * UNIQUE, np.array([64.0, 8, 64, 8, 64, 32]) * UNIQUE
     seen = effective_tokens(unique, training, 4.0)
-    fitted = fit(unique, 3 + 2 * (seen[None] / UNIQUE) ** -0.4, law="repetition", training=training, r_star=None)
+    fitted = fit_curve(unique, 3 + 2 * (seen[None] / UNIQUE) ** -0.4, law="repetition", training=training, r_star=None)
     assert fitted.r_star == pytest.approx(4.0, rel=0.1)
-    few = fit(unique[:3], 3 + 2 * (seen[None, :3] / UNIQUE) ** -0.4, law="repetition", training=training[:3], r_star=None)
+    few = fit_curve(unique[:3], 3 + 2 * (seen[None, :3] / UNIQUE) ** -0.4, law="repetition", training=training[:3], r_star=None)
     assert few.r_star == R_STAR
 
 
@@ -187,7 +188,7 @@ def test_a_picture_s_band_holds_its_curve_and_narrows_with_seeds() -> None:
     for seeds in (3, 8):
         _, anchors = experiment(np.random.default_rng(10), seeds=seeds)
         low, high = curve_band(anchors, at)
-        middle = curve(anchors).loss(at)[0]
+        middle = tuned_curve(anchors).loss(at)[0]
         assert ((low < middle) & (middle < high)).all()
         widths.append(float((high - low).mean()))
     assert widths[1] < widths[0]
@@ -205,4 +206,4 @@ def test_a_picture_s_band_holds_its_curve_and_narrows_with_seeds() -> None:
 )
 def test_what_cannot_be_fitted_is_refused(unique: list, loss: list, chosen: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        fit(np.array(unique), np.array(loss), **chosen)
+        fit_curve(np.array(unique), np.array(loss), **chosen)

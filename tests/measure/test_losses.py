@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synpro.measure.losses import Losses, difference, loss_interval, means, resampled
+from synpro.measure.losses import Losses, Resampling, difference, loss_interval, mean_losses, resample_means
 from tests.measure.synthetic import losses
 
 
@@ -12,7 +12,7 @@ def rows(nll: list[float], tokens: tuple[int, ...] = (10, 30, 20), names: str = 
 
 
 def test_rows_of_heldout_tables_become_losses() -> None:
-    found = Losses.of({1: reversed(rows([20.0, 90.0, 60.0])), 0: rows([30.0, 80.0, 70.0])})
+    found = Losses.from_rows({1: reversed(rows([20.0, 90.0, 60.0])), 0: rows([30.0, 80.0, 70.0])})
     assert found.seeds == (0, 1) and found.documents == ("a", "b", "c")
     assert found.mean == pytest.approx((180 / 60 + 170 / 60) / 2)
 
@@ -23,16 +23,16 @@ def test_rows_of_heldout_tables_become_losses() -> None:
 )
 def test_seeds_measured_on_other_documents_are_refused(other: list, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Losses.of({0: rows([1.0, 2.0, 3.0]), 1: other})
+        Losses.from_rows({0: rows([1.0, 2.0, 3.0]), 1: other})
 
 
 def test_settings_of_other_seeds_or_documents_are_refused() -> None:
     rng = np.random.default_rng(0)
     (three,), (other,) = losses(rng, [5.0]), losses(rng, [5.0], documents=61)
     with pytest.raises(ValueError, match="same seeds"):
-        means([three, Losses(three.seeds[:2], three.documents, three.nats[:2], three.tokens)])
+        mean_losses([three, Losses(three.seeds[:2], three.documents, three.nats[:2], three.tokens)])
     with pytest.raises(ValueError, match="different held-out documents"):
-        resampled([three, other])
+        resample_means([three, other])
 
 
 def test_what_all_settings_share_cancels_in_their_difference() -> None:
@@ -55,4 +55,4 @@ def test_the_interval_of_a_difference_is_that_of_t_over_seeds_when_documents_agr
     first = Losses(tuple(range(seeds)), names, nats, tokens)
     second = Losses(tuple(range(seeds)), names, nats - gain[:, None] * tokens, tokens)
     expected = stats.t.interval(0.95, seeds - 1, -gain.mean(), gain.std(ddof=1) / 2)
-    assert difference(first, second, resamples=100_000)[1:] == pytest.approx(expected, abs=0.002)
+    assert difference(first, second, resampling=Resampling(resamples=100_000))[1:] == pytest.approx(expected, abs=0.002)

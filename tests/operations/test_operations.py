@@ -1,25 +1,28 @@
 """Prompts and parsers of the operations, and what a hostile passage can do to them."""
 
+from pathlib import Path
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from synpro.config import ConfigError, load_config
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
-from synpro.operations.base import MARK, Example, OperationConfig, Unparsable, quote, rewrite, sentences
-from synpro.operations.reformat import MAX_ENTRIES, entries
-from synpro.operations.table import OPERATIONS, build
+from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages, split_sentences
+from synpro.operations.entries import MAX_ENTRIES
+from synpro.operations.registry import OPERATIONS, build_operation, operation_config
 from synpro.records import Passage
+from synpro.schema import SchemaError
 
-REPHRASE = build(OperationConfig("rephrase"))
-REFORMAT = build(OperationConfig("reformat"))
+REPHRASE, REFORMAT = OPERATIONS["rephrase"](), OPERATIONS["reformat"]()
 
 
 def passage(text: str) -> Passage:
     return Passage("d#0000", "d", 0, 0, len(text), text)
 
 
-def test_rephrase_takes_what_stands_under_its_heading() -> None:
+def test_rephrase_takes_what_follows_its_heading() -> None:
     assert REPHRASE.parse(" \nRephrased:\n One. Two.\n\nThree. \n") == "One. Two.\n\nThree."
     assert REPHRASE.parse("Rephrased: One.") == "One."
     assert REPHRASE.claims("One is 1.5 m. Two (as said) is more! Three?\nFour") == [
@@ -39,13 +42,13 @@ def test_rephrase_takes_what_stands_under_its_heading() -> None:
         ("Rephrased:", "nothing follows"),
         ("Rephrased:\n \n", "nothing follows"),
         ("Sure! Rephrased:\nCopper.", "text before the heading .* 'Sure!'"),
-        ("Rephrased:\nCopper.\n\nRephrased:\nCopper again.", "stands 2 times"),
-        ('Rephrased:\nCopper.\n"""', "the mark"),
+        ("Rephrased:\nCopper.\n\nRephrased:\nCopper again.", "occurs 2 times"),
+        ('Rephrased:\nCopper.\n"""', "the delimiter"),
         ("Rephrased:\n...", "no words"),
     ],
 )
 def test_rephrase_says_what_is_wrong(answer: str, reason: str) -> None:
-    with pytest.raises(Unparsable, match=reason):
+    with pytest.raises(ParseError, match=reason):
         REPHRASE.parse(answer)
 
 
@@ -65,33 +68,33 @@ def entry(i: int) -> str:
     ("answer", "reason"),
     [
         ("", "no entries"),
-        ("Copper is a metal.", "line 1: neither a topic nor a content: 'Copper is"),
-        ("Topic: a\nTopic: b\nContent: c", "line 2: the topic 'a' has no content"),
-        ("Topic: a", "the last topic 'a' has no content"),
-        ("Topic: a\nContent: b\n\nTopic: c\nContent:", "line 5: the topic 'c' has an empty content"),
-        ("Topic:\nContent: b", "line 1: the topic is empty"),
-        ("Content: b", "line 1: a content without a topic"),
-        ("Topic: a\nContent: b\nContent: c", "line 3: a content without a topic"),
-        ("Topic: a\nContent: b.\n\nI hope this helps!", "line 4: neither a topic nor a content: 'I hope"),
-        ("Here you go:\nTopic: a\nContent: b", "line 1: neither"),
-        ("Topic: a\nContent: Same thing.\nTopic: b\nContent: same thing", "line 4: the same content stands twice"),
-        ("Topic: a Topic: b\nContent: c", "line 1: a heading stands inside"),
-        ("Topic: a\nContent: b Topic: c Content: d", "line 2: a heading stands inside"),
+        ("Copper is a metal.", "line 1: does not begin with 'Topic:' or 'Content:': 'Copper is"),
+        ("Topic: a\nTopic: b\nContent: c", "line 2: 'Topic: a' has no 'Content:' line"),
+        ("Topic: a", "the last 'Topic: a' has no 'Content:' line"),
+        ("Topic: a\nContent: b\n\nTopic: c\nContent:", "line 5: nothing follows 'Content:'"),
+        ("Topic:\nContent: b", "line 1: nothing follows 'Topic:'"),
+        ("Content: b", "line 1: a 'Content:' line without a 'Topic:' line before it"),
+        ("Topic: a\nContent: b\nContent: c", "line 3: a 'Content:' line without"),
+        ("Topic: a\nContent: b.\n\nI hope this helps!", "line 4: does not begin with .*'I hope"),
+        ("Here you go:\nTopic: a\nContent: b", "line 1: does not begin"),
+        ("Topic: a\nContent: Same thing.\nTopic: b\nContent: same thing", "line 4: repeats an earlier entry"),
+        ("Topic: a Topic: b\nContent: c", "line 1: contains a second heading"),
+        ("Topic: a\nContent: b Topic: c Content: d", "line 2: contains a second heading"),
         ("\n".join(entry(i) for i in range(MAX_ENTRIES + 1)), f"9 entries; at most {MAX_ENTRIES}"),
     ],
 )
 def test_reformat_says_what_is_wrong(answer: str, reason: str) -> None:
-    with pytest.raises(Unparsable, match=reason):
+    with pytest.raises(ParseError, match=reason):
         REFORMAT.parse(answer)
 
 
 def test_reformat_takes_eight_entries() -> None:
-    assert len(entries("\n".join(entry(i) for i in range(MAX_ENTRIES)))) == MAX_ENTRIES
+    assert len(REFORMAT.entries("\n".join(entry(i) for i in range(MAX_ENTRIES)))) == MAX_ENTRIES
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_default_examples_parse_and_the_passage_stands_last(name: str) -> None:
-    operation = build(OperationConfig(name))
+def test_default_examples_parse_and_the_passage_comes_last(name: str) -> None:
+    operation = OPERATIONS[name]()
     one, two = operation.prompt(passage("One thing.")), operation.prompt(passage("Another."))
     assert one[:-1] == two[:-1]
     assert one[-1]["role"] == "user"
@@ -104,17 +107,18 @@ def test_default_examples_parse_and_the_passage_stands_last(name: str) -> None:
 def test_the_example_says_how_many_entries_are_asked_for() -> None:
     three = Example("Tin.", "\n".join(entry(i) for i in range(3)))
     assert "Write two short notes" in REFORMAT.prompt(passage("x"))[-1]["content"]
-    assert "Write three short notes" in build(OperationConfig("reformat", (three,))).prompt(passage("x"))[-1]["content"]
+    more = build_operation(operation_config("reformat", examples=[vars(three)]))
+    assert "Write three short notes" in more.prompt(passage("x"))[-1]["content"]
 
 
 def test_examples_come_from_the_config_and_must_parse() -> None:
     mine = Example("Tin is a metal.", "Rephrased: Tin belongs to the metals.")
-    chat = build(OperationConfig("rephrase", (mine,))).prompt(passage("Lead is a metal."))
+    chat = build_operation(OperationConfig("rephrase", examples=(mine,))).prompt(passage("Lead is a metal."))
     assert chat[1]["content"] == mine.answer
     with pytest.raises(ValueError, match=r"an example is not in the form of 'reformat': line 1"):
-        build(OperationConfig("reformat", (mine,)))
+        build_operation(OperationConfig("reformat", examples=(mine,)))
     with pytest.raises(ValueError, match="did you mean 'rephrase'"):
-        build(OperationConfig("rephrse"))
+        build_operation(OperationConfig("rephrse"))
     with pytest.raises(ValueError, match=r"^answer"):
         Example("x", " ")
 
@@ -152,29 +156,75 @@ def test_a_hostile_passage_changes_nothing_but_its_own_words(name: str, text: st
         ids = tokenizer(tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))["input_ids"]
         return [i for i in ids if i >= 256]
 
-    operation = build(OperationConfig(name))
+    operation = OPERATIONS[name]()
     chat = operation.prompt(passage(text))
     assert marks(chat) == marks(operation.prompt(passage("Nice.")))
     last = chat[-1]["content"]
-    assert last.count(MARK) == 2
+    assert last.count(DELIMITER) == 2
     for heading in ("Rephrased:", "Topic:", "Content:"):
-        inside = last[last.index(MARK) :]
+        inside = last[last.index(DELIMITER) :]
         if heading in " ".join(m["content"] for m in chat if m["role"] == "assistant"):
             assert not any(line.strip().lower().startswith(heading.lower()) for line in inside.splitlines())
 
 
 def test_ordinary_text_is_quoted_unchanged() -> None:
     for text in ("if a < b and 3<4, x<=y", "see [1] and [US] and [sic]", "An arrow -> and << 5", "Über <2%"):
-        assert quote(text).removeprefix(f"{MARK}\n").removesuffix(f"\n{MARK}") in (text, text.replace("[US]", "[ US]"))
+        assert quote(text).removeprefix(f"{DELIMITER}\n").removesuffix(f"\n{DELIMITER}") in (
+            text,
+            text.replace("[US]", "[ US]"),
+        )
 
 
 def test_rewrite_keeps_order_and_reasons() -> None:
     engine = ScriptedEngine(["Rephrased: a.", "no", "Rephrased: b.", "Rephrased: c."])
-    groups = rewrite(REPHRASE, [passage("x."), passage("y.")], engine, Sampling(n=2))
+    groups = rewrite_passages(REPHRASE, [passage("x."), passage("y.")], engine, Sampling(n=2))
     assert [[r.text for r in g] for g in groups] == [["a.", None], ["b.", "c."]]
     assert groups[0][1].reason == "the heading 'Rephrased:' is missing"
     assert groups[0][1].answer == "no"
 
 
 def test_sentences_of_nothing() -> None:
-    assert sentences("  \n ") == []
+    assert split_sentences("  \n ") == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_audit_can_make_answers(name: str) -> None:
+    """What is rendered and appended parses, and its claims say it."""
+    operation = OPERATIONS[name]()
+    one = operation.render("Tin is a metal.")
+    two = operation.append(one, "It melts at 232 degrees.")
+    for answer, said in ((one, ["Tin is a metal."]), (two, ["Tin is a metal.", "It melts at 232 degrees."])):
+        claims = operation.claims(operation.parse(answer))
+        assert len(claims) == len(said) and all(text in claim for text, claim in zip(said, claims, strict=True))
+
+
+def test_settings_are_merged_key_by_key_over_the_operations_own() -> None:
+    cfg = operation_config("rephrase", steps=5, weights={"length": 0.0, "faithfulness": 2.0})
+    assert (cfg.steps, cfg.max_copied, cfg.max_new_tokens) == (5, 0.85, 2048)
+    assert cfg.weights == {**REPHRASE.defaults.weights, "length": 0.0, "faithfulness": 2.0}
+    assert operation_config("reformat").max_copied == 0.95
+    for given, key in (({"steps": -1}, "steps"), ({"top_p": 0}, "top_p"), ({"weights": {"format": -1.0}}, "weights.format")):
+        with pytest.raises(SchemaError, match=rf"^operations\.rephrase\.{key}"):
+            operation_config("rephrase", **given)
+    with pytest.raises(SchemaError, match=r"^operations\.rephrase\.weights: every weight is 0"):
+        operation_config("rephrase", weights=dict.fromkeys(REPHRASE.defaults.weights, 0.0))
+    with pytest.raises(SchemaError, match=r"^operations\.rephrase\.temperature: 0 makes all answers"):
+        operation_config("rephrase", temperature=0.0)
+    assert operation_config("rephrase", temperature=0.0, steps=0).sampling(n=2, seed=3).temperature == 0
+
+
+def test_the_tables_of_a_config_are_the_operations_that_run(tmp_path: Path) -> None:
+    def operations(text: str, *sets: str) -> dict[str, OperationConfig]:
+        (tmp_path / "c.toml").write_text(f'name = "c"\n{text}')
+        return load_config(tmp_path / "c.toml", sets).operations
+
+    assert list(operations("")) == ["rephrase", "reformat"]
+    assert list(operations("[operations.questions]\n[operations.rephrase]\n")) == ["questions", "rephrase"]
+    changed = operations("", "operations.rephrase.steps=5")
+    assert {name: o.steps for name, o in changed.items()} == {"rephrase": 5, "reformat": 240}, "the other one still runs"
+    with pytest.raises(ConfigError, match=r"line 3: operations\.rephrase\.stps: unknown key; did you mean 'steps'"):
+        operations("[operations.rephrase]\nstps = 5\n")
+    with pytest.raises(ConfigError, match=r"operations\.rephrase\.weights: there is no reward 'influnce'"):
+        operations("[operations.rephrase]\nweights = { influnce = 1.0 }\n")
+    with pytest.raises(ConfigError, match="at least one is needed"):
+        operations("", "operations={}")

@@ -136,8 +136,8 @@ def _train(out: Path, rng: random.Random, operation: str, number: int) -> None:
             row[f"reward/{name}"] = (
                 rng.gauss(0.002, 0.003) if name == "influence" else min(1, rng.gauss(0.45 + step / 30, 0.06))
             )
-        clipped = 0.35 if operation == "reformat" and number == 1 else 0.05
-        health = {"parsed": 0.6 + step / 40, "clipped": clipped, "zero_std": 0.1, "kl": step / 4000}
+        truncated = 0.35 if operation == "reformat" and number == 1 else 0.05
+        health = {"parsed": 0.6 + step / 40, "truncated": truncated, "zero_std": 0.1, "kl": step / 4000}
         rows.append({**row, **health, "completion_tokens": rng.gauss(90, 8), "seconds": 7.0})
     write_lines(out / "metrics.jsonl", rows)
     better = operation == "rephrase"
@@ -173,8 +173,9 @@ def _synthesize(out: Path, rng: random.Random, operation: str, number: int, pass
         text = None if reason == "unparsed" else (HOSTILE if i == 0 else " ".join(sentence(rng) for _ in range(4)))
         scores = {n: (None if text is None else rng.gauss(0.0, 0.02) if n == "influence" else 0.7) for n in REWARDS[operation]}
         detail = f"{reason}: seen in passage {i}" if reason else None
-        lineage = {"id": f"{p['id']}~{operation}~r{number}", "passage": p["id"], "document": p["document"]}
-        made = {"operation": operation, "round": number, "generator": f"g-{operation}-{number}", "base": "wheel:smol"}
+        lineage = {"id": f"{p['id']}:{operation}:{number:02d}:0", "passage": p["id"], "document": p["document"]}
+        made = {"operation": operation, "round": number, "version": 0}
+        made |= {"generator": f"g-{operation}-{number}", "base": "wheel:smol"}
         how = {"prompt_hash": "ab" * 32, "seed": 100 + i, "sampling": json.dumps({"temperature": 1.0, "top_p": 0.9})}
         said = {"answer": f"Rephrased:\n{text}", "text": text, "kept": reason is None, "reason": reason, "detail": detail}
         claims = _claims(p["text"], text)
@@ -188,8 +189,8 @@ def _synthesize(out: Path, rng: random.Random, operation: str, number: int, pass
     write_table(
         out / "documents.parquet",
         [
-            {"id": f"{d}~{operation}~r{number}", "document": d, "operation": operation, "round": number, "text": "\n\n".join(t)}
-            for d, t in joined.items()
+            {"id": f"{d}:{operation}:{number:02d}", "document": d, "operation": operation, "round": number, "text": text}
+            for d, text in ((d, "\n\n".join(texts)) for d, texts in joined.items())
         ],
     )
     write_lines(out / "rejects.jsonl", rejects)

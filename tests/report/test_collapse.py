@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synpro.report.collapse import collapse
-from synpro.report.gather import gather
 from synpro.report.page import render
+from synpro.report.run_data import load_run
 from tests.report.builder import build
 
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_every_shard_has_a_row_and_versions_of_one_source_are_compared_over_rounds(run: Path) -> None:
-    found = collapse(gather(run))
+    found = collapse(load_run(run))
     assert [w.name for w in found.watched] == [
         "rephrase, round 1",
         "reformat, round 1",
@@ -47,18 +47,18 @@ def test_every_shard_has_a_row_and_versions_of_one_source_are_compared_over_roun
     assert all(w.variety.texts == 32 and w.variety.novelty is not None for w in found.watched)
     similar = [w.variety.self_similarity for w in found.watched]
     assert similar[0] is None and all(s is not None and 0 < s < 1 for s in similar[1:])
-    assert found.budget > 1000 and found.watched[0].variety.spread is None, "the builder's shards have no embeddings"
+    assert found.budget > 1000 and found.watched[0].variety.pairwise_distance is None, "the builder's shards have no embeddings"
 
 
 def test_embeddings_are_read_where_a_step_wrote_some(run: Path) -> None:
     rows = [{"id": str(i), "text": [1.0, 0.01 * i], "source": [float(i % 2), float((i + 1) % 2)]} for i in range(4)]
     pq.write_table(pa.Table.from_pylist(rows), run / "round-02/synthesize-reformat/embeddings.parquet")
-    last = collapse(gather(run)).watched[-1].variety
-    assert last.spread == pytest.approx(0.0, abs=1e-3) and last.source_spread == pytest.approx(2 / 3)
+    last = collapse(load_run(run)).watched[-1].variety
+    assert last.pairwise_distance == pytest.approx(0.0, abs=1e-3) and last.source_pairwise_distance == pytest.approx(2 / 3)
 
 
 def test_the_tails_are_a_fifth_of_the_documents_and_are_paired_with_round_0(run: Path) -> None:
-    every, rare, long = collapse(gather(run)).tails
+    every, rare, long = collapse(load_run(run)).tails
     assert (every.documents, rare.documents, long.documents) == (40, 8, 8)
     assert list(every.losses) == [0, 1, 2] and list(every.changes) == [1, 2]
     assert every.changes[2].mean == pytest.approx(every.losses[2] - every.losses[0]) and not every.worse
@@ -71,7 +71,7 @@ def test_a_tail_that_gets_worse_is_marked_although_the_mean_falls(run: Path) -> 
         for row in rows:
             row["nll"] += 0.2 * row["tokens"] if int(row["document"][4:]) < 10 else -0.1 * row["tokens"]
         pq.write_table(pa.Table.from_pylist(rows), path)
-    every, rare, _ = collapse(gather(run)).tails
+    every, rare, _ = collapse(load_run(run)).tails
     assert rare.worse and not every.worse
     page = render(run)
     section = page[page.index('id="collapse"') : page.index('id="contamination"')]
@@ -81,7 +81,7 @@ def test_a_tail_that_gets_worse_is_marked_although_the_mean_falls(run: Path) -> 
 def test_a_run_that_has_only_begun_says_so(run: Path) -> None:
     for folder in (*run.glob("round-0[12]"), run / "round-00/evaluate"):
         shutil.rmtree(folder)
-    found = collapse(gather(run))
+    found = collapse(load_run(run))
     assert found.watched == () and found.tails == ()
     page = render(run)
     assert "No synthetic text to measure yet" in page and "No held-out losses to slice yet" in page

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from synpro.report import charts
-from synpro.report.gather import gather
 from synpro.report.page import render, seconds, summary, write_report
-from synpro.run.reading import NotARun
+from synpro.report.run_data import load_run
+from synpro.runner.artifacts import NotARun
 from tests.report.builder import HOSTILE, build
 
 
@@ -35,7 +35,7 @@ def test_the_one_number_stands_first_with_its_interval_and_its_limits(page: str,
 def test_every_section_has_something_in_it(page: str) -> None:
     for name in ("loss", "rewards", "health", "validation", "influence", "kept", "cost"):
         assert f'id="chart-{name}"' in page
-    for text in ("piqa/acc", "dropped: copy", "wiki00~reformat~r2", "tuned-repetition", "layers = 4", "versions.torch"):
+    for text in ("piqa/acc", "dropped: copy", "wiki00:reformat:02", "tuned-repetition", "layers = 4", "versions.torch"):
         assert text in page
     assert page.count('class="card source"') == 9  # six samples, and the three passages of the document whose claims are shown
 
@@ -141,17 +141,17 @@ def test_the_summary_prints_the_number_with_its_interval(finished_run: Path) -> 
 
 
 def test_axes_carry_units_and_rounds_are_marked(finished_run: Path) -> None:
-    contents = gather(finished_run)
-    loss = charts.loss(contents)
+    data = load_run(finished_run)
+    loss = charts.loss(data)
     assert loss is not None
     assert "nats per token" in loss.layout.yaxis.title.text and "tokens" in loss.layout.xaxis.title.text
     assert [a.text.strip() for a in loss.layout.annotations] == ["round 0", "round 1", "round 2"]
     ends = {t.name: list(t.x) for t in loss.data if t.name.startswith("ended")}
     assert ends == {"ended: plateau": [40_000, 70_000], "ended: token budget spent": [96_000]}
-    influence = charts.influence(contents)
+    influence = charts.influence(data)
     assert influence is not None and len(influence.data) == 8
     assert all("% > 0" in box.x[1][0] for box in influence.data)
-    kept = charts.kept(contents)
+    kept = charts.kept(data)
     assert kept is not None
     assert [sum(bar.x[i] for bar in kept.data) for i in range(4)] == [36] * 4
 
@@ -165,7 +165,7 @@ def test_a_long_curve_is_thinned_by_means() -> None:
 
 def test_the_report_reaches_no_model_library() -> None:
     code = (
-        "import sys, synpro.report.page, synpro.run.lineage\n"
+        "import sys, synpro.report.page, synpro.report.lineage\n"
         "heavy = {'torch', 'transformers', 'trl', 'vllm', 'plotly', 'pyarrow', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

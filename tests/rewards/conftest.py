@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from synpro.faithfulness.registry import open_judges
 from synpro.judges.base import JudgesConfig
-from synpro.judges.table import Judges
-from synpro.records import Probe, Verifier
-from tests.rewards.honest import SOURCES
+from synpro.judges.registry import JudgePool
+from synpro.records import Probe, TrainedVerifier
+from tests.rewards.reference import SOURCES
 
 REFERENCE = (
     "The chapel on the rocks was built of wood and destroyed in a storm. The builder was lost. A stone tower is lit at night.",
@@ -20,15 +21,15 @@ REFERENCE = (
 
 
 @pytest.fixture(scope="session")
-def judges() -> Judges:
+def judges() -> JudgePool:
     """The judges of the default config. They open when a test first asks for them."""
-    return Judges(JudgesConfig())
+    return open_judges(JudgesConfig())
 
 
 @pytest.fixture(scope="session")
-def panel(verifier: Verifier) -> Judges:
+def panel(verifier: TrainedVerifier) -> JudgePool:
     """The judges of a run: with the verifier it has trained."""
-    return Judges(JudgesConfig(), None, verifier)
+    return open_judges(JudgesConfig(), None, verifier)
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
+from synpro.operations.registry import build_operation
 from synpro.records import Evaluation, digest_files
-from synpro.rewards.rubric import Rubric, RubricConfig
-from synpro.run.journal import Journal
-from tests.rewards.honest import REPHRASED, SOURCES, answered, passage
+from synpro.rewards.rubric import Rubric
+from synpro.rewards.scoring import Scoring
+from synpro.runner.context import StepContext
+from tests.rewards.reference import REPHRASED, SOURCES, answered, passage
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class ScoreConfig:
     name: str
 
 
-def score(cfg: ScoreConfig, *, rubric: RubricConfig, out: Path, journal: Journal, seed: int) -> Evaluation:
-    operation = build(OperationConfig("rephrase"))
-    rewards = Rubric.build(operation, rubric, JudgesConfig(), None)
+def score(cfg: ScoreConfig, *, operation: OperationConfig, scoring: Scoring, ctx: StepContext) -> Evaluation:
+    op = build_operation(operation)
+    rewards = Rubric.build(op, scoring)
     rewards.prepare([passage(n) for n in SOURCES])
-    scores = rewards.score([answered(operation, cfg.name, f"Rephrased:\n{REPHRASED[cfg.name]}")])
-    (out / "scores.json").write_text(json.dumps(scores))
-    return Evaluation(out, 0.0, 0.0, digest=digest_files(out, out / "scores.json"))
+    scores = rewards.score([answered(op, cfg.name, f"Rephrased:\n{REPHRASED[cfg.name]}")])
+    (ctx.out / "scores.json").write_text(json.dumps(scores))
+    return Evaluation(ctx.out, 0.0, 0.0, digest=digest_files(ctx.out, ctx.out / "scores.json"))

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from synpro.judges.encoder import TokenEncoder
-from synpro.judges.fluency import Fluency
-from synpro.judges.table import Judges
+from synpro.faithfulness.registry import open_judges
+from synpro.judges.encoder import BertScoreEncoder
+from synpro.judges.fluency import FluencyQuality
+from synpro.judges.registry import JudgePool
 from synpro.lm import influence
-from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
+from synpro.operations.registry import build_operation, operation_config
 from synpro.records import Probe
-from synpro.rewards.rubric import REWARDS, Bench, Rubric, RubricConfig
-from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered, passage
+from synpro.rewards.base import RewardContext
+from synpro.rewards.config import RubricConfig
+from synpro.rewards.registry import REWARDS
+from synpro.rewards.rubric import Rubric
+from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES, answered, passage
 
 
 @pytest.fixture
@@ -34,20 +37,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Counter[str]]:
 
         return outer
 
-    for owner, name in ((TokenEncoder, "_encode"), (Fluency, "losses"), (influence, "text_losses")):
+    for owner, name in ((BertScoreEncoder, "_encode"), (FluencyQuality, "losses"), (influence, "text_losses")):
         monkeypatch.setattr(owner, name, counting(owner, name))
     return counts
 
 
 @pytest.mark.parametrize("kind", ["rephrase", "reformat"])
 def test_a_source_is_scored_once_however_many_answers_it_has(
-    kind: str, seen: dict[str, Counter[str]], judges: Judges, probe: Probe
+    kind: str, seen: dict[str, Counter[str]], judges: JudgePool, probe: Probe
 ) -> None:
-    operation = build(OperationConfig(kind))
-    fresh = Judges(judges.cfg)  # the shared ones may know these texts
-    bench = Bench(RubricConfig(), operation, fresh, probe)
-    weights = RubricConfig().weights[kind]
-    rubric = Rubric([REWARDS[name](bench) for name in weights], weights)
+    operation = build_operation(operation_config(kind))
+    fresh = open_judges(judges.cfg)  # the shared ones may know these texts
+    context = RewardContext(RubricConfig(), operation, fresh, probe)
+    weights = operation.config.weights
+    rubric = Rubric([REWARDS[name].from_context(context) for name in weights], weights)
     rubric.prepare([passage(name) for name in SOURCES])
     honest = f"Rephrased:\n{REPHRASED['honey']}" if kind == "rephrase" else REFORMATTED["honey"]
     answers = [honest.replace("wax", word) for word in ("wax", "a lid", "wax", "clay", "wax", "wax", "clay", "wax")]
@@ -58,8 +61,12 @@ def test_a_source_is_scored_once_however_many_answers_it_has(
     fresh.close()
 
     source, texts = SOURCES["honey"], {str(r.text) for r in rewrites}
-    assert set(seen) == {"TokenEncoder", "Fluency", "influence"}
-    models = {"TokenEncoder": 1, "Fluency": 1, "influence": 2}  # the influence of a text is two losses: before and after
+    assert set(seen) == {"BertScoreEncoder", "FluencyQuality", "influence"}
+    models = {
+        "BertScoreEncoder": 1,
+        "FluencyQuality": 1,
+        "influence": 2,
+    }  # the influence of a text is two losses: before and after
     for judge, times in models.items():
         assert seen[judge][source] == times, judge
         assert all(seen[judge][text] == times for text in texts), judge

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
 
+from synpro.faithfulness.rule_verifier import has_details
 from synpro.judges.base import JudgesConfig
-from synpro.judges.rule_verifier import details_stand
-from synpro.judges.table import Judges
-from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
+from synpro.judges.registry import JudgePool
+from synpro.operations.registry import build_operation, operation_config
+from synpro.rewards.config import InfluenceConfig, RubricConfig, SimilarityConfig
 from synpro.rewards.faithfulness import Faithfulness
-from synpro.rewards.influence import Influence, InfluenceConfig
+from synpro.rewards.influence import Influence
 from synpro.rewards.length import Length
-from synpro.rewards.rubric import Rubric, RubricConfig, totals
-from synpro.rewards.similarity import Similarity, SimilarityConfig
-from synpro.run.ranks import Ranks
-from tests.rewards.honest import REFORMATTED, REPHRASED, SOURCES, answered, passage
-
-REPHRASE, REFORMAT = build(OperationConfig("rephrase")), build(OperationConfig("reformat"))
+from synpro.rewards.registry import REWARDS, needs_of
+from synpro.rewards.rubric import Rubric, normalized_totals
+from synpro.rewards.scoring import Scoring
+from synpro.rewards.similarity import Similarity
+from synpro.runner.process_group import ProcessGroup
+from synpro.schema import build
+from tests.rewards.reference import REFORMAT, REFORMATTED, REPHRASE, REPHRASED, SOURCES, answered, passage
 
 
 def told(name: str, text: str) -> list:
@@ -39,9 +41,9 @@ class Counting:
         return [len(t) / 1000 for t in texts]
 
 
-def test_influence_scores_each_source_once_and_is_a_difference(judges: Judges) -> None:
+def test_influence_scores_each_source_once_and_is_a_difference(judges: JudgePool) -> None:
     scorer = Counting()
-    reward = Influence(scorer, judges.encoder, InfluenceConfig())
+    reward = Influence(scorer, judges.encoder, RubricConfig())
     reward.prepare([passage(n) for n in SOURCES])
     lengths = [len(t) / 1000 for t in SOURCES.values()]
     assert reward.worst == pytest.approx(min(lengths) - max(lengths))
@@ -52,23 +54,23 @@ def test_influence_scores_each_source_once_and_is_a_difference(judges: Judges) -
     assert len(scorer.asked) == len(SOURCES) + 1
 
 
-def test_processes_score_each_source_once_between_them(judges: Judges) -> None:
+def test_processes_score_each_source_once_between_them(judges: JudgePool) -> None:
     meet, boxes = Barrier(3), [list[tuple[str, float]]() for _ in range(3)]
 
     def reward(number: int) -> tuple[Counting, float, list[float | None]]:
-        def exchange(part: list) -> list:
+        def all_gather_object(part: list) -> list:
             boxes[number] = part
             meet.wait()
-            return [item for box in boxes for item in box]
+            return boxes
 
         scorer = Counting()
-        mine = Influence(scorer, judges.encoder, InfluenceConfig(), Ranks(number, 3, exchange))
+        mine = Influence(scorer, judges.encoder, RubricConfig(), ProcessGroup(number, 3, all_gather_object))
         mine.prepare([passage(n) for n in SOURCES])
         return scorer, mine.worst, mine.score([])
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(reward, range(3)))
-    alone = Influence(Counting(), judges.encoder, InfluenceConfig())
+    alone = Influence(Counting(), judges.encoder, RubricConfig())
     alone.prepare([passage(n) for n in SOURCES])
     assert sorted(text for scorer, *_ in done for text in scorer.asked) == sorted(SOURCES.values())
     assert all(scorer.asked for scorer, *_ in done) and {worst for _, worst, _ in done} == {alone.worst}
@@ -77,17 +79,17 @@ def test_processes_score_each_source_once_between_them(judges: Judges) -> None:
 @pytest.mark.parametrize(
     "text", ["Bees make honey.", SOURCES["honey"], SOURCES["printing"], "Bees make honey from nectar. " * 9]
 )
-def test_influence_of_what_does_not_carry_its_passage_is_the_worst(text: str, judges: Judges) -> None:
-    reward = Influence(Counting(), judges.encoder, InfluenceConfig())
+def test_influence_of_what_does_not_carry_its_passage_is_the_worst(text: str, judges: JudgePool) -> None:
+    reward = Influence(Counting(), judges.encoder, RubricConfig())
     reward.prepare([passage(n) for n in SOURCES])
     assert reward.score(told("honey", text)) == [reward.worst]
 
 
-def test_the_placebo_deals_the_values_of_what_carries_its_passage_and_leaves_the_worst(judges: Judges) -> None:
+def test_the_placebo_deals_the_values_of_what_carries_its_passage_and_leaves_the_worst(judges: JudgePool) -> None:
     rewrites = [r for name, text in REPHRASED.items() for r in told(name, text)] + told("honey", "Bees make honey.")
     scores = {}
     for shuffled in (False, True):
-        reward = Influence(Counting(), judges.encoder, InfluenceConfig(shuffled=shuffled))
+        reward = Influence(Counting(), judges.encoder, RubricConfig(influence=InfluenceConfig(shuffled=shuffled)))
         reward.prepare([passage(n) for n in SOURCES])
         scores[shuffled] = reward.score(rewrites)
         assert reward.score(rewrites) == scores[shuffled], "the same batch is dealt alike"
@@ -95,32 +97,32 @@ def test_the_placebo_deals_the_values_of_what_carries_its_passage_and_leaves_the
     assert scores[True][-1] == scores[False][-1] == reward.worst
 
 
-def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: Judges) -> None:
+def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: JudgePool) -> None:
     reward = Similarity(judges.encoder)
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"])
     assert [reward.score(told("honey", t))[0] for t in texts] == [1.0, 0.0, 0.0]
 
 
-def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: Judges) -> None:
+def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePool) -> None:
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"], "")
     rewrites = [told("honey", t)[0] for t in texts]
-    plain = Similarity(judges.encoder, SimilarityConfig(value="continuous"))
+    plain = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous")))
     good, copy, other, empty = plain.score(rewrites)
     assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == plain.worst == 0.0
     (alignment,) = judges.encoder.align([REPHRASED["honey"]], [SOURCES["honey"]])
     assert good == alignment.f1
 
-    weighed = Similarity(judges.encoder, SimilarityConfig(value="continuous", idf=True))
+    weighed = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous", idf=True)))
     with pytest.raises(ValueError, match=r"similarity\.idf: no passages"):
         weighed.score(rewrites)
     weighed.prepare([passage(n) for n in SOURCES])
     rare = weighed.score(rewrites)
     assert rare[0] != good and rare[0] > 2 * rare[2]
-    with pytest.raises(ValueError, match="idf: 1 texts do not tell"):
+    with pytest.raises(ValueError, match="idf: 1 texts do not show"):
         weighed.prepare([passage("honey")])
 
 
-def test_faithfulness_is_the_share_of_supported_claims(judges: Judges) -> None:
+def test_faithfulness_is_the_share_of_supported_claims(judges: JudgePool) -> None:
     reward = Faithfulness(REFORMAT, judges.verifier)
     answer = REFORMATTED["lighthouse"]
     invented = answer + "\n\nTopic: The keeper\nContent: The keeper of the tower was paid two shillings by the king of Spain."
@@ -130,9 +132,9 @@ def test_faithfulness_is_the_share_of_supported_claims(judges: Judges) -> None:
 
 def test_numbers_and_names_must_stand_in_the_passage() -> None:
     source = "In 1,450 two men left Mainz for the city of Rome."
-    assert details_stand("Two people, 2 in all, went to Rome in 1450.", source)
-    assert not details_stand("They left in 1451.", source)
-    assert not details_stand("The men went to Venice.", source)
+    assert has_details("Two people, 2 in all, went to Rome in 1450.", source)
+    assert not has_details("They left in 1451.", source)
+    assert not has_details("The men went to Venice.", source)
 
 
 def test_length_has_a_ceiling_and_a_floor() -> None:
@@ -146,33 +148,51 @@ def test_length_has_a_ceiling_and_a_floor() -> None:
 
 
 def test_the_default_rubric_is_the_papers() -> None:
-    weights = RubricConfig().weights
     ones = dict.fromkeys(("quality", "similarity", "structure", "length", "format"), 1.0)
-    assert weights == {
-        "rephrase": {"influence": 3.0, **ones},
-        "reformat": {"influence": 3.0, **dict.fromkeys(("quality", "faithfulness", "format"), 1.0)},
+    assert operation_config("rephrase").weights == {"influence": 3.0, **ones}
+    assert operation_config("reformat").weights == {
+        "influence": 3.0,
+        **dict.fromkeys(("quality", "faithfulness", "format"), 1.0),
     }
     assert RubricConfig().similarity.threshold == 0.65
     assert RubricConfig().length.at_most == 1.25
 
 
-def test_config_errors_name_the_key() -> None:
-    with pytest.raises(ValueError, match=r"weights\.rephrase: there is no reward 'infuence'"):
-        RubricConfig(weights={"rephrase": {"infuence": 1.0}})
-    with pytest.raises(ValueError, match="every weight is 0"):
-        RubricConfig(weights={"rephrase": {"format": 0.0}})
-    with pytest.raises(ValueError, match="no weights for operation 'rephrase'"):
-        Rubric.build(REPHRASE, RubricConfig(weights={"reformat": {"format": 1.0}}), JudgesConfig(), None)
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"weights": {}}, "weights: is now operations.NAME.weights"),
+        ({"similarity": {"max_copied": 0.5}}, "similarity.max_copied: is now rubric.max_copied"),
+        ({"max_copied": 1.5}, "max_copied: 1.5 is out of range; give above 0 and at most 1"),
+        ({"length": {"at_least": 2.0}}, "length.at_least: 2.0 is not below at_most"),
+    ],
+)
+def test_config_errors_name_the_key(table: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        build(RubricConfig, table)
+
+
+def test_a_rubric_without_a_reward_is_refused() -> None:
+    rephrase = build_operation(replace(operation_config("rephrase"), weights={"influence": 3.0}))
+    with pytest.raises(ValueError, match=r"operations\.rephrase\.weights: no reward that can be computed here"):
+        Rubric.build(rephrase, Scoring(RubricConfig(), JudgesConfig()))
 
 
 def test_without_a_probe_there_is_no_influence_and_weight_0_is_not_computed() -> None:
-    cfg = RubricConfig(weights={"rephrase": {"influence": 3.0, "length": 1.0, "quality": 0.0, "format": 1.0}})
-    assert Rubric.build(REPHRASE, cfg, JudgesConfig(), None).names == ["length", "format"]
+    config = operation_config("rephrase", weights={"quality": 0, "similarity": 0, "structure": 0})
+    assert config.weights["influence"] == 3.0
+    assert Rubric.build(build_operation(config), Scoring(RubricConfig(), JudgesConfig())).names == ["length", "format"]
+
+
+def test_rewards_declare_what_they_need() -> None:
+    assert needs_of({"influence": 3.0, "structure": 1.0, "quality": 0.0}) == {"encoder", "probe", "layout"}
+    assert needs_of({"length": 1.0, "format": 1.0}) == set()
+    assert all(reward.name == name for name, reward in REWARDS.items())
 
 
 def test_totals_give_small_and_large_rewards_the_same_voice() -> None:
     scores = [{"influence": 0.01, "format": 0.0}, {"influence": 0.03, "format": 1.0}, {"influence": 0.02, "format": None}]
-    low, high, middle = totals(scores, {"influence": 3.0, "format": 1.0})
+    low, high, middle = normalized_totals(scores, {"influence": 3.0, "format": 1.0})
     assert low < middle < high
     assert high == pytest.approx(-low)
-    assert totals([{"format": 1.0}] * 3, {"format": 1.0}) == [0.0] * 3
+    assert normalized_totals([{"format": 1.0}] * 3, {"format": 1.0}) == [0.0] * 3

@@ -8,24 +8,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from synpro.records import Passage, Rewrite
+from synpro.records import Rewrite
+from synpro.rewards.base import Reward
 from synpro.rewards.rubric import Rubric
-from tests.rewards.honest import SOURCES, passage
+from tests.rewards.reference import SOURCES, passage
 
 REWRITES = [Rewrite(passage(name), "rephrase", text, text, None, 3, "stop") for name, text in SOURCES.items()]
 
 
-class Waiting:
+class Waiting(Reward):
     """A reward that ends when all who wait at the barrier have begun."""
 
-    waits = True
-    worst = 0.0
+    is_remote = True
 
     def __init__(self, name: str, barrier: threading.Barrier | None, fails: bool = False) -> None:
         self.name, self.barrier, self.fails = name, barrier, fails
         self.thread: int | None = None
-
-    def prepare(self, passages: Sequence[Passage]) -> None: ...
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         self.thread = threading.get_ident()
@@ -37,7 +35,7 @@ class Waiting:
 
 
 class Here(Waiting):
-    waits = False
+    is_remote = False
 
 
 def test_they_wait_side_by_side_and_the_others_are_scored_meanwhile() -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from synpro.records import Corpus, Shard, digest_files
 from tests.lm.conftest import sentences
+
+WORDS = [*"model river word stone sand water year".split(), *"reads turns runs sees".split(), *"the a of and over into".split()]  # noqa: SIM905
+
+
+def text(seed: int) -> str:
+    """Paragraphs of random words; another text for every seed."""
+    rng = random.Random(seed)
+    parts = [" ".join(rng.choices(WORDS, k=rng.randint(4, 14))).capitalize() + f" {seed}." for _ in range(rng.randint(3, 20))]
+    return "\n\n".join(" ".join(parts[i : i + 4]) for i in range(0, len(parts), 4))
 
 
 def small_corpus(folder: Path) -> Corpus:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from synpro.records import Evaluation
-from synpro.run.journal import Journal
+from synpro.runner.context import StepContext
+from synpro.schema import build
 from synpro.stages.evaluate import EvaluateConfig, evaluate
 from tests.lm.conftest import sentences
 from tests.stages.small_corpus import small_corpus
-from tests.stages.test_pretrain import CFG
-from tests.stages.test_pretrain import run as pretrained
+from tests.stages.small_model import CFG
+from tests.stages.small_model import run as pretrained
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
 
 def run(trained, out: Path, cfg: EvaluateConfig) -> Evaluation:
     corpus, model = trained
-    return evaluate(cfg, corpus=corpus, model=model, out=out, journal=Journal(out), seed=0)
+    return evaluate(cfg, corpus=corpus, model=model, ctx=StepContext.local(out, 0))
 
 
 def test_loss_bits_per_byte_and_tasks(trained, tmp_path: Path) -> None:
@@ -52,4 +53,4 @@ def test_an_unknown_task_names_its_neighbours(trained, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [{"tasks": ("copa", "copa")}, {"max_items": 0}, {"batch_tokens": 0}])
 def test_bad_settings_name_the_field(bad) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
-        EvaluateConfig(**bad)
+        build(EvaluateConfig, bad)

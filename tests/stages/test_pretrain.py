@@ -10,32 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synpro.config import plain
 from synpro.corpus.mixture import MixtureConfig
 from synpro.lm.plateau import PlateauConfig
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.lm.training_config import OptimizerConfig
 from synpro.records import Checkpoint
-from synpro.run.journal import Journal
-from synpro.stages.pretrain import PretrainConfig, pretrain
-from tests.lm.conftest import LENGTH, TINY
+from synpro.schema import build
+from synpro.stages.pretrain import PretrainConfig
+from tests.lm.conftest import LENGTH
 from tests.stages.small_corpus import small_corpus, small_shard
-
-CFG = PretrainConfig(
-    model=TINY,
-    optimizer=OptimizerConfig(lr=3e-3),
-    hardware=HardwareConfig(microbatch=8),
-    plateau=PlateauConfig(improvement=0.001, min_points=3),
-    sequence_length=LENGTH,
-    batch=8,
-    warmup=3,
-    max_tokens=12 * 8 * LENGTH,
-    evaluate_every=4,
-    log_every=2,
-    checkpoint_every=5,
-)
-
-
-def run(cfg: PretrainConfig, corpus, out: Path, start: Checkpoint | None = None, shards=()) -> Checkpoint:
-    return pretrain(cfg, corpus=corpus, shards=shards, start=start, out=out, journal=Journal(out), seed=7)
+from tests.stages.small_model import CFG, run
 
 
 def rows(out: Path) -> list[dict[str, float]]:
@@ -69,20 +53,20 @@ def test_another_folder_gives_the_same_digest_and_leftovers_do_no_harm(first: Ch
 
 
 def test_a_killed_round_carries_on_to_the_same_end(first: Checkpoint, corpus, tmp_path: Path, monkeypatch) -> None:
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
     class Killed(Exception):
         pass
 
-    whole = Watch.post_step
+    whole = PretrainCallback.post_step
 
-    def broken(self: Watch) -> None:
+    def broken(self: PretrainCallback) -> None:
         whole(self)
         if self.step == 9:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "post_step", broken)
+        patch.setattr(PretrainCallback, "post_step", broken)
         with pytest.raises(Killed):
             run(CFG, corpus, tmp_path)
     assert [p.name for p in (tmp_path / "scratch" / "states").iterdir()] == ["step-00000005"]
@@ -117,21 +101,24 @@ def test_without_a_plateau_rule_the_budget_alone_ends_it(first: Checkpoint, corp
 
 
 def test_dropout_and_noise_carry_on_to_the_same_end(first: Checkpoint, corpus, tmp_path: Path, monkeypatch) -> None:
-    from synpro.lm.watch import Watch
+    from synpro.lm.callbacks import PretrainCallback
 
     cfg = dataclasses.replace(
-        CFG, optimizer=OptimizerConfig(lr=3e-3, dropout=0.2), mixture=MixtureConfig(token_noise=0.1), max_tokens=8 * 8 * LENGTH
+        CFG,
+        optimizer=OptimizerConfig(learning_rate=3e-3, dropout=0.2),
+        mixture=MixtureConfig(token_noise=0.1),
+        max_tokens=8 * 8 * LENGTH,
     )
     whole = run(cfg, corpus, tmp_path / "whole")
-    kept = Watch.post_step
+    kept = PretrainCallback.post_step
 
-    def broken(self: Watch) -> None:
+    def broken(self: PretrainCallback) -> None:
         kept(self)
         if self.step == 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "post_step", broken)
+        patch.setattr(PretrainCallback, "post_step", broken)
         with pytest.raises(KeyboardInterrupt):
             run(cfg, corpus, tmp_path / "killed")
     assert run(cfg, corpus, tmp_path / "killed").digest == whole.digest
@@ -141,16 +128,16 @@ def test_dropout_and_noise_carry_on_to_the_same_end(first: Checkpoint, corpus, t
 
 
 def test_megadocs_join_the_versions_of_a_document(corpus, tmp_path: Path) -> None:
-    from synpro.corpus.store import documents, read_rows
+    from synpro.corpus.epochs import MixtureEpochs
+    from synpro.corpus.store import read_documents, read_rows
     from synpro.corpus.tokens import load_tokenizer
-    from synpro.stages.pretrain import _Epochs
 
     shard = small_shard(tmp_path / "shard")
-    found = _Epochs(MixtureConfig(packing="megadocs"), corpus, [shard, shard], seed=3)(1)
+    found = MixtureEpochs(MixtureConfig(packing="megadocs"), corpus, [shard, shard], seed=3)(1)
     texts = load_tokenizer(corpus.dir / "tokenizer").decode_batch(
         [d.tolist() for d in np.split(found, np.flatnonzero(found == corpus.eos_id) + 1)]
     )
-    organic = {d.id: d.text for d in documents(corpus, "train")}
+    organic = {d.id: d.text for d in read_documents(corpus.dir, "train")}
     rewritten = {r["document"]: r["text"] for r in read_rows(shard.dir / "documents.parquet")}
     expected = sorted(
         "\n\n".join(sorted([text, *2 * [rewritten[i]]]) if i in rewritten else [text]) for i, text in organic.items()
@@ -161,21 +148,26 @@ def test_megadocs_join_the_versions_of_a_document(corpus, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "bad",
     [
-        {"batch": 0},
-        {"batch": 12},
+        {"batch_size": 0},
+        {"batch_size": 12},
         {"max_tokens": 10},
-        {"anneal": 2.0},
-        {"warmup": -1},
+        {"decay_fraction": 2.0},
+        {"warmup_steps": -1},
         {"checkpoint_every": 0},
         {"min_tokens": -1},
     ],
 )
 def test_bad_settings_name_the_field(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(bad))}:"):
-        dataclasses.replace(CFG, **bad)
+        build(PretrainConfig, {**plain(CFG), **bad})
 
 
 def test_the_defaults_are_the_published_setting() -> None:
     cfg = PretrainConfig()
     assert cfg.steps == 21_840
-    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, cfg.optimizer.z_loss, cfg.warmup) == (6e-4, 0.1, 1e-5, 1000)
+    assert (cfg.optimizer.learning_rate, cfg.optimizer.weight_decay, cfg.optimizer.z_loss, cfg.warmup_steps) == (
+        6e-4,
+        0.1,
+        1e-5,
+        1000,
+    )

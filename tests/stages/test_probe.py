@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 
 from synpro.lm.influence import Influence
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.lm.training_config import HardwareConfig
 from synpro.records import Passage, decode, encode
-from synpro.run.journal import Journal
+from synpro.runner.context import StepContext
+from synpro.runner.logger import StepLogger
 from synpro.stages.probe import ProbeConfig, fit_probe
 from tests.lm.conftest import sentences
 from tests.stages.small_corpus import small_corpus
-from tests.stages.test_pretrain import CFG
-from tests.stages.test_pretrain import run as pretrained
+from tests.stages.small_model import CFG
+from tests.stages.small_model import run as pretrained
 
 PROBE = ProbeConfig(
     steps=8,
-    batch=8,
-    hardware=HardwareConfig(microbatch=8),
-    optimizer=OptimizerConfig(lr=1e-3),
+    batch_size=8,
+    hardware=HardwareConfig(micro_batch_size=8),
+    learning_rate=1e-3,
     log_every=4,
     evaluate_tokens=4000,
 )
@@ -36,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
 
 def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_path: Path) -> None:
     corpus, model = trained
-    probe = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path, journal=Journal(tmp_path), seed=3)
+    probe = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path, 3))
     told = json.loads((tmp_path / "probe.json").read_text())
     assert told["reference_loss_after"] < told["reference_loss_before"] == pytest.approx(model.reference_loss, abs=1e-6)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -45,20 +46,20 @@ def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_
     assert not (tmp_path / "scratch").exists()
     scores = Influence(probe.before, probe.after).score(sentences(99, 20, 20, 40))
     assert sum(scores) / len(scores) > 0.01
-    again = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path, journal=Journal(tmp_path), seed=3)
+    again = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path, 3))
     assert again.digest == probe.digest, "a probe that is run again over its leftovers is the same"
 
 
 def test_replicas_differ_in_their_order_and_are_compared_by_rank(trained, tmp_path: Path) -> None:
-    from synpro.corpus.store import PASSAGES, documents, write_rows
+    from synpro.corpus.store import PASSAGES, read_documents, write_rows
 
     corpus, model = trained
-    rows = [Passage(f"{d.id}#0000", d.id, 0, 0, len(d.text), d.text) for d in documents(corpus, "train")]
+    rows = [Passage(f"{d.id}#0000", d.id, 0, 0, len(d.text), d.text) for d in read_documents(corpus.dir, "train")]
     write_rows(corpus.dir / "passages.parquet", PASSAGES, [vars(p) for p in rows])
-    single = fit_probe(PROBE, corpus=corpus, model=model, out=tmp_path / "1", journal=Journal(tmp_path / "1"), seed=3)
+    single = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "1", 3))
     cfg = replace(PROBE, replicas=3, ranked_passages=40)
     out = tmp_path / "3"
-    probe = fit_probe(cfg, corpus=corpus, model=model, out=out, journal=Journal(out), seed=3)
+    probe = fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(out, 3))
     assert probe.afters == (out / "hf", out / "replica-2" / "hf", out / "replica-3" / "hf")
     weights = {(folder / "model.safetensors").read_bytes() for folder in probe.afters}
     assert len(weights) == 3 and (single.after / "model.safetensors").read_bytes() in weights, "the first is the one alone"
@@ -86,23 +87,23 @@ def test_prompt_answer_rows_are_learned_and_bad_ones_kept_in_the_ledger(trained,
     rows = [{"prompt": f"where do {w} stand?", "answer": "in shallow water"} for w in ("herons", "mills", "sheep")]
     data.write_text("".join(json.dumps(r) + "\n" for r in [*rows, {"prompt": "x"}]), encoding="utf-8")
     cfg = ProbeConfig(
-        steps=8, batch=8, hardware=PROBE.hardware, optimizer=PROBE.optimizer, data=str(data), evaluate_tokens=2000
+        steps=8, batch_size=8, hardware=PROBE.hardware, learning_rate=PROBE.learning_rate, data=str(data), evaluate_tokens=2000
     )
     out = tmp_path / "probe"
-    fit_probe(cfg, corpus=corpus, model=model, out=out, journal=Journal(out), seed=3)
+    fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(out, 3))
     losses = [row["loss"] for row in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
     assert losses and losses[-1] > 0
-    assert Journal(out).rejects.reasons() == {"no_answer": 1}
+    assert StepLogger(out).rejects.reasons() == {"no_answer": 1}
 
 
 def test_data_without_a_usable_row_is_an_error(trained, tmp_path: Path) -> None:
     corpus, model = trained
     (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
-    cfg = ProbeConfig(steps=2, batch=8, hardware=PROBE.hardware, data=str(tmp_path / "bad.jsonl"))
+    cfg = ProbeConfig(steps=2, batch_size=8, hardware=PROBE.hardware, data=str(tmp_path / "bad.jsonl"))
     with pytest.raises(ValueError, match=r"probe\.data: .* no usable row \(1 rejected\)"):
-        fit_probe(cfg, corpus=corpus, model=model, out=tmp_path / "o", journal=Journal(tmp_path / "o"), seed=0)
+        fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "o", 0))
 
 
 def test_the_defaults_are_the_published_probe() -> None:
     cfg = ProbeConfig()
-    assert (cfg.steps, cfg.batch, cfg.optimizer.lr, cfg.replicas) == (100, 64, 1e-4, 1)
+    assert (cfg.steps, cfg.batch_size, cfg.learning_rate, cfg.replicas) == (100, 64, 1e-4, 1)

@@ -1,4 +1,4 @@
-"""The stage synthesize: checks, lineage, resume. Answers are scripted here; the loop tests run it with a real generator."""
+"""The stage synthesize: filters, lineage, resume. Answers are scripted here; the loop tests run it with a real generator."""
 
 import json
 from dataclasses import replace
@@ -8,19 +8,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from synpro.corpus.store import PASSAGES, write_rows
+from synpro.corpus.store import PASSAGES, REWRITES, write_rows
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
+from synpro.engines.transformers import TransformersConfig
 from synpro.judges.base import JudgesConfig, Support, Verdict
-from synpro.judges.table import Judges
+from synpro.judges.registry import JudgePool
 from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
-from synpro.records import Chat, Completion, Corpus, Generator, Passage, Probe, Rewrite, Verifier
-from synpro.rewards.checks import CHECKS, judge
-from synpro.rewards.rubric import RubricConfig
-from synpro.run.child import RUNNER_FILES
-from synpro.run.journal import Journal
-from synpro.run.lineage import REWRITE_COLUMNS
+from synpro.operations.rephrase import Rephrase
+from synpro.records import Chat, Completion, Corpus, Generator, Passage, Probe, Rewrite, TrainedVerifier
+from synpro.rewards.config import RubricConfig
+from synpro.rewards.filters import FILTERS, Sample, first_failure
+from synpro.rewards.scoring import Scoring
+from synpro.runner.child import RUNNER_FILES
+from synpro.runner.context import StepContext
+from synpro.schema import SchemaError, build
 from synpro.stages.synthesize import SynthesizeConfig, synthesize
 
 SOURCE = (
@@ -31,57 +33,62 @@ GOOD = (
     "Rephrased:\nFor roughly ten thousand years people have shaped copper, a reddish and rather soft metal. Because heat and "
     "current pass through it easily, it is what the majority of power cables consist of. It also serves for plumbing."
 )
-RULES = RubricConfig(weights={"rephrase": {"length": 1.0, "format": 1.0}, "reformat": {"format": 1.0}})
+RULES = OperationConfig("rephrase", weights={"length": 1.0, "format": 1.0})
 GENERATOR = Generator("rephrase", "hf:some/model", None, None, 2, "generator-digest")
 
 
 def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
-    operation = build(OperationConfig("rephrase"))
+    operation = Rephrase()
     text = operation.parse(answer) if answer.startswith("Rephrased:") else None
     passage = Passage("doc#0000", "doc", 0, 0, len(source), source)
     return Rewrite(passage, "rephrase", answer, text, None if text else "no heading", 40, finish)
 
 
-@pytest.mark.parametrize(
-    ("reason", "answer", "scores", "finish"),
-    [
-        ("unparsed", "Copper is a metal.", {}, "stop"),
-        ("clipped", GOOD, {}, "length"),
-        ("too short", "Rephrased:\nCopper is a metal.", {}, "stop"),
-        (
-            "too long",
-            GOOD + " It serves people well, and that is all there is to say about this red old metal today." * 5,
-            {},
-            "stop",
-        ),
-        ("loop", "Rephrased:\n" + "Copper is used for many cables. " * 8, {}, "stop"),
-        (
-            "language",
-            "Rephrased:\nSeit etwa zehntausend Jahren bearbeiten Menschen Kupfer, ein weiches rotes Metall. Es "
-            "leitet Wärme und Strom sehr gut, deshalb bestehen die meisten Kabel daraus. "
-            "Auch Wasserrohre werden oft aus Kupfer gemacht.",
-            {},
-            "stop",
-        ),
-        ("copy", f"Rephrased:\n{SOURCE}", {}, "stop"),
-        ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop"),
-    ],
-)
-def test_each_check_names_its_reason_and_says_the_numbers(reason: str, answer: str, scores: dict, finish: str) -> None:
-    verdict = judge(rewrite(answer, finish=finish), scores, SynthesizeConfig())
+FAILURES: list[tuple[str, str, dict, str]] = [
+    ("unparsed", "Copper is a metal.", {}, "stop"),
+    ("truncated", GOOD, {}, "length"),
+    ("too short", "Rephrased:\nCopper is a metal.", {}, "stop"),
+    (
+        "too long",
+        GOOD + " It serves people well, and that is all there is to say about this red old metal today." * 5,
+        {},
+        "stop",
+    ),
+    ("loop", "Rephrased:\n" + "Copper is used for many cables. " * 8, {}, "stop"),
+    (
+        "language",
+        "Rephrased:\nSeit etwa zehntausend Jahren bearbeiten Menschen Kupfer, ein weiches rotes Metall. Es "
+        "leitet Wärme und Strom sehr gut, deshalb bestehen die meisten Kabel daraus. "
+        "Auch Wasserrohre werden oft aus Kupfer gemacht.",
+        {},
+        "stop",
+    ),
+    ("copy", f"Rephrased:\n{SOURCE}", {}, "stop"),
+    ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop"),
+]
+"""(reason, answer, scores, finish) of a text that a filter drops, at least one for each filter."""
+
+
+@pytest.mark.parametrize(("reason", "answer", "scores", "finish"), FAILURES)
+def test_each_filter_names_its_reason_and_says_the_numbers(reason: str, answer: str, scores: dict, finish: str) -> None:
+    verdict = failure(rewrite(answer, finish=finish), scores)
     assert verdict is not None
     assert verdict[0] == reason
     assert verdict[1]
 
 
-def test_a_good_rewrite_passes_every_check() -> None:
-    assert judge(rewrite(GOOD), {"faithfulness": 1.0, "length": None}, SynthesizeConfig()) is None
-    assert judge(rewrite(GOOD, finish="length"), {}, SynthesizeConfig(clipped=True)) is None
-    assert judge(rewrite(GOOD), {"faithfulness": 0.0}, SynthesizeConfig(min_support=0)) is None
+def test_every_filter_is_shown_to_drop_something() -> None:
+    assert {reason for reason, *_ in FAILURES} == set(FILTERS)
 
 
-def test_every_reason_is_reachable() -> None:
-    assert list(CHECKS) == ["unparsed", "clipped", "too short", "too long", "loop", "language", "copy", "support"]
+def failure(rewrite: Rewrite, scores: dict, **settings) -> tuple[str, str] | None:
+    return first_failure(Sample(rewrite, scores, 0.85), SynthesizeConfig(**settings))
+
+
+def test_a_good_rewrite_passes_every_filter() -> None:
+    assert failure(rewrite(GOOD), {"faithfulness": 1.0, "length": None}) is None
+    assert failure(rewrite(GOOD, finish="length"), {}, keep_truncated=True) is None
+    assert failure(rewrite(GOOD), {"faithfulness": 0.0}, min_faithfulness=0) is None
 
 
 def corpus(tmp_path: Path, documents: int = 3, each: int = 4) -> Corpus:
@@ -129,25 +136,18 @@ class Sure:
     def close(self) -> None: ...
 
 
-def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, rubric=RULES, **changes):
-    from synpro.engines.hf import HFEngine
-
-    monkeypatch.setattr(HFEngine, "load", classmethod(lambda cls, *args, **kwargs: engine))
-    monkeypatch.setattr(Judges, "verifier", Sure())
-    out = tmp_path / name / "synthesize-rephrase"
+def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, operation=RULES, **changes):
+    monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: engine)
+    monkeypatch.setattr(JudgePool, "verifier", Sure())
+    probe, verifier = Probe(tmp_path, tmp_path, "probe-digest"), TrainedVerifier(tmp_path, "none", "verifier-digest")
     return synthesize(
-        replace(SynthesizeConfig(chunk=5), **changes),
-        operation=OperationConfig("rephrase"),
-        rubric=rubric,
-        judges=JudgesConfig(),
+        replace(SynthesizeConfig(chunk_size=5), **changes),
+        operation=operation,
+        scoring=Scoring(RubricConfig(), JudgesConfig(), probe, verifier),
         generator=GENERATOR,
         corpus=corpus(tmp_path),
-        probe=Probe(tmp_path, tmp_path, "probe-digest"),
-        verifier=Verifier(tmp_path, "none", "verifier-digest"),
         round=2,
-        out=out,
-        journal=Journal(out),
-        seed=7,
+        ctx=StepContext.local(tmp_path / name / "synthesize-rephrase", 7),
     )
 
 
@@ -163,17 +163,18 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     assert (shard.passages, shard.kept, shard.dropped, shard.documents) == (12, 9, 3, 3)
     assert not (shard.dir / "chunks").exists()
     rows = pq.read_table(shard.dir / "rewrites.parquet").to_pylist()
-    assert list(rows[0]) == REWRITE_COLUMNS
+    assert list(rows[0]) == REWRITES.names
     assert [r["passage"] for r in rows] == [f"d{d}#{i:04d}" for d in range(3) for i in range(4)]
     assert {(r["generator"], r["base"], r["round"], r["operation"]) for r in rows} == {
         ("generator-digest", "hf:some/model", 2, "rephrase")
     }
-    assert len({r["id"] for r in rows}) == 12
+    assert [r["id"] for r in rows[:2]] == ["d0#0000:rephrase:02:0", "d0#0001:rephrase:02:0"]
+    assert len({r["id"] for r in rows}) == 12 and {r["version"] for r in rows} == {0}
     assert len({r["seed"] for r in rows}) == 3  # one per chunk of 5
     assert json.loads(rows[0]["sampling"]) == {"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 2048}
     assert json.loads(rows[0]["scores"])["format"] == json.loads(rows[0]["scores"])["faithfulness"] == 1.0
     claims = json.loads(rows[0]["claims"])
-    assert [c["claim"] for c in claims] == build(OperationConfig("rephrase")).claims(rows[0]["text"])
+    assert [c["claim"] for c in claims] == Rephrase().claims(rows[0]["text"])
     assert claims[0] | {"claim": ""} == {
         "claim": "", "label": "faithful", "probability": 0.75, "support": "Metal ", "start": 0, "end": 6,
     }  # fmt: skip
@@ -190,21 +191,21 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
 
 
 def test_kept_texts_are_embedded_beside_their_passages_where_the_encoder_is_in_use(tmp_path: Path, monkeypatch) -> None:
-    from synpro.measure.collapse import spread
+    from synpro.measure.collapse import mean_pairwise_distance
 
-    paid = RubricConfig(weights={"rephrase": {"similarity": 1.0, "format": 1.0}})
-    shard = run(tmp_path, "a", monkeypatch, Counting(), rubric=paid, embedded=4, min_support=0)
+    encoded = OperationConfig("rephrase", weights={"similarity": 1.0, "format": 1.0})
+    shard = run(tmp_path, "a", monkeypatch, Counting(), encoded, max_embedded=4, min_faithfulness=0)
     rows = pq.read_table(shard.dir / "embeddings.parquet").to_pylist()
     kept = [r["passage"] for r in pq.read_table(shard.dir / "rewrites.parquet").to_pylist() if r["kept"]]
     assert [r["id"] for r in rows] == kept[::3] and len(kept) == 9 and len(rows) <= 4
     texts, sources = (np.array([r[side] for r in rows]) for side in ("text", "source"))
     assert texts.shape == sources.shape == (3, 384)
-    assert 0 < (spread(texts) or 0) < 0.1, "rewrites of nearly the same passage lie close together"
+    assert 0 < (mean_pairwise_distance(texts) or 0) < 0.1, "rewrites of nearly the same passage lie close together"
     assert not (run(tmp_path, "b", monkeypatch, Counting()).dir / "embeddings.parquet").exists()
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
-def test_a_killed_step_carries_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+def test_a_killed_step_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     whole = run(tmp_path, "a", monkeypatch, Counting())
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "b", monkeypatch, Counting(calls))
@@ -234,7 +235,7 @@ def test_rewards_see_the_whole_corpus_before_they_score_a_chunk(tmp_path: Path, 
 
     prepared: list[int] = []
     monkeypatch.setattr(Format, "prepare", lambda self, passages: prepared.append(len(passages)))
-    run(tmp_path, "a", monkeypatch, Counting(), chunk=2)
+    run(tmp_path, "a", monkeypatch, Counting(), chunk_size=2)
     assert prepared == [12]  # a worst value or a token's weight is that of the corpus, the same for each chunk
 
 
@@ -242,28 +243,27 @@ def test_chunks_of_another_request_are_not_used(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "a", monkeypatch, Counting(1))
     engine = Counting()
-    run(tmp_path, "a", monkeypatch, engine, temperature=0.5)
+    run(tmp_path, "a", monkeypatch, engine, replace(RULES, temperature=0.5))
     assert len(engine.asked) == 12
 
 
-def test_a_shard_that_kept_nothing_is_said_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_a_shard_that_kept_nothing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     shard = run(tmp_path, "a", monkeypatch, ScriptedEngine(lambda chat, index: "nothing"))
     assert (shard.passages, shard.kept, shard.documents) == (12, 0, 0)
-    assert "WARNING: nothing of rephrase was kept" in capfd.readouterr().out
+    assert "WARNING: no text of rephrase was kept" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "message"),
     [
-        ("temperature", -1),
-        ("top_p", 0),
-        ("max_new_tokens", {"rephrase": 0}),
-        ("chunk", 0),
-        ("min_length", 3.0),
-        ("max_copied", {"rephrase": 2.0}),
-        ("min_support", 1.5),
+        ("chunk_size", 0, r"^chunk_size: 0 is out of range"),
+        ("min_length", 3.0, r"^min_length: 3.0 must be below max_length"),
+        ("min_faithfulness", 1.5, r"^min_faithfulness"),
+        ("max_new_tokens", {"rephrase": 100}, r"^max_new_tokens: .*operations\.NAME\.max_new_tokens"),
+        ("min_support", 0.5, r"^min_support: .*min_faithfulness"),
+        ("batch_size", 8, r"^batch_size: .*synthesize\.engine\.batch_size"),
     ],
 )
-def test_bad_settings_are_refused_by_name(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"^{key}"):
-        SynthesizeConfig(**{key: value})
+def test_bad_settings_and_old_keys_are_refused_by_name(key: str, value: object, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        build(SynthesizeConfig, {key: value})

@@ -11,20 +11,25 @@ from typing import Any
 import pytest
 import torch
 
-from synpro.engines.openai import ServerConfig, ServerError
+from synpro.engines.openai import OpenAIConfig, ServerError
+from synpro.engines.vllm import VLLMConfig
 from synpro.grpo.preflight import PreflightError
-from synpro.judges.base import JudgesConfig
+from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
 from synpro.operations.base import OperationConfig
-from synpro.operations.table import build
-from synpro.records import Corpus, Generator, Probe, Verifier
-from synpro.rewards.rubric import REWARDS, RubricConfig
-from synpro.run.journal import Journal
-from synpro.run.launch import MachineConfig
-from synpro.run.screen import Silent
-from synpro.run.step import Steps
-from synpro.stages.train_generator import TrainGeneratorConfig, hold_aside, train_generator
-from tests.chat_server import Nursery, Server
-from tests.rewards.honest import SOURCES, passage
+from synpro.operations.rephrase import Rephrase
+from synpro.records import Corpus, Generator, Probe, TrainedVerifier
+from synpro.rewards.config import RubricConfig
+from synpro.rewards.registry import REWARDS
+from synpro.rewards.scoring import Scoring
+from synpro.runner.context import StepContext
+from synpro.runner.launch import MachineConfig
+from synpro.runner.logger import StepLogger
+from synpro.runner.progress import NullProgress
+from synpro.runner.step import Steps
+from synpro.schema import SchemaError, build
+from synpro.stages.train_generator import TrainGeneratorConfig, split_validation, train_generator
+from tests.chat_server import NAME, Nursery, Server
+from tests.rewards.reference import SOURCES, passage
 
 WORDS = ("bees", "honey", "tower", "storm", "paper", "snow", "valley", "water", "stone", "letters")
 CHAT = (
@@ -67,12 +72,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    operation = build(OperationConfig("rephrase"))
-    prompt = tokenizer.apply_chat_template(list(operation.prompt(passage("honey"))), tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer.apply_chat_template(
+        list(Rephrase().prompt(passage("honey"))), tokenize=False, add_generation_prompt=True
+    )
     for step in range(60):
         some = [WORDS[(step + i * 3) % 10] for i in range(4 + step % 5)]
         ids = torch.tensor([tokenizer(f"{prompt[-80:]}Rephrased:\n{' '.join(some)}.<eos>")["input_ids"]])
-        at = torch.arange(ids.shape[1])[None] + (700 if step % 2 else 0)  # the answer stands far behind a long prompt
+        at = torch.arange(ids.shape[1])[None] + (700 if step % 2 else 0)  # as far behind as after a long prompt
         model(input_ids=ids, position_ids=at, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -96,10 +102,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(folder, 0, 0, 0, "uint16", {}, {}, len(rows), "corpus")
 
 
-NO_VERIFIER = Verifier(Path("unused"), "none", "unused")
+NO_VERIFIER = TrainedVerifier(Path("unused"), "none", "unused")
 NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
-RUBRIC = RubricConfig(weights={"rephrase": {"structure": 1.0, "length": 1.0, "format": 1.0}})
-"""The rewards that need no model: this is a test of training."""
+OPERATION = OperationConfig("rephrase", weights={"structure": 1.0, "length": 1.0, "format": 1.0}, steps=2, max_new_tokens=40)
+"""With the rewards that need no model: this is a test of training."""
 
 
 def config(base: Path, **changes: object) -> TrainGeneratorConfig:
@@ -107,11 +113,9 @@ def config(base: Path, **changes: object) -> TrainGeneratorConfig:
         base=str(base),
         tuning="lora",
         lora_rank=4,
-        steps={"rephrase": 2},
         prompts_per_step=2,
-        completions=4,
-        micro_batch=8,
-        max_new_tokens={"rephrase": 40},
+        num_generations=4,
+        micro_batch_size=8,
         learning_rate=1e-3,
         beta=0.01,
         dtype="float32",
@@ -125,24 +129,18 @@ def train(
     corpus: Corpus,
     out: Path,
     start: Generator | None = None,
-    round: int = 1,
-    rubric: RubricConfig = RUBRIC,
+    operation: OperationConfig = OPERATION,
     judges: JudgesConfig | None = None,
-    journal: Journal | None = None,
+    logger: StepLogger | None = None,
 ) -> Generator:
     return train_generator(
         cfg,
-        operation=OperationConfig("rephrase"),
-        rubric=rubric,
-        judges=judges or JudgesConfig(),
+        operation=operation,
+        scoring=Scoring(RubricConfig(), judges or JudgesConfig(), NO_PROBE, NO_VERIFIER),
         corpus=corpus,
-        probe=NO_PROBE,
-        verifier=NO_VERIFIER,
         start=start,
-        round=round,
-        out=out,
-        journal=journal or Journal(out),
-        seed=7,
+        round=1 if start is None else 2,
+        ctx=StepContext.local(out, 7, logger),
     )
 
 
@@ -166,7 +164,7 @@ def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(base: Path, corp
 
     rows = [json.loads(line) for line in (tmp_path / "b/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
-    wanted = {"reward", "reward/structure", "reward/length", "reward/format", "parsed", "clipped", "zero_std", "kl"}
+    wanted = {"reward", "reward/structure", "reward/length", "reward/format", "parsed", "truncated", "zero_std", "kl"}
     assert wanted | {"completion_tokens", "seconds", "seconds/generate", "seconds/reward"} <= set(rows[0])
     told = json.loads((tmp_path / "a/validation.json").read_text())
     assert told["before"]["parsed"] > 0.3
@@ -178,14 +176,14 @@ def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, 
     from safetensors.torch import load_file
 
     first = train(config(base), corpus, tmp_path / "first")
-    kept = train(config(base, steps={"rephrase": 0}), corpus, tmp_path / "kept", first, round=2)
-    fresh = train(config(base, steps={"rephrase": 0}, start="base"), corpus, tmp_path / "fresh", first, round=2)
+    kept = train(config(base), corpus, tmp_path / "kept", first, replace(OPERATION, steps=0))
+    fresh = train(config(base, start="base"), corpus, tmp_path / "fresh", first, replace(OPERATION, steps=0))
     assert first.adapter is not None and kept.adapter is not None
     weights, again = (load_file(g / "adapter_model.safetensors") for g in (first.adapter, kept.adapter))
     assert weights.keys() == again.keys()
     assert all((weights[k] == again[k]).all() for k in weights)
     assert fresh.adapter is None and fresh.weights is None
-    on = train(config(base, later_rate=0.25), corpus, tmp_path / "on", first, round=2)
+    on = train(config(base, later_lr_ratio=0.25), corpus, tmp_path / "on", first)
     rates = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["lr"] for name in ("first", "on")]
     assert rates[1] == pytest.approx(0.25 * rates[0]), "smaller steps for what is trained already"
     assert on.adapter is not None and on.digest != first.digest
@@ -202,25 +200,23 @@ def test_full_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
     before, after = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (base, done.weights))
     assert any((before[k].bfloat16() != after[k]).any() for k in before)
     with pytest.raises(ValueError, match=r'"lora" cannot carry on from .* "full"'):
-        train(config(base), corpus, tmp_path / "lora", done, round=2)
+        train(config(base), corpus, tmp_path / "lora", done)
 
 
 def test_a_model_that_cannot_keep_the_form_is_stopped(base: Path, corpus: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="cut at 3 tokens"):
-        train(config(base, max_new_tokens={"rephrase": 3}), corpus, tmp_path)
+    with pytest.raises(PreflightError, match="truncated at 3 tokens"):
+        train(config(base), corpus, tmp_path, operation=replace(OPERATION, max_new_tokens=3))
 
 
 NOTING = """
 import os
 
-from synpro.rewards.rubric import REWARDS
+from synpro.rewards.base import Reward
+from synpro.rewards.registry import REWARDS
 
 
-class Noting:
+class Noting(Reward):
     name, worst = "noting", -1.0
-
-    def prepare(self, passages):
-        pass
 
     def score(self, rewrites):
         with open({file!r} + os.environ.get("RANK", "0"), "a") as notes:
@@ -228,7 +224,7 @@ class Noting:
         return [len(r.answer) / 100 for r in rewrites]
 
 
-REWARDS["noting"] = lambda bench: Noting()
+REWARDS["noting"] = Noting
 """
 
 
@@ -245,18 +241,14 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
         root.mkdir()
         (root / "noting.py").write_text(NOTING.format(file=str(root / "noted")))
         monkeypatch.chdir(root)
-        do = Steps(root, seed=3, machine=MachineConfig(threads=1, rl_processes=count), watcher=Silent())
+        do = Steps(root, seed=3, machine=MachineConfig(threads=1, rl_processes=count), listener=NullProgress())
         records[count] = do(
             "round-01/train-rephrase",
-            "synpro.stages.train_generator:train_generator",
-            config(base, micro_batch=4, prompts_per_step=4),
-            spread="rl",
-            operation=OperationConfig("rephrase"),
-            rubric=RubricConfig(weights={"rephrase": {"noting": 2.0, "format": 1.0}}, files=("noting.py",)),
-            judges=JudgesConfig(),
+            train_generator,
+            config(base, micro_batch_size=4, prompts_per_step=4),
+            operation=replace(OPERATION, weights={"noting": 2.0, "format": 1.0}),
+            scoring=Scoring(RubricConfig(files=("noting.py",)), JudgesConfig(), NO_PROBE, NO_VERIFIER),
             corpus=corpus,
-            probe=NO_PROBE,
-            verifier=NO_VERIFIER,
             start=None,
             round=1,
         )
@@ -265,12 +257,12 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
         notes[count] = [(root / f"noted{rank}").read_text().splitlines() for rank in range(count)]
     one, two = rows[1], rows[2]
     assert [row["step"] for row in two] == [row["step"] for row in one] == [1, 2]
-    for name in ("reward", "reward/noting", "parsed", "clipped", "zero_std", "completion_tokens"):
+    for name in ("reward", "reward/noting", "parsed", "truncated", "zero_std", "completion_tokens"):
         assert two[0][name] == pytest.approx(one[0][name], abs=1e-9), name
     assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-3)
     shares = notes[2]
     assert len(shares[0]) == len(shares[1]) == len(notes[1][0]) / 2
-    before = 2 * 4  # answers to the passages held aside, and then those of the first step
+    before = 2 * 4  # answers to the validation passages, and then those of the first step
     assert sorted(shares[0][4 : 4 + 8] + shares[1][4 : 4 + 8]) == sorted(notes[1][0][before : before + 16])
     a, b = (load_file(records[n].adapter / "adapter_model.safetensors") for n in (1, 2))
     assert all((a[k] - b[k]).norm() <= 0.05 * a[k].norm() for k in a)
@@ -278,12 +270,12 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes new weights")
 def test_vllm_in_training_is_refused_where_it_cannot_be_handed_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
-    for engine in ("vllm", "http://127.0.0.1:1"):
+    for engine in (VLLMConfig(), OpenAIConfig(url="http://127.0.0.1:1")):
         with pytest.raises(ValueError, match=r"train_generator\.engine: vLLM packs its weights on a CPU"):
             train(config(base, engine=engine), corpus, tmp_path)
 
 
-class Killing(Journal):
+class Killing(StepLogger):
     """Kills a server when the first step of GRPO is told."""
 
     def __init__(self, out: Path, server: Server) -> None:
@@ -299,59 +291,57 @@ def test_a_judge_that_is_killed_stops_the_step_which_finishes_once_it_is_back(
     base: Path, corpus: Corpus, qwen: Path, nursery: Nursery, other_qwen: Path, tmp_path: Path
 ) -> None:
     """The paper's judges of quality and structure, both behind one server; in the end every byte is that of a calm run."""
-    rubric = RubricConfig(weights={"rephrase": {"quality": 1.0, "length": 1.0, "structure": 1.0}})
-    wait = ServerConfig(tries=2, pause_seconds=0.01)
+    operation = replace(OPERATION, weights={"quality": 1.0, "length": 1.0, "structure": 1.0})
     with Server(nursery, qwen) as server:
-        remote = JudgesConfig(
-            quality="dataman", layout="llm", dataman=server.reference, layout_model=server.reference, server=wait
-        )
+        engine = OpenAIConfig(url=server.url, max_attempts=2, pause_seconds=0.01)
+        judges = {"dataman": DataManConfig(NAME, engine), "layout_model": LayoutModelConfig(NAME, engine)}
+        remote = JudgesConfig(quality="dataman", layout="llm", **judges)
         out = tmp_path / "there"
         with pytest.raises(
-            ServerError, match=rf"judges\..*: the server http://127\.0\.0\.1:{server.port}/v1 .*, after 2 tries"
+            ServerError, match=rf"judges\..*: the server http://127\.0\.0\.1:{server.port}/v1 .*, after 2 attempts"
         ):
-            train(config(base), corpus, out, rubric=rubric, judges=remote, journal=Killing(out, server))
+            train(config(base), corpus, out, operation=operation, judges=remote, logger=Killing(out, server))
         assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [1]
         server.start(other_qwen)
         with pytest.raises(ServerError, match="other weights than before"):
-            train(config(base), corpus, out, rubric=rubric, judges=remote)
+            train(config(base), corpus, out, operation=operation, judges=remote)
         server.kill()
         server.start(qwen)
-        there = train(config(base), corpus, out, rubric=rubric, judges=remote)
-        calm = train(config(base), corpus, tmp_path / "calm", rubric=rubric, judges=remote)
+        there = train(config(base), corpus, out, operation=operation, judges=remote)
+        calm = train(config(base), corpus, tmp_path / "calm", operation=operation, judges=remote)
     assert there.adapter is not None and calm.adapter is not None
     assert contents(there.adapter) == contents(calm.adapter)
     assert (out / "validation.json").read_bytes() == (tmp_path / "calm/validation.json").read_bytes()
     assert contents(out / "scratch").keys() == {"judges.dataman.json", "judges.layout_model.json"}
 
 
-def test_passages_held_aside_do_not_depend_on_the_others() -> None:
+def test_validation_passages_do_not_depend_on_the_others() -> None:
     passages = [replace(passage("honey"), id=f"{i}#0000") for i in range(40)]
-    used, aside = hold_aside(passages, 8)
-    assert len(aside) == 8 and len(used) == 32 and not set(used) & set(aside)
-    assert set(hold_aside(passages[::-1], 8)[1]) == set(aside)
-    assert len(hold_aside(passages[:4], 8)[1]) == 1
+    used, validation = split_validation(passages, 8)
+    assert len(validation) == 8 and len(used) == 32 and not set(used) & set(validation)
+    assert set(split_validation(passages[::-1], 8)[1]) == set(validation)
+    assert len(split_validation(passages[:4], 8)[1]) == 1
     with pytest.raises(ValueError, match="at least 2"):
-        hold_aside(passages[:1], 8)
+        split_validation(passages[:1], 8)
 
 
 def test_the_default_is_the_papers_setting() -> None:
     cfg = TrainGeneratorConfig()
-    assert (cfg.learning_rate, cfg.final_rate, cfg.warmup, cfg.beta) == (1e-6, 0.1, 0.1, 0.005)
-    assert (cfg.completions, cfg.prompts_per_step, cfg.temperature, cfg.top_p) == (8, 16, 1.0, 0.9)
-    assert (cfg.steps, cfg.tokens_of("rephrase"), cfg.source_characters) == ({"rephrase": 300, "reformat": 240}, 2048, 7000)
+    assert (cfg.learning_rate, cfg.min_lr_ratio, cfg.warmup_ratio, cfg.beta) == (1e-6, 0.1, 0.1, 0.005)
+    assert (cfg.num_generations, cfg.prompts_per_step, cfg.tuning) == (8, 16, "full")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"micro_batch": 7}, "micro_batch: 7 does not divide"),
-        ({"completions": 1}, "completions: 1 leaves nothing to compare"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"steps": {"rephrase": -1}}, r"steps\.rephrase"),
-        ({"engine": "sglang"}, "engine: 'sglang' is none"),
-        ({"engine": "vllm", "tuning": "lora"}, 'use dtype = "float32"'),
+        ({"micro_batch_size": 7}, "micro_batch_size: 7 does not divide"),
+        ({"num_generations": 1}, "num_generations: 1 is out of range"),
+        ({"steps": {"rephrase": 5}}, r"steps: .*operations\.NAME\.steps"),
+        ({"vllm_memory": 0.5}, r"vllm_memory: .*train_generator\.engine\.gpu_memory_utilization"),
+        ({"engine": {"type": "server"}}, "engine: 'server' cannot be given new weights"),
+        ({"engine": {"type": "vllm"}, "tuning": "lora"}, 'use dtype = "float32"'),
     ],
 )
-def test_bad_values_name_the_key(change: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        TrainGeneratorConfig(**change)
+def test_bad_values_and_old_keys_name_the_key(change: dict, said: str) -> None:
+    with pytest.raises(SchemaError, match=said):
+        build(TrainGeneratorConfig, change)

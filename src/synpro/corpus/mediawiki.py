@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from synpro.corpus.files import DamagedError
+from synpro.corpus.files import CorruptFileError
 
 
 @dataclass
 class Page:
-    """A page of a dump; of several revisions the last one stands."""
+    """A page of a dump, with the text of its last revision."""
 
     id: str = ""
     title: str = ""
     namespace: str = "0"
     redirect: bool = False
     text: list[str] = field(default_factory=list)
-    """Wiki markup in pieces; empty when it is larger than the limit."""
+    """Wiki markup in chunks; empty when it is larger than the limit."""
     bytes: int = 0
-    """Of the text in UTF-8."""
+    """Size of the text in UTF-8."""
     problem: str = ""
-    """Set on a last page that the dump does not finish."""
+    """What is wrong with the dump; set only on its last page, which is not whole."""
 
 
-def pages(pieces: Iterator[bytes], limit: int) -> Iterator[Page]:
+def pages(chunks: Iterator[bytes], limit: int) -> Iterator[Page]:
     """The pages of a dump. Text beyond `limit` bytes is counted, not kept.
 
-    A dump that is cut short or is not XML from some place on ends with a page whose `problem` says where.
+    A dump that ends too early, or is not XML from some place on, gives a last page whose `problem` says where.
     """
     handler = _Handler(limit)
     parser = expat.ParserCreate()
@@ -39,14 +39,14 @@ def pages(pieces: Iterator[bytes], limit: int) -> Iterator[Page]:
     parser.EntityDeclHandler = handler.entity
     problem = ""
     try:
-        for piece in pieces:
-            parser.Parse(piece, False)
+        for chunk in chunks:
+            parser.Parse(chunk, False)
             while handler.ready:
                 yield handler.ready.popleft()
         parser.Parse(b"", True)
     except expat.ExpatError as error:
         problem = f"the dump is cut short or not XML at line {error.lineno}, byte {parser.ErrorByteIndex} ({error})"
-    except DamagedError as error:
+    except CorruptFileError as error:
         problem = f"the dump {error}"
     yield from handler.ready
     if problem:
@@ -63,7 +63,7 @@ class _Handler:
         self.path: list[str] = []
 
     def entity(self, name: str, *_: object) -> None:
-        raise DamagedError(f"declares its own entity {name!r}, which dumps do not do; it is not expanded")
+        raise CorruptFileError(f"declares its own entity {name!r}, which dumps do not do; it is not expanded")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.path.append(name)

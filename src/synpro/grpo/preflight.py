@@ -1,4 +1,4 @@
-"""Look before training: does one sample of answers hold anything that RL could learn from?"""
+"""Check before training that a sample of answers holds something that RL could learn from."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from synpro.records import Rewrite
 
-CLIPPED_WARNING = 0.2
-"""Share of answers cut at the length limit above which a person is warned."""
+TRUNCATED_WARNING = 0.2
+"""Share of truncated answers above which there is a warning."""
 
 
 class PreflightError(RuntimeError):
     """Training would learn nothing; the message says why and what to change."""
 
 
-def zero_spread(groups: Sequence[Sequence[Mapping[str, float | None]]], weights: Mapping[str, float]) -> float:
-    """Share of groups in which every reward with a weight is the same for all answers: they teach nothing."""
+def zero_std_share(groups: Sequence[Sequence[Mapping[str, float | None]]], weights: Mapping[str, float]) -> float:
+    """Share of groups in which every reward with a weight is the same for all answers: nothing is learned from them."""
     if not groups:
         return 1.0
     flat = [
@@ -25,22 +25,23 @@ def zero_spread(groups: Sequence[Sequence[Mapping[str, float | None]]], weights:
     return sum(flat) / len(flat)
 
 
-def check(
+def preflight(
     groups: Sequence[Sequence[Rewrite]],
     scores: Sequence[Sequence[Mapping[str, float | None]]],
     weights: Mapping[str, float],
     max_new_tokens: int,
 ) -> list[str]:
-    """Warnings in a person's words. Raises PreflightError when nothing parses, everything is cut, or all rewards are equal."""
+    """Warnings in words. Raises PreflightError when nothing parses, everything is truncated, or all rewards are equal."""
     rewrites = [r for group in groups for r in group]
     if not rewrites:
         raise PreflightError("preflight: there are no passages to try; the train split is empty")
-    clipped = sum(r.finish == "length" for r in rewrites) / len(rewrites)
+    truncated = sum(r.finish == "length" for r in rewrites) / len(rewrites)
     lengths = sorted(r.tokens for r in rewrites)
-    if clipped == 1.0:
+    if truncated == 1.0:
         raise PreflightError(
-            f"preflight: all {len(rewrites)} answers were cut at {max_new_tokens} tokens, so none would be learned from.\n"
-            f"Raise max_new_tokens, shorten the passages (prepare), or show shorter worked examples.\n{_samples(rewrites)}"
+            f"preflight: all {len(rewrites)} answers were truncated at {max_new_tokens} tokens, so none would be learned"
+            " from.\nRaise the operation's max_new_tokens, shorten the passages (prepare.passages), or show shorter worked"
+            f" examples.\n{_samples(rewrites)}"
         )
     if all(r.text is None for r in rewrites):
         raise PreflightError(
@@ -48,16 +49,17 @@ def check(
             "Use a stronger or instruction-tuned base, lower the temperature, or add a worked example that is closer to your"
             f" passages.\n{_samples(rewrites)}"
         )
-    if zero_spread(scores, weights) == 1.0:
+    if zero_std_share(scores, weights) == 1.0:
         raise PreflightError(
             f"preflight: the answers of each passage earn the same reward in all {len(groups)} groups; GRPO learns from"
-            " differences only.\nRaise the temperature or `completions`, or check that the probe differs from its checkpoint"
-            f" and that the rubric's weights are not 0.\n{_samples(rewrites)}"
+            " differences only.\nRaise the operation's temperature or num_generations, or check that the probe differs from its"
+            f" checkpoint and that the reward weights are not 0.\n{_samples(rewrites)}"
         )
-    if clipped > CLIPPED_WARNING:
+    if truncated > TRUNCATED_WARNING:
         return [
-            f"preflight: {clipped:.0%} of the answers were cut at {max_new_tokens} tokens (median answer"
-            f" {lengths[len(lengths) // 2]}); they teach nothing. Raise max_new_tokens or shorten the passages."
+            f"preflight: {truncated:.0%} of the answers were truncated at {max_new_tokens} tokens (median answer"
+            f" {lengths[len(lengths) // 2]}); they are not learned from. Raise the operation's max_new_tokens or shorten the"
+            " passages."
         ]
     return []
 

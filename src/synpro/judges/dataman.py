@@ -1,13 +1,13 @@
 """Quality of a text by DataMan-1.5B-EN (arXiv 2502.19363): 14 criteria from 1 to 5 and one of 15 domains of application.
 
-The model was trained on one layout of the request and of the answer; both are its interface and stand here as constants, as the
-model's own repository gives them: system and user turn, the text between `Text: ` and the list of blanks; the answer has 15
-lines, the letter of the domain and the scores in the order of the list. Texts are cleaned and cut as in its training: a leading
-quoted ellipsis and Markdown images go, and of a text that is too long head and tail stay with `...` between them.
+The model was trained on one form of request and answer. Both are its interface and are constants here, as the model's own
+repository gives them: system and user turn, the text between `Text: ` and the list of blanks; the answer has 15 lines, the
+letter of the domain and the scores in the order of the list. Texts are cleaned and truncated as in its training: a leading
+quoted ellipsis and Markdown images are removed, and a text that is too long keeps its head and tail with `...` between them.
 
-Differences: what a text carries of the chat template or of the layout's own lines is broken up, so that it cannot fill the
-blanks itself; an answer that is not exactly of that form is asked for again and then an error (the published script gives it
-the score 0). The Quality protocol returns the overall score.
+Differences: parts of a text that look like the chat template or like the form's own lines are broken up, so that a text cannot
+fill the blanks itself; an answer that does not have the form is asked for again and is then an error (the published script
+gives it the score 0). The Quality protocol returns the overall score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synpro.engines.base import Model
-from synpro.judges.asking import Asker, Unreadable
+from synpro.judges.llm_judge import LLMJudge, Unreadable
 from synpro.records import Chat
 
 CRITERIA = (
@@ -64,10 +64,10 @@ REQUEST = "\n".join(
 )
 VERSION = "dataman-all-rating-1"
 MAX_TOKENS = 1894
-"""Of the text: with the layout around it 2,048, the length of the model's training."""
+"""Tokens of the text: with the form around it 2,048, the length of the model's training."""
 MAX_CHARACTERS = 20_000
 ANSWER_TOKENS = 64
-"""The answer has 29 with Qwen2's tokenizer."""
+"""Limit of the answer, which has 29 tokens with Qwen2's tokenizer."""
 
 _ELLIPSIS = re.compile('^["“”](?:…+|\\.{3,})["“”]')
 _IMAGE = re.compile(r"!\[\][(]/?[^)]+[)]\n")
@@ -77,7 +77,7 @@ _BLANK = re.compile(rf"(?m)^(?=[ \t]*(?:Domain:|\[\d{{1,2}}\](?:{'|'.join(CRITER
 
 @dataclass(frozen=True)
 class Rating:
-    """What DataMan says of a text: 1 (worst) to 5 on each criterion, and the domain."""
+    """DataMan's rating of a text: 1 (worst) to 5 on each criterion, and the domain."""
 
     domain: str
     accuracy: int
@@ -96,13 +96,15 @@ class Rating:
     overall: int
 
 
-class DataMan:
+class DataManQuality:
     """Rates texts by a DataMan model, each distinct text once. A text's rating never depends on its neighbours."""
 
     def __init__(self, model: Model, slot: str = "judges.dataman") -> None:
         """`slot` is the config key of the model, for messages."""
-        self.model, self.waits = model, model.waits
-        self._asker = Asker(model, slot=slot, version=VERSION, prompt=self._prompt, parse=parse, max_new_tokens=ANSWER_TOKENS)
+        self.model, self.is_remote = model, model.is_remote
+        self._judge = LLMJudge(
+            model, slot=slot, version=VERSION, prompt=self._prompt, parse=parse, max_new_tokens=ANSWER_TOKENS
+        )
 
     def rate(self, texts: Sequence[str]) -> list[float]:
         """The overall score of each text, 1.0 to 5.0. Raises JudgeError for answers that cannot be read, and what the engine
@@ -110,26 +112,26 @@ class DataMan:
         return [float(rating.overall) for rating in self.ratings(texts)]
 
     def ratings(self, texts: Sequence[str]) -> list[Rating]:
-        """All that DataMan says of each text. Raises as `rate` does."""
-        return self._asker.ask(texts)
+        """The whole rating of each text. Raises as `rate` does."""
+        return self._judge.ask(texts)
 
     def close(self) -> None:
-        """Give the model back."""
+        """Close the model."""
         self.model.close()
 
     def _prompt(self, text: str) -> Chat:
-        text = cut(clean(text), MAX_TOKENS, self.model.count)
+        text = truncate_middle(clean(text), MAX_TOKENS, self.model.count)
         return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": REQUEST.replace("{text}", text)})
 
 
 def clean(text: str) -> str:
-    """A text as DataMan is shown it: without what its training data did not have, and without what would answer for it."""
+    """The text as DataMan sees it: without what its training data did not have, and without lines that would answer for it."""
     text = _IMAGE.sub("", _ELLIPSIS.sub("", text))
     return _BLANK.sub("> ", _TURN.sub("< ", text)).strip()
 
 
-def cut(text: str, limit: int, count: Callable[[str], int]) -> str:
-    """Head and tail of a text of more than `limit` tokens, half of them each, with `...` between them."""
+def truncate_middle(text: str, limit: int, count: Callable[[str], int]) -> str:
+    """Head and tail of a text of more than `limit` tokens, half of the tokens each, with `...` between them."""
     if len(text) > MAX_CHARACTERS:
         text = text[: MAX_CHARACTERS // 2] + "..." + text[-MAX_CHARACTERS // 2 :]
     if count(text) <= limit:
@@ -146,7 +148,7 @@ def cut(text: str, limit: int, count: Callable[[str], int]) -> str:
 
 
 def parse(answer: str) -> Rating:
-    """An answer as a Rating. Raises Unreadable unless it is a domain's letter and fourteen scores, one a line."""
+    """Read an answer. Raises Unreadable unless it is a domain's letter and fourteen scores, one a line."""
     domain, *scores = [line.strip() for line in answer.strip().split("\n")]
     if domain not in DOMAINS:
         raise Unreadable(f"its first line is {domain[:40]!r}, not one of the letters A to O")

@@ -1,12 +1,13 @@
 """Token similarity by a bidirectional encoder: BERTScore (arXiv 1904.09675) precision, recall and F1.
 
-Equal to the `bert-score` package (`tests/judges/test_bertscore.py`) for texts that fit the encoder's window: the states of
-[CLS] and [SEP] may be matched but count nothing themselves, no rescaling by a baseline, texts stripped. Differences: longer
-texts are read in windows where the package cuts them off, and the spelling of a special token inside a text stays text.
+Equal to the `bert-score` package (`tests/judges/test_bertscore.py`) for texts that fit the encoder's window: other tokens may
+match the states of [CLS] and [SEP], but these two are not averaged over; no rescaling by a baseline; texts are stripped.
+Differences: longer texts are read in windows where the package truncates them, and a special token spelled out in a text stays
+text.
 
-Stands in for DeBERTa-large-MNLI with MiniLM by default. Known limit: it does not see negation or swapped roles, a
-contradiction can score like a paraphrase; numbers and names are therefore checked by rule in the faithfulness reward.
-Notation: E_TD token embeddings of a text, T tokens, D dimensions, rows of length 1.
+MiniLM is the default in place of the paper's DeBERTa-large-MNLI. Known limit: negation and swapped roles are not seen, so a
+contradiction can score like a paraphrase. The faithfulness verifiers therefore compare numbers, names and denials by rule.
+Shapes: E_TD are the token embeddings of a text, T tokens by D dimensions, rows of length 1.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ from transformers import AutoModel, AutoTokenizer
 from synpro.judges.base import Alignment, Idf
 
 CACHED_TOKENS = 200_000
-"""Token embeddings kept in memory, oldest given up first: 300 MB at 384 dimensions."""
+"""Token embeddings kept in memory, oldest dropped first: 300 MB at 384 dimensions."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A text as the encoder sees it."""
+    """A text as the encoder reads it."""
 
     ids: list[int]
-    """Of its T - 2 own tokens."""
+    """Ids of the text's own T - 2 tokens."""
     states_TD: torch.Tensor
     """Rows of length 1; the first is that of [CLS], the last that of [SEP]."""
 
 
-class TokenEncoder:
+class BertScoreEncoder:
     """A Hugging Face encoder that compares texts token by token.
 
-    Texts longer than the encoder's window are read in windows that overlap by half; a token's embedding comes from the
-    window in which it stands furthest from an edge. Each distinct text is embedded once while it stays in the cache.
+    Texts longer than the encoder's window are read in windows that overlap by half; a token's embedding comes from the window
+    in which the token is furthest from an edge. Each distinct text is embedded once while it stays in the cache.
     """
 
     def __init__(
         self, folder: Path | str, *, layer: int | None = None, batch_tokens: int = 4096, device: str | None = None
     ) -> None:
-        """`layer`: whose states are compared, counted from 1; None is the last. Layers above it are not kept.
+        """`layer` is the one whose states are compared, counted from 1; None is the last. Layers above it are removed.
 
         Raises ValueError for a layer the encoder lacks and for a tokenizer without [CLS] and [SEP].
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # On a CPU a text runs alone: as fast there, and its embedding never depends on its neighbours to the last bit.
+        # On a CPU a text runs alone: this is as fast, and its embedding does not depend on its neighbours to the last bit.
         self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         if self.tokenizer.cls_token_id is None or self.tokenizer.sep_token_id is None:
@@ -67,7 +68,7 @@ class TokenEncoder:
         self._cached_tokens = 0
 
     def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
-        """One alignment per pair; a text without tokens, or whose tokens all weigh nothing, aligns with nothing (0, 0)."""
+        """One alignment per pair; (0, 0) for a text without tokens or whose tokens all have weight 0."""
         texts = self._read([*candidates, *references])
         out = []
         for candidate, reference in zip(texts[: len(candidates)], texts[len(candidates) :], strict=True):
@@ -81,9 +82,9 @@ class TokenEncoder:
         return out
 
     def idf(self, texts: Sequence[str]) -> Idf:
-        """Token weights from a corpus of texts. Raises ValueError for fewer than two: all tokens would weigh nothing."""
+        """Compute token weights from a corpus of texts. Raises ValueError for fewer than two: every weight would be 0."""
         if len(texts) < 2:
-            raise ValueError(f"idf: {len(texts)} texts do not tell rare tokens from frequent ones; give more, or turn idf off")
+            raise ValueError(f"idf: {len(texts)} texts do not show which tokens are rare; give 2 or more, or turn idf off")
         counts = Counter(token for text in texts for token in set(self._ids(text)))
         unseen = math.log(len(texts) + 1)
         return Idf({token: unseen - math.log(n + 1) for token, n in counts.items()}, unseen)
@@ -114,7 +115,7 @@ class TokenEncoder:
         return [(shift + start, shift + end) for start, end in read["offset_mapping"]]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self.__dict__.pop("model", None)
         self._cache.clear()
 
@@ -181,7 +182,7 @@ def _mean(best_T: torch.Tensor, ids: Sequence[int], idf: Idf | None) -> float:
 
 
 def _keep_layers(model: Any, layer: int) -> None:
-    """Cut the layers above `layer` off, as the `bert-score` package does. Raises ValueError where that cannot be done."""
+    """Remove the layers above `layer`, as the `bert-score` package does. Raises ValueError where that cannot be done."""
     count = int(model.config.num_hidden_layers)
     if not 1 <= layer <= count:
         raise ValueError(f"encoder_layer: the encoder has layers 1 to {count}, not {layer}")
@@ -192,10 +193,10 @@ def _keep_layers(model: Any, layer: int) -> None:
 
 
 def _longest_input(model: Any, tokenizer: Any) -> int:
-    """Tokens the encoder takes at a time, [CLS] and [SEP] included."""
+    """Tokens that the encoder takes at a time, [CLS] and [SEP] included."""
     limit = min(int(model.config.max_position_embeddings), int(tokenizer.model_max_length))
     for name, module in model.named_modules():
-        # RoBERTa's kind counts positions from padding_idx + 1.
+        # RoBERTa and its relatives count positions from padding_idx + 1.
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
             limit = min(limit, module.num_embeddings - module.padding_idx - 1)
     return limit

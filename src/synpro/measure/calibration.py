@@ -9,8 +9,8 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Of the reliability table: claims whose probability lies in [low, high)."""
+class ReliabilityBin:
+    """A row of the reliability table: the claims whose probability lies in [low, high)."""
 
     low: float
     high: float
@@ -18,34 +18,34 @@ class Bin:
     said: float | None
     """Mean probability; None in an empty bin."""
     true: float | None
-    """Share that is true."""
+    """Share of claims that are true; None in an empty bin."""
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Of probabilities of being true, against what is true."""
+class ClassifierMetrics:
+    """Predicted probabilities of being true, compared with the truth."""
 
     count: int
     positives: int
     auc: float | None
-    """Chance that a true one ranks above a false one, ties half; None when one kind is missing."""
+    """Chance that a true claim ranks above a false one, ties half; None when one kind is missing."""
     auc_error: float | None
-    """Standard error of it (Hanley and McNeil, 1982)."""
+    """Standard error of `auc` (Hanley and McNeil, 1982)."""
     precision: float | None
-    """Of those called true (0.5 or more), the share that is; None when none is called true."""
+    """Share of true claims among those called true (0.5 or more); None when none is called true."""
     recall: float | None
-    """Of the true ones, the share called true."""
+    """Share of the true claims that are called true."""
     specificity: float | None
-    """Of the false ones, the share called false."""
+    """Share of the false claims that are called false."""
     brier: float
     """Mean squared distance of the probability from 0 or 1."""
     ece: float
-    """Expected calibration error: mean distance between probability and truth over the bins, by count."""
-    bins: tuple[Bin, ...]
+    """Expected calibration error: mean distance between probability and truth over the bins, weighted by count."""
+    bins: tuple[ReliabilityBin, ...]
 
 
-def quality(probabilities: Sequence[float], truth: Sequence[bool]) -> Quality:
-    """Raises ValueError without a single value."""
+def classifier_metrics(probabilities: Sequence[float], truth: Sequence[bool]) -> ClassifierMetrics:
+    """Compare probabilities with the truth, by position. Raises ValueError for empty lists and for unequal lengths."""
     if not probabilities:
         raise ValueError("there is nothing to measure: no claims")
     pairs = list(zip(probabilities, truth, strict=True))
@@ -54,11 +54,11 @@ def quality(probabilities: Sequence[float], truth: Sequence[bool]) -> Quality:
     area = auc(high, low)
     bins = reliability(probabilities, truth)
     off = sum(b.count * abs(b.said - b.true) for b in bins if b.said is not None and b.true is not None)
-    return Quality(
+    return ClassifierMetrics(
         count=len(pairs),
         positives=len(high),
         auc=area,
-        auc_error=None if area is None else _error(area, len(high), len(low)),
+        auc_error=None if area is None else _auc_error(area, len(high), len(low)),
         precision=sum(called) / len(called) if called else None,
         recall=sum(p >= 0.5 for p in high) / len(high) if high else None,
         specificity=sum(p < 0.5 for p in low) / len(low) if low else None,
@@ -69,27 +69,21 @@ def quality(probabilities: Sequence[float], truth: Sequence[bool]) -> Quality:
 
 
 def auc(high: Sequence[float], low: Sequence[float]) -> float | None:
-    """Chance that one of `high` is above one of `low`, ties half; None when either is empty."""
+    """Chance that one of `high` is above one of `low`, ties half (Mann-Whitney's U); None when either is empty."""
+    from scipy.stats import mannwhitneyu
+
     if not high or not low:
         return None
-    ordered = sorted([(v, 1) for v in high] + [(v, 0) for v in low])
-    ranks, i = 0.0, 0
-    while i < len(ordered):
-        j = i
-        while j < len(ordered) and ordered[j][0] == ordered[i][0]:
-            j += 1
-        ranks += (i + 1 + j) / 2 * sum(kind for _, kind in ordered[i:j])
-        i = j
-    return (ranks - len(high) * (len(high) + 1) / 2) / (len(high) * len(low))
+    return float(mannwhitneyu(high, low, method="asymptotic").statistic) / (len(high) * len(low))
 
 
-def reliability(probabilities: Sequence[float], truth: Sequence[bool]) -> tuple[Bin, ...]:
-    """Ten bins of equal width."""
+def reliability(probabilities: Sequence[float], truth: Sequence[bool]) -> tuple[ReliabilityBin, ...]:
+    """The reliability table, in ten bins of equal width."""
     held: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for p, t in zip(probabilities, truth, strict=True):
         held[min(BINS - 1, int(p * BINS))].append((p, t))
     return tuple(
-        Bin(
+        ReliabilityBin(
             i / BINS,
             (i + 1) / BINS,
             len(h),
@@ -100,7 +94,7 @@ def reliability(probabilities: Sequence[float], truth: Sequence[bool]) -> tuple[
     )
 
 
-def _error(area: float, m: int, n: int) -> float:
+def _auc_error(area: float, m: int, n: int) -> float:
     q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
     variance = (area * (1 - area) + (m - 1) * (q1 - area * area) + (n - 1) * (q2 - area * area)) / (m * n)
     return max(0.0, variance) ** 0.5

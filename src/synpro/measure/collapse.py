@@ -1,8 +1,8 @@
-"""Collapse watch: does synthetic text stay varied, near its source, and is the organic distribution kept?
+"""Measures of collapse: does synthetic text stay varied and near its source, and is the organic distribution kept?
 
 Model collapse shows first in the tails (Shumailov et al. 2024, Nature 631; arXiv 2404.01413 on mixing with organic text): rare
-words go, texts grow alike, openings repeat. The measures are simple ones on purpose, so that a number means the same in every
-round. Pure: words of texts, losses and embeddings in, numbers out. Words are lower-case, without punctuation.
+words disappear, texts grow alike, openings repeat. The measures are simple on purpose, so that a number means the same in every
+round. All are functions of texts and embeddings. Words are lower-case, without punctuation.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Variety:
-    """Of the texts of one operation in one round. None: cannot be told from these texts."""
+    """Variety of the texts of one operation in one round. None: these texts cannot tell."""
 
     texts: int
     novelty: float | None
-    """Share of a text's distinct 4-grams that do not stand in its source, mean over texts. Near 0: copies. Near 1: unmoored."""
+    """Share of a text's distinct 4-grams that are not in its source, mean over texts. Near 0: copies. Near 1: unrelated."""
     self_similarity: float | None
     """Jaccard similarity of the 2-gram sets of two versions of one source, mean over sources: this round's texts with each
-    other and with all earlier ones. Rising: new versions say the old ones again."""
+    other and with all earlier ones. Rising: new versions repeat the old ones."""
     distinct_1: float | None
     distinct_2: float | None
     """Distinct n-grams over all n-grams (Li et al. 2016, arXiv 1510.03055), among the first `budget` words: the share falls
@@ -41,13 +41,13 @@ class Variety:
     opening_entropy: float | None
     """Entropy of the first 3 words over the texts, as a share of its maximum (all openings different): 0 when all are alike."""
     coverage: float | None
-    """Share of the sources' distinct words that stand in the texts: what falls first when rare words go."""
+    """Share of the sources' distinct words that the texts contain. It falls first when rare words disappear."""
     length_ratio: float | None
     """Words of a text over words of its source, mean over texts."""
-    spread: float | None = None
+    pairwise_distance: float | None = None
     """Mean cosine distance between two texts' embeddings."""
-    source_spread: float | None = None
-    """The same of their sources: what `spread` is to be compared with."""
+    source_pairwise_distance: float | None = None
+    """The same for their sources, to compare `pairwise_distance` with."""
 
 
 def variety(
@@ -61,8 +61,9 @@ def variety(
 ) -> Variety:
     """Measure texts against their sources, paired by position.
 
-    `keys` names each text's source, `earlier` holds older versions by key. `budget`: words that distinct-n is counted on, all
-    by default. `embeddings`: `(n, d)` of (some of) the texts and of their sources. Raises ValueError for lengths that differ.
+    `keys` names each text's source, `earlier` holds older versions by key. `budget`: number of words that distinct-n is
+    counted on, all by default. `embeddings`: `(n, d)` of (some of) the texts and of their sources. Raises ValueError for
+    lengths that differ.
     """
     ours, theirs = [words(t) for t in texts], [words(s) for s in sources]
     flat = [w for text in ours for w in text][:budget]
@@ -74,7 +75,7 @@ def variety(
         if source:
             ratios.append(len(text) / len(source))
     known = {w for source in theirs for w in source}
-    spread_of = (None, None) if embeddings is None else (spread(embeddings[0]), spread(embeddings[1]))
+    distances = (None, None) if embeddings is None else tuple(map(mean_pairwise_distance, embeddings))
     return Variety(
         texts=len(texts),
         novelty=_mean(novel),
@@ -84,8 +85,8 @@ def variety(
         opening_entropy=opening_entropy(ours),
         coverage=len(known & {w for text in ours for w in text}) / len(known) if known else None,
         length_ratio=_mean(ratios),
-        spread=spread_of[0],
-        source_spread=spread_of[1],
+        pairwise_distance=distances[0],
+        source_pairwise_distance=distances[1],
     )
 
 
@@ -109,8 +110,8 @@ def opening_entropy(texts: Sequence[Sequence[str]], n: int = 3) -> float | None:
     return -sum(c / total * math.log(c / total) for c in counts.values()) / math.log(total)
 
 
-def spread(vectors_N_D: np.ndarray) -> float | None:
-    """Mean cosine distance over all pairs of different rows; None for fewer than two. Rows of length 0 are left out."""
+def mean_pairwise_distance(vectors_N_D: np.ndarray) -> float | None:
+    """Mean cosine distance over all pairs of different rows; None for fewer than two. Zero rows are left out."""
     norms = np.linalg.norm(vectors_N_D, axis=1)
     unit = vectors_N_D[norms > 0].astype(np.float64) / norms[norms > 0, None]
     n = len(unit)
@@ -138,14 +139,14 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def rarity(texts: Iterable[str], counts: Mapping[str, int]) -> list[float]:
-    """Of each text: mean surprisal of its words in nats, under word counts of the training text plus one each.
+def mean_surprisal(texts: Iterable[str], counts: Mapping[str, int]) -> list[float]:
+    """Mean surprisal of the words of each text, in nats, under the word counts of the training text plus one each.
 
     Raises ValueError when there are no counts.
     """
     total = sum(counts.values()) + len(counts) + 1
     if not counts:
-        raise ValueError("rarity needs the word counts of the training text")
+        raise ValueError("mean surprisal needs the word counts of the training text")
     rare = []
     for text in texts:
         surprisal = [-math.log((counts.get(w, 0) + 1) / total) for w in words(text)]
@@ -154,6 +155,6 @@ def rarity(texts: Iterable[str], counts: Mapping[str, int]) -> list[float]:
 
 
 def tail(values: Sequence[float], share: float = 0.2) -> list[int]:
-    """Places of the highest values, the first `share` of them, at least two where there are two; of equals the earlier."""
+    """Indices of the highest `share` of the values, at least two where there are two; among equals the earlier."""
     count = min(len(values), max(2, math.ceil(share * len(values))))
     return sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:count])

@@ -4,14 +4,15 @@
 
 `repetition`: L = E + B D'^-beta with D' = U + U R* (1 - exp(-R / R*)) and R = T / U - 1, for T training tokens of which U are
 unique (Muennighoff et al. 2023, arXiv 2305.16264, section 3.1, equation 5; derived in appendix A). The model's size is fixed
-here, so their term in N is a part of E. Their R* = 15.387756 (appendix A), unless R* is fitted.
+here, so their term in N is a part of E. R* is their 15.387756 (appendix A) unless it is fitted.
 
-`interpolation`: straight between anchors in log U; assumes nothing but that more text never hurts. For two anchors, and to
-check the others by. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
+`interpolation`: straight lines between anchors in log U. It assumes only that more text never hurts. It serves two anchors,
+and as a check of the other laws. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
 
-The first two are linear in (E, A) once their exponent is chosen, so the exponent is found by an exhaustive scan and a golden
-section: no start values, the same answer every time. E and A cannot be negative. Losses count equally; with three to five
-anchors no robust loss could tell an outlier from a bend, so the residual is reported instead.
+The first two are linear in (E, A) once their exponent is chosen. So the exponent is found by a scan of its whole range and a
+golden section around the best value: no start values, the same answer every time, and all resamples in one array, where
+scipy.optimize would fit them one by one. E and A cannot be negative. Losses count equally: with three to five anchors no robust
+loss could tell an outlier from a bend, so the residual is reported instead.
 
 Suffixes: `_K` anchors, `_B` resamples.
 """
@@ -28,12 +29,14 @@ Law = Literal["power", "repetition", "interpolation"]
 R_STAR = 15.387756
 """Repetitions after which repeated tokens are worth 1 - 1/e of fresh ones on average (arXiv 2305.16264, appendix A)."""
 EXPONENTS = (0.02, 3.0)
-"""Where the exponent is looked for. Published ones lie between 0.05 and 0.6."""
+"""Range in which the exponent is searched. Published ones lie between 0.05 and 0.6."""
+MIN_ANCHORS: dict[Law, int] = {"power": 3, "repetition": 3, "interpolation": 2}
+"""Anchors of different size that a law needs."""
 _SCAN = 64
 _GOLDEN = (5**0.5 - 1) / 2
 _R_STARS = np.geomspace(0.5, 200.0, 40)
 _FREE_R_STAR = 5
-"""Anchors from which R* may be fitted too: it is the fourth number."""
+"""Least number of anchors with which R* may be fitted too: it is the fourth number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,9 @@ class Curve:
     training_K: np.ndarray
     """Training tokens of the anchors, repetitions included."""
     loss_B_K: np.ndarray
-    """What was fitted."""
+    """The losses the law was fitted to."""
     offset_B: np.ndarray
-    """E: no amount of text goes below it, says the law. NaN for interpolation."""
+    """E, the loss that the law approaches with unlimited text. NaN for interpolation."""
     scale_B: np.ndarray
     """A (or B): the loss above E at `centre` tokens."""
     exponent_B: np.ndarray
@@ -71,7 +74,7 @@ class Curve:
         above_B = target_B - self.offset_B
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             seen_B = self.centre * (self.scale_B / above_B) ** (1.0 / self.exponent_B)
-        seen_B = np.where(above_B <= 0, np.inf, seen_B)  # a flat curve (A = 0) above its offset is reached by any text: 0
+        seen_B = np.where(above_B <= 0, np.inf, seen_B)  # a flat curve (A = 0): any text reaches a loss above the offset, so 0
         return seen_B if self.law == "power" else self._unique(seen_B)
 
     @property
@@ -89,7 +92,7 @@ class Curve:
         return np.exp(np.interp(np.log(unique_n), np.log(self.unique_K), np.log(self.training_K)))
 
     def _unique(self, seen_B: np.ndarray) -> np.ndarray:
-        """U with D'(U) = seen, by bisection. Infinite where one pass over the budget's worth of text is not enough."""
+        """U with D'(U) = seen, by bisection. Infinite where a single pass over a whole budget of text is not enough."""
         low_B = np.full_like(seen_B, 1.0)
         high_B = np.full_like(seen_B, max(self.training_K[-1], self.unique_K[-1]))
         enough_B = self._effective(high_B) >= seen_B
@@ -107,7 +110,7 @@ def effective_tokens(unique: np.ndarray, training: np.ndarray, r_star: float = R
     return used + used * r_star * (1.0 - np.exp(-repeats / r_star))
 
 
-def fit(
+def fit_curve(
     unique: np.ndarray,
     loss_B_K: np.ndarray,
     *,
@@ -127,9 +130,8 @@ def fit(
     training_K = unique_K if training is None else np.asarray(training, dtype=np.float64)[order]
     if law not in get_args(Law):
         raise ValueError(f"law: {law!r} is not one of {', '.join(get_args(Law))}")
-    least = 2 if law == "interpolation" else 3
-    if len(unique_K) < least:
-        raise ValueError(f"the {law} law needs at least {least} anchors of different size, got {len(unique_K)}")
+    if len(unique_K) < MIN_ANCHORS[law]:
+        raise ValueError(f"the {law} law needs at least {MIN_ANCHORS[law]} anchors of different size, got {len(unique_K)}")
     if (unique_K[0] <= 0) or (np.diff(unique_K) <= 0).any():
         raise ValueError("anchors need different, positive numbers of unique tokens")
     if losses.shape[1] != len(unique_K) or not np.isfinite(losses).all():
@@ -162,7 +164,7 @@ def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.nda
     log_K = np.log(seen_K)
     log_K = log_K - log_K.mean()
 
-    def error(log_alpha_B: np.ndarray) -> np.ndarray:  # of one exponent for all sets, or of one for each
+    def error(log_alpha_B: np.ndarray) -> np.ndarray:  # of one exponent for all sets, or of one exponent per set
         return _linear(np.exp(-np.exp(log_alpha_B)[:, None] * log_K), loss_B_K)[2]
 
     scan = np.linspace(np.log(EXPONENTS[0]), np.log(EXPONENTS[1]), _SCAN)
@@ -191,7 +193,7 @@ def _linear(x_B_K: np.ndarray, y_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _between(at_n: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
-    """Straight lines between anchors, the outermost ones carried on."""
+    """Straight lines between anchors, the outermost ones extended."""
     left_n = np.clip(np.searchsorted(log_K, at_n, side="right") - 1, 0, len(log_K) - 2)
     share_n = (at_n - log_K[left_n]) / (log_K[left_n + 1] - log_K[left_n])
     return loss_B_K[:, left_n] * (1 - share_n) + loss_B_K[:, left_n + 1] * share_n

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from synpro.measure.curves import R_STAR, Curve, Law, fit
-from synpro.measure.losses import RESAMPLES, SEED, Losses, means, resampled
+from synpro.measure.curves import MIN_ANCHORS, R_STAR, Curve, Law, fit_curve
+from synpro.measure.losses import DEFAULT_RESAMPLING, Losses, Resampling, mean_losses, resample_means
 
 TUNED = ("weight_decay", "learning_rate", "epochs")
 """Settings of repetition that must have been searched before anything is claimed against it (arXiv 2509.14786, 2605.01640)."""
@@ -141,9 +141,7 @@ def data_efficiency(
     *,
     law: Law = "power",
     r_star: float | None = R_STAR,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = SEED,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Estimate | Refusal:
     """(a): unique tokens that tuned repetition needs for the method's loss, over the method's.
 
@@ -153,19 +151,15 @@ def data_efficiency(
     quantity = "data efficiency"
     if baseline.untuned is not None:
         return Refusal(quantity, baseline.untuned)
-    return _inverted(
-        quantity, "x", method, anchors, 1.0 / method.unique_tokens, baseline.notes, law, r_star, resamples, level, seed
-    )
+    inverted = _unique_tokens_needed(quantity, "x", method, anchors, law=law, r_star=r_star, resampling=resampling)
+    if isinstance(inverted, Refusal):
+        return inverted
+    value, low, high = (tokens / method.unique_tokens for tokens in (inverted.value, inverted.low, inverted.high))
+    return replace(inverted, value=value, low=low, high=high, notes=(*baseline.notes, *inverted.notes))
 
 
 def oracle_equivalent(
-    method: Method,
-    passes: Sequence[Anchor],
-    *,
-    law: Law = "power",
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = SEED,
+    method: Method, passes: Sequence[Anchor], *, law: Law = "power", resampling: Resampling = DEFAULT_RESAMPLING
 ) -> Estimate | Refusal:
     """(b): unique tokens that a single pass needs for the method's loss. `passes`: trainings that saw each token once.
 
@@ -177,18 +171,13 @@ def oracle_equivalent(
                 f"oracle-equivalent tokens need single passes; the anchor of {anchor.unique_tokens:,} unique tokens was "
                 f"trained on {anchor.training_tokens:,}"
             )
-    return _inverted("oracle-equivalent tokens", "tokens", method, passes, 1.0, (), law, R_STAR, resamples, level, seed)
+    return _unique_tokens_needed(
+        "oracle-equivalent tokens", "tokens", method, passes, law=law, r_star=R_STAR, resampling=resampling
+    )
 
 
 def oracle_gap(
-    method: Method,
-    repetition: Losses,
-    oracle: Losses,
-    baseline: Baseline,
-    *,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = SEED,
+    method: Method, repetition: Losses, oracle: Losses, baseline: Baseline, *, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> Estimate | Refusal:
     """(c): (repetition - method) / (repetition - oracle), in held-out loss; above 1 the method passes the oracle.
 
@@ -198,22 +187,22 @@ def oracle_gap(
     if baseline.untuned is not None:
         return Refusal(quantity, baseline.untuned)
     settings = [method.losses, repetition, oracle]
-    reached, start, end = means(settings).tolist()
-    drawn = resampled(settings, resamples, seed)
-    gap = drawn[:, 1] - drawn[:, 2]
-    if np.quantile(gap, (1 - level) / 2) <= 0:
+    reached, start, end = mean_losses(settings).tolist()
+    drawn_B_K = resample_means(settings, resampling)
+    gap_B = drawn_B_K[:, 1] - drawn_B_K[:, 2]
+    if resampling.interval(gap_B)[0] <= 0:
         return Refusal(quantity, f"tuned repetition is not clearly worse than the oracle (gap {start - end:+.4f} nats)")
-    low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / gap, [(1 - level) / 2, (1 + level) / 2])
+    low, high = resampling.interval((drawn_B_K[:, 1] - drawn_B_K[:, 0]) / gap_B)
     value = (start - reached) / (start - end)
     seeds, documents = len(method.losses.seeds), len(method.losses.documents)
     notes = (*baseline.notes, *_seed_notes(seeds))
-    return Estimate(quantity, "share", value, float(low), float(high), level, seeds, documents, resamples, notes)
+    return Estimate(quantity, "share", value, low, high, resampling.level, seeds, documents, resampling.resamples, notes)
 
 
-def curve(anchors: Sequence[Anchor], *, law: Law = "power", r_star: float | None = R_STAR) -> Curve:
-    """The fitted curve (one set: B = 1), for a picture. Raises ValueError where the law needs more anchors."""
+def tuned_curve(anchors: Sequence[Anchor], *, law: Law = "power", r_star: float | None = R_STAR) -> Curve:
+    """Fit the curve of the mean losses (one set: B = 1), for a picture. Raises ValueError where the law needs more anchors."""
     unique, training = _sizes(anchors)
-    return fit(unique, means([a.losses for a in anchors])[None], law=law, training=training, r_star=r_star)
+    return fit_curve(unique, mean_losses([a.losses for a in anchors])[None], law=law, training=training, r_star=r_star)
 
 
 def curve_band(
@@ -222,78 +211,68 @@ def curve_band(
     *,
     law: Law = "power",
     r_star: float | None = R_STAR,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = SEED,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of the fitted curve at each number of unique tokens in `at`, for a picture."""
     unique, training = _sizes(anchors)
-    drawn = resampled([a.losses for a in anchors], resamples, seed)
-    losses = fit(unique, drawn, law=law, training=training, r_star=r_star).loss(at)
-    low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    drawn_B_K = resample_means([a.losses for a in anchors], resampling)
+    losses_B_n = fit_curve(unique, drawn_B_K, law=law, training=training, r_star=r_star).loss(at)
+    low, high = np.quantile(losses_B_n, resampling.tails, axis=0)
     return low, high
 
 
-def _inverted(
+def _unique_tokens_needed(
     quantity: str,
     unit: str,
     method: Method,
     anchors: Sequence[Anchor],
-    scale: float,
-    notes: tuple[str, ...],
+    *,
     law: Law,
     r_star: float | None,
-    resamples: int,
-    level: float,
-    seed: int,
+    resampling: Resampling,
 ) -> Estimate | Refusal:
+    """Unique tokens at which the curve through the anchors reaches the method's loss.
+
+    The value comes from the curve of the mean losses. For the interval, the curve is fitted and inverted again in every
+    resample of all losses, those of the method included, because documents and seeds are paired. Its ends are order statistics,
+    not interpolated quantiles: a resample whose curve never reaches the loss needs infinitely many tokens.
+    """
     sizes = {a.unique_tokens for a in anchors}
-    least = 2 if law == "interpolation" else 3
-    if len(sizes) < least:
+    if len(sizes) < MIN_ANCHORS[law]:
         return Refusal(
-            quantity, f"the {law} law needs anchors at {least} or more numbers of unique tokens, there are {len(sizes)}"
+            quantity,
+            f"the {law} law needs anchors at {MIN_ANCHORS[law]} or more numbers of unique tokens, there are {len(sizes)}",
         )
     unique, training = _sizes(anchors)
-    settings = [a.losses for a in anchors] + [method.losses]
-    mean = means(settings)
-    best = fit(unique, mean[None, :-1], law=law, training=training, r_star=r_star)
-    drawn = resampled(settings, resamples, seed)
-    fitted = fit(unique, drawn[:, :-1], law=law, training=training, r_star=best.r_star if law == "repetition" else r_star)
-    value = float(best.needed(mean[-1:])[0])
-    needed = np.sort(fitted.needed(drawn[:, -1]))
-    low, high = (float(needed[min(resamples - 1, int(q * resamples))]) for q in ((1 - level) / 2, (1 + level) / 2))
-    seeds, documents = len(method.losses.seeds), len(method.losses.documents)
+    settings = [*(a.losses for a in anchors), method.losses]
+    mean_K, drawn_B_K = mean_losses(settings), resample_means(settings, resampling)
+    best = fit_curve(unique, mean_K[None, :-1], law=law, training=training, r_star=r_star)
+    if law == "repetition":
+        r_star = best.r_star  # fitted once, to the means
+    fitted = fit_curve(unique, drawn_B_K[:, :-1], law=law, training=training, r_star=r_star)
+    value = float(best.needed(mean_K[-1:])[0])
+    needed_B = np.sort(fitted.needed(drawn_B_K[:, -1]))
+    low, high = (float(needed_B[min(resampling.resamples - 1, int(q * resampling.resamples))]) for q in resampling.tails)
     first, last = min(sizes), max(sizes)
-    found = [*notes, *_seed_notes(seeds)]
     reachable = math.isfinite(value)
     outside = reachable and not first <= value <= last
+    seeds, documents = len(method.losses.seeds), len(method.losses.documents)
+    found = [*_seed_notes(seeds)]
     if not reachable:
         found.append(
-            f"the method's loss ({mean[-1]:.4f}) lies below what the fitted {law} law gives any amount of organic text"
+            f"the method's loss ({mean_K[-1]:.4f}) lies below what the fitted {law} law gives any amount of organic text"
             + (f" (offset {best.offset_B[0]:.4f})" if np.isfinite(best.offset_B[0]) else "")
         )
     elif outside:
         found.append(f"an extrapolation: {value:,.0f} tokens lie outside the measured {first:,} to {last:,}")
-    if reachable and not outside and (low < first or high > last):
+    elif low < first or high > last:
         found.append(f"an end of the interval lies outside the measured {first:,} to {last:,} tokens")
-    noise = float(np.std(drawn[:, :-1] - drawn[:, :-1].mean(axis=1, keepdims=True), axis=0).mean())
+    noise = float(np.std(drawn_B_K[:, :-1] - drawn_B_K[:, :-1].mean(axis=1, keepdims=True), axis=0).mean())
     residual = float(best.residual_B[0])
     if law != "interpolation" and residual > max(2 * noise, 1e-4):
         found.append(f"the {law} law misses its anchors by {residual:.4f} nats (their noise is {noise:.4f})")
-    return Estimate(
-        quantity,
-        unit,
-        value * scale,
-        low * scale,
-        high * scale,
-        level,
-        seeds,
-        documents,
-        resamples,
-        tuple(found),
-        outside,
-        reachable,
-    )
+    counts = (seeds, documents, resampling.resamples)
+    return Estimate(quantity, unit, value, low, high, resampling.level, *counts, tuple(found), outside, reachable)
 
 
 def _sizes(anchors: Sequence[Anchor]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,17 @@
 """Held-out losses of several settings on the same documents, resampled over documents and seeds at once.
 
-Documents are drawn with replacement, the same ones in every setting: documents are hard or easy for all models alike. Seeds are
-paired over settings. Three seeds drawn with replacement would give an interval far too narrow; instead each seed's deviation
-from the mean gets a normal weight, the same in every setting, and all weights of a resample are stretched as Student's t with
-S - 1 degrees of freedom asks. For a quantity that is linear in the losses this is the t interval over paired seeds, exactly.
+How the intervals are constructed. Two things vary: which documents were held out, and the seed of a training.
+
+- Documents are drawn with replacement, the same ones in every setting, because a document is hard or easy for all models alike.
+- Seeds are paired over settings. Drawing three seeds with replacement would give an interval far too narrow: a resample often
+  holds one seed three times, and the spread of three values is itself poorly known. Instead each seed's deviation from the mean
+  gets a normal weight, the same in every setting, and all weights of a resample are stretched by sqrt((S - 1) / chi2), as
+  Student's t with S - 1 degrees of freedom asks. For a quantity that is linear in the losses this is exactly the t interval
+  over paired seeds.
+
+Both are added in every resample, and whatever is asked (a difference, a share, a number of tokens on a fitted curve) is
+computed again from the resampled losses. Its interval is the range between two quantiles. scipy's bootstrap resamples one
+kind of thing at a time, so it is not used here.
 
 Suffixes: `_B` resamples, `_K` settings, `_S` seeds, `_D` documents.
 """
@@ -17,10 +25,30 @@ from typing import Any
 
 import numpy as np
 
-SEED = 20_260_518
-"""Of every resampling: the same losses give the same interval."""
-RESAMPLES = 2000
-"""The ends of a 95% interval then have a relative standard error of about 3% of its half width."""
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made. The same losses always give the same interval."""
+
+    resamples: int = 2000
+    """The ends of a 95% interval then have a relative standard error of about 3% of its half width."""
+    level: float = 0.95
+    """Nominal coverage of an interval."""
+    seed: int = 20_260_518
+
+    @property
+    def tails(self) -> tuple[float, float]:
+        """The quantiles at the two ends of an interval."""
+        return (1 - self.level) / 2, (1 + self.level) / 2
+
+    def interval(self, values_B: np.ndarray) -> tuple[float, float]:
+        """(low, high) of a quantity from its values in the resamples."""
+        low, high = np.quantile(values_B, self.tails)
+        return float(low), float(high)
+
+
+DEFAULT_RESAMPLING = Resampling()
+"""95% intervals from 2000 resamples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +60,7 @@ class Losses:
     nats: np.ndarray
     """Loss summed over a document's tokens, `(seeds, documents)`."""
     tokens: np.ndarray
-    """Of each document, `(documents,)`."""
+    """Tokens of each document, `(documents,)`."""
 
     def __post_init__(self) -> None:
         if self.nats.shape != (len(self.seeds), len(self.documents)) or self.tokens.shape != (len(self.documents),):
@@ -46,8 +74,8 @@ class Losses:
             raise ValueError("losses must be finite, and every document needs tokens")
 
     @classmethod
-    def of(cls, by_seed: Mapping[int, Iterable[Mapping[str, Any]]]) -> Losses:
-        """From the rows (`document`, `nll`, `tokens`) that `evaluate` writes to `heldout.parquet`, by seed.
+    def from_rows(cls, by_seed: Mapping[int, Iterable[Mapping[str, Any]]]) -> Losses:
+        """Build losses from the rows (`document`, `nll`, `tokens`) that `evaluate` writes to `heldout.parquet`, by seed.
 
         Raises ValueError when two seeds were measured on different documents.
         """
@@ -69,7 +97,7 @@ class Losses:
         return float(self.nats.sum(axis=1).mean() / self.tokens.sum())
 
 
-def means(settings: Sequence[Losses]) -> np.ndarray:
+def mean_losses(settings: Sequence[Losses]) -> np.ndarray:
     """Mean loss of each setting over documents and seeds, `(K,)`, nats per token.
 
     Raises ValueError when settings differ in documents, tokens or seeds.
@@ -83,38 +111,34 @@ def means(settings: Sequence[Losses]) -> np.ndarray:
     return np.array([s.mean for s in settings])
 
 
-def resampled(settings: Sequence[Losses], resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Mean loss of each setting in each resample, `(B, K)`. With one seed only documents vary. Raises what `means` raises."""
-    means(settings)
+def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_RESAMPLING) -> np.ndarray:
+    """Mean loss of each setting in each resample, `(B, K)`, nats per token. With one seed only documents vary.
+
+    Raises ValueError as `mean_losses`.
+    """
+    mean_losses(settings)
     first = settings[0]
     count, seeds = len(first.documents), len(first.seeds)
-    rng = np.random.default_rng(seed)
-    drawn_B_D = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(np.float64)
+    rng = np.random.default_rng(resampling.seed)
+    drawn_B_D = rng.multinomial(count, np.full(count, 1.0 / count), size=resampling.resamples).astype(np.float64)
     nats_D_K = np.stack([s.nats.mean(axis=0) for s in settings], axis=1)
     loss_B_K = (drawn_B_D @ nats_D_K) / (drawn_B_D @ first.tokens)[:, None]
     if seeds == 1:
         return loss_B_K
     by_seed_S_K = np.stack([s.nats.sum(axis=1) for s in settings], axis=1) / first.tokens.sum()
-    stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resamples))
+    stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resampling.resamples))
     # A sum over seeds of normal weight times deviation has the variance of their mean once divided by sqrt(S (S - 1)).
-    weight_B_S = rng.standard_normal((resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
+    weight_B_S = rng.standard_normal((resampling.resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
     # With two seeds t has tails without a mean; a loss stays positive all the same.
     return np.maximum(loss_B_K + weight_B_S @ (by_seed_S_K - by_seed_S_K.mean(axis=0)), 1e-6)
 
 
-def loss_interval(
-    losses: Losses, *, resamples: int = 2000, level: float = 0.95, seed: int = 20_260_518
-) -> tuple[float, float, float]:
+def loss_interval(losses: Losses, resampling: Resampling = DEFAULT_RESAMPLING) -> tuple[float, float, float]:
     """(mean, low, high) of one setting's held-out loss over documents and seeds, nats per token."""
-    drawn = resampled([losses], resamples, seed)
-    low, high = np.quantile(drawn[:, 0], [(1 - level) / 2, (1 + level) / 2])
-    return losses.mean, float(low), float(high)
+    return losses.mean, *resampling.interval(resample_means([losses], resampling)[:, 0])
 
 
-def difference(
-    first: Losses, second: Losses, *, resamples: int = 2000, level: float = 0.95, seed: int = 20_260_518
-) -> tuple[float, float, float]:
+def difference(first: Losses, second: Losses, resampling: Resampling = DEFAULT_RESAMPLING) -> tuple[float, float, float]:
     """(mean, low, high) of second minus first, paired by document and seed, nats per token."""
-    drawn = resampled([first, second], resamples, seed)
-    low, high = np.quantile(drawn[:, 1] - drawn[:, 0], [(1 - level) / 2, (1 + level) / 2])
-    return second.mean - first.mean, float(low), float(high)
+    drawn_B_K = resample_means([first, second], resampling)
+    return second.mean - first.mean, *resampling.interval(drawn_B_K[:, 1] - drawn_B_K[:, 0])

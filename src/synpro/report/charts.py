@@ -1,4 +1,4 @@
-"""Plotly figures of a run. Colours are those of Okabe and Ito (2008), told apart by colour-blind readers and in grey print.
+"""Plotly figures of a run. Colours are those of Okabe and Ito (2008): distinct for colour-blind readers and in grey print.
 
 Text and grid colours are set by the page (light, dark, print), so figures carry none.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synpro.report.gather import Contents, GeneratorTraining, Training
+from synpro.report.run_data import GeneratorTraining, PretrainRound, RunData
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -18,43 +18,50 @@ BLUE, RED, GREEN, ORANGE, SKY, PINK, YELLOW, GREY = (
 )  # fmt: skip
 OPERATIONS = (BLUE, RED, GREEN, PINK)
 REASONS = (RED, ORANGE, PINK, YELLOW, SKY, GREEN, "#4d4d4d")
-UNITS = {
-    "influence": "nats per token",
-    "quality": "score difference",
-    "faithfulness": "share of entries",
+METRIC_UNITS = {
     "reward": "weighted, in deviations of the start",
     "total": "weighted, in deviations of the start",
     "completion_tokens": "tokens",
     "kl": "nats per token",
+    "zero_std": "share of groups",
 }
-"""Of rewards and metrics; all others are shares of answers."""
-_MANY = 200
+"""Units of metrics that are no rewards; others are shares of answers. A reward declares its own."""
+_MAX_BOX_POINTS = 200
 """Points above which a box plot shows outliers only."""
 
 
 def palette(operations: Sequence[str]) -> dict[str, str]:
-    """A colour for each operation, by order of appearance."""
+    """Give each operation a colour, by order of appearance."""
     names = list(dict.fromkeys(operations))
     return {name: OPERATIONS[i % len(OPERATIONS)] for i, name in enumerate(names)}
 
 
 def reward_names(generators: Sequence[GeneratorTraining]) -> list[str]:
-    """Rewards that a run paid, in the order of the method's table, others after them by name."""
-    order = ["influence", "quality", "faithfulness", "similarity", "structure", "length", "format"]
+    """Rewards in a run's metrics, in the order of the registry; those that are not in it follow by name."""
+    from synpro.rewards.registry import REWARDS
+
     found = {k.removeprefix("reward/") for g in generators for r in g.rows for k in r if k.startswith("reward/")}
     found |= {n for g in generators if g.before for n in g.before.means} - {"total"}
-    return [n for n in order if n in found] + sorted(found - set(order))
+    return [n for n in REWARDS if n in found] + sorted(found - set(REWARDS))
 
 
-def loss(contents: Contents) -> Figure | None:
+def unit_of(key: str) -> str:
+    """The unit of a metric, or of a reward by its name or its key `reward/NAME`."""
+    from synpro.rewards.registry import REWARDS
+
+    reward = REWARDS.get(key.removeprefix("reward/"))
+    return (reward.unit if reward else METRIC_UNITS.get(key, "")) or "share of answers"
+
+
+def loss(data: RunData) -> Figure | None:
     """Loss against tokens over all rounds, with where each round ended and why."""
     import plotly.graph_objects as go
 
-    runs = [t for t in contents.trainings if t.train or t.reference or t.heldout]
+    runs = [t for t in data.trainings if t.train or t.reference or t.heldout]
     if not runs:
         return None
     figure = go.Figure()
-    lines: list[tuple[str, Callable[[Training], tuple[tuple[float, float], ...]], str, float, float]] = [
+    lines: list[tuple[str, Callable[[PretrainRound], tuple[tuple[float, float], ...]], str, float, float]] = [
         ("training mixture", lambda t: thinned(t.train), GREY, 1, 0.55),
         ("reference", lambda t: t.reference, BLUE, 2.5, 1),
         ("held-out", lambda t: t.heldout, RED, 2.5, 1),
@@ -84,7 +91,7 @@ def loss(contents: Contents) -> Figure | None:
         )
     for t in runs:
         first = min(points[0][0] for points in (t.train, t.reference, t.heldout) if points)
-        start = next((p.tokens for p in contents.trainings if p.round == t.round - 1 and p.tokens is not None), first)
+        start = next((p.tokens for p in data.trainings if p.round == t.round - 1 and p.tokens is not None), first)
         figure.add_vline(x=start if t.round else 0, line={"width": 1, "dash": "dot", "color": GREY})
         figure.add_annotation(
             x=start if t.round else 0,
@@ -95,12 +102,12 @@ def loss(contents: Contents) -> Figure | None:
             xanchor="left",
             yanchor="top",
         )
-    figure.update_yaxes(range=_settled(runs))
+    figure.update_yaxes(range=_loss_range(runs))
     return _styled(figure, "training tokens since the run began", "loss, nats per token", height=430)
 
 
-def _settled(runs: Sequence[Training]) -> list[float] | None:
-    """A range of loss that leaves out the steep first tenth of the first round, beside which all else would look flat."""
+def _loss_range(runs: Sequence[PretrainRound]) -> list[float] | None:
+    """A range of loss that leaves out the steep first tenth of round 0, beside which everything else would look flat."""
     begin = runs[0].tokens or max(x for points in (runs[0].train, runs[0].reference, runs[0].heldout) for x, _ in points)
     values = [y for t in runs for points in (t.train, t.reference, t.heldout) for x, y in points if x >= begin / 10]
     if not values or min(values) == max(values):
@@ -110,34 +117,34 @@ def _settled(runs: Sequence[Training]) -> list[float] | None:
 
 
 def thinned(points: tuple[tuple[float, float], ...], most: int = 1500) -> tuple[tuple[float, float], ...]:
-    """Means over neighbours, so that at most `most` points are drawn: a page of a long run stays small."""
+    """Average neighbours until at most `most` points are left, so that the page of a long run stays small."""
     size = -(-len(points) // most) if points else 1
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return tuple((g[-1][0], sum(v for _, v in g) / len(g)) for g in groups)
 
 
-def rewards(contents: Contents) -> Figure | None:
+def rewards(data: RunData) -> Figure | None:
     """Each reward's mean raw value over GRPO steps, rounds one after another."""
-    names = reward_names(contents.generators)
-    return _over_steps(contents.generators, ["reward", *(f"reward/{n}" for n in names)], ["total", *names])
+    names = reward_names(data.generators)
+    return _over_steps(data.generators, ["reward", *(f"reward/{n}" for n in names)], ["total", *names])
 
 
-def health(contents: Contents) -> Figure | None:
-    """What tells whether RL could learn: parsed, clipped, groups without spread, KL, length of answers."""
-    titles = {"parsed": "answers parsed", "clipped": "answers clipped", "zero_std": "groups without spread"}
+def health(data: RunData) -> Figure | None:
+    """RL health: parsed and truncated answers, groups without a gradient, KL, length of answers."""
+    titles = {"parsed": "answers parsed", "truncated": "answers truncated", "zero_std": "groups without gradient"}
     titles |= {"kl": "KL to the start", "completion_tokens": "answer length"}
-    keys = [k for k in titles if any(g.series(k) for g in contents.generators)]
-    return _over_steps(contents.generators, keys, [titles[k] for k in keys])
+    keys = [k for k in titles if any(g.series(k) for g in data.generators)]
+    return _over_steps(data.generators, keys, [titles[k] for k in keys])
 
 
-def validation(contents: Contents) -> Figure | None:
+def validation(data: RunData) -> Figure | None:
     """Each reward on fixed passages, before (ring) and after (dot) each training."""
-    runs = [g for g in contents.generators if g.before and g.after]
-    names = [n for n in ("total", *reward_names(contents.generators)) if any(g.before and n in g.before.means for g in runs)]
+    runs = [g for g in data.generators if g.before and g.after]
+    names = [n for n in ("total", *reward_names(data.generators)) if any(g.before and n in g.before.means for g in runs)]
     if not runs or not names:
         return None
-    figure, places = _panels(names, [UNITS.get(n, "share of answers") for n in names])
-    colours = palette([g.operation for g in contents.generators])
+    figure, places = _panels(names, [unit_of(n) for n in names])
+    colours = palette([g.operation for g in data.generators])
     for name, (row, col) in zip(names, places, strict=True):
         for g in runs:
             assert g.before is not None and g.after is not None
@@ -159,14 +166,14 @@ def validation(contents: Contents) -> Figure | None:
     return _styled(figure, height=_height(len(names)), top=66)
 
 
-def influence(contents: Contents) -> Figure | None:
+def influence(data: RunData) -> Figure | None:
     """Influence of each validation rewrite, before and after training, with the share above zero."""
     import plotly.graph_objects as go
 
-    runs = [g for g in contents.generators if g.before and g.after and g.before.influence and g.after.influence]
+    runs = [g for g in data.generators if g.before and g.after and g.before.influence and g.after.influence]
     if not runs:
         return None
-    colours = palette([g.operation for g in contents.generators])
+    colours = palette([g.operation for g in data.generators])
     figure = go.Figure()
     for g in runs:
         for label, side, colour in (("before", g.before, GREY), ("after", g.after, colours[g.operation])):
@@ -180,7 +187,7 @@ def influence(contents: Contents) -> Figure | None:
                 x=[[g.name] * len(values), [f"{label}<br>{positive:.0%} > 0"] * len(values)],
                 marker={"color": colour, "size": 4, "opacity": 0.7},
                 line={"width": 1.6, "color": colour},
-                boxpoints="all" if len(values) <= _MANY else "outliers",
+                boxpoints="all" if len(values) <= _MAX_BOX_POINTS else "outliers",
                 jitter=0.5,
                 pointpos=0,
                 fillcolor="rgba(0,0,0,0)",
@@ -191,14 +198,14 @@ def influence(contents: Contents) -> Figure | None:
     return _styled(figure, "", "influence over source, nats per token", height=380, top=16)
 
 
-def kept(contents: Contents) -> Figure | None:
+def kept(data: RunData) -> Figure | None:
     """Passages of each shard: kept, or dropped and why."""
     import plotly.graph_objects as go
 
-    shards = contents.syntheses[::-1]  # the first is drawn at the top
+    shards = data.syntheses[::-1]  # the first is drawn at the top
     if not shards:
         return None
-    reasons = list(dict.fromkeys(r for s in contents.syntheses for r in s.reasons))
+    reasons = list(dict.fromkeys(r for s in data.syntheses for r in s.reasons))
     figure = go.Figure()
     bars = [("kept", BLUE, [s.kept for s in shards])]
     bars += [(f"dropped: {r}", REASONS[i % len(REASONS)], [s.reasons.get(r, 0) for s in shards]) for i, r in enumerate(reasons)]
@@ -221,11 +228,11 @@ def kept(contents: Contents) -> Figure | None:
     return _styled(figure, "passages", "", height=150 + 42 * len(shards))
 
 
-def cost(contents: Contents) -> Figure | None:
+def cost(data: RunData) -> Figure | None:
     """Time, tokens and peak memory of each step."""
     from plotly.subplots import make_subplots
 
-    timed = [s for s in contents.steps if s.seconds is not None][::-1]
+    timed = [s for s in data.steps if s.seconds is not None][::-1]
     if not timed:
         return None
     minutes = max(s.seconds or 0 for s in timed) > 600
@@ -258,10 +265,7 @@ def _over_steps(generators: Sequence[GeneratorTraining], keys: Sequence[str], ti
     shown = [(k, t) for k, t in zip(keys, titles, strict=True) if any(g.series(k) for g in generators)]
     if not shown:
         return None
-    units = [
-        UNITS.get(k.removeprefix("reward/"), "share of groups" if k == "zero_std" else "share of answers") for k, _ in shown
-    ]
-    figure, places = _panels([t for _, t in shown], units, "GRPO step, all rounds")
+    figure, places = _panels([t for _, t in shown], [unit_of(k) for k, _ in shown], "GRPO step, all rounds")
     colours = palette([g.operation for g in generators])
     named: set[str] = set()
     for (key, title), (row, col) in zip(shown, places, strict=True):

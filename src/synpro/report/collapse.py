@@ -1,4 +1,4 @@
-"""The collapse watch of a run: variety of each round's texts, and the held-out loss on the tails of the organic text.
+"""Signs of collapse: variety of each round's texts, and the held-out loss on the tails of the organic text.
 
 Large runs are sampled by rule: the first kept rewrites of a shard, the first documents of the train split.
 """
@@ -9,25 +9,25 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synpro.report.gather import Contents, Synthesis
-from synpro.run.reading import read_table
+from synpro.report.run_data import RunData, ShardSummary
+from synpro.runner.artifacts import read_table
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from synpro.measure.bootstrap import Difference
     from synpro.measure.collapse import Variety
-    from synpro.measure.paired import Difference
 
-MOST_TEXTS = 2000
+MAX_TEXTS = 2000
 """Kept rewrites of a shard that are measured."""
-MOST_DOCUMENTS = 20_000
+MAX_DOCUMENTS = 20_000
 """Train documents whose words are counted to tell rare words."""
 SLICE = 0.2
 """Share of the held-out documents in each tail."""
 
 
 @dataclass(frozen=True)
-class Watched:
+class ShardVariety:
     """One operation's texts of one round."""
 
     name: str
@@ -55,17 +55,17 @@ class Tail:
 class Collapse:
     """What the section shows; both lists are empty while there is nothing to measure."""
 
-    watched: tuple[Watched, ...]
+    watched: tuple[ShardVariety, ...]
     tails: tuple[Tail, ...]
     budget: int
-    """Words that distinct-n was counted on, the same for all."""
+    """Words on which distinct-n is counted, the same for every shard."""
 
 
-def collapse(contents: Contents) -> Collapse:
-    """Measure every shard and every evaluated round. Raises Damaged for a finished step's file that cannot be read."""
-    shards = [(s, _kept(contents, s)) for s in contents.syntheses]
+def collapse(data: RunData) -> Collapse:
+    """Measure every shard and every evaluated round. Raises CorruptRun for a finished step's file that cannot be read."""
+    shards = [(s, _kept(data, s)) for s in data.syntheses]
     shards = [(s, rows) for s, rows in shards if rows]
-    sources = _sources(contents, {p for _, rows in shards for p, _ in rows})
+    sources = _sources(data, {p for _, rows in shards for p, _ in rows})
     from synpro.measure.collapse import variety, words
 
     budget = min((sum(len(words(t)) for _, t in rows) for _, rows in shards), default=0)
@@ -79,74 +79,74 @@ def collapse(contents: Contents) -> Collapse:
             keys=keys,
             earlier=earlier,
             budget=budget,
-            embeddings=_embeddings(contents, shard),
+            embeddings=_embeddings(data, shard),
         )
-        watched.append(Watched(shard.name, found))
+        watched.append(ShardVariety(shard.name, found))
         for key, text in rows:
             earlier.setdefault(key, []).append(text)
-    return Collapse(tuple(watched), _tails(contents), budget)
+    return Collapse(tuple(watched), _tails(data), budget)
 
 
-def _kept(contents: Contents, shard: Synthesis) -> list[tuple[str, str]]:
-    """(passage, text) of kept rewrites."""
+def _kept(data: RunData, shard: ShardSummary) -> list[tuple[str, str]]:
+    """(passage id, text) of the kept rewrites."""
     import pyarrow.compute as pc
 
-    path = contents.run / shard.step / "rewrites.parquet"
-    rows = read_table(path, ["passage", "text"], pc.field("kept"), head=MOST_TEXTS)
+    path = data.run / shard.step / "rewrites.parquet"
+    rows = read_table(path, ["passage", "text"], pc.field("kept"), head=MAX_TEXTS)
     return [(str(r["passage"]), str(r["text"])) for r in rows]
 
 
-def _sources(contents: Contents, wanted: set[str]) -> dict[str, str]:
+def _sources(data: RunData, wanted: set[str]) -> dict[str, str]:
     import pyarrow.compute as pc
 
     if not wanted:
         return {}
-    path = contents.run / "round-00/prepare/passages.parquet"
+    path = data.run / "round-00/prepare/passages.parquet"
     return {r["id"]: r["text"] for r in read_table(path, ["id", "text"], pc.field("id").isin(sorted(wanted)))}
 
 
-def _embeddings(contents: Contents, shard: Synthesis) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of texts and of their sources, where the step embedded some."""
+def _embeddings(data: RunData, shard: ShardSummary) -> tuple[np.ndarray, np.ndarray] | None:
+    """Embeddings of texts and of their sources, where the step stored some."""
     import numpy as np
 
-    path = contents.run / shard.step / "embeddings.parquet"
+    path = data.run / shard.step / "embeddings.parquet"
     rows = read_table(path, ["text", "source"]) if path.exists() else []
     return (np.array([r["text"] for r in rows]), np.array([r["source"] for r in rows])) if len(rows) > 1 else None
 
 
-def _tails(contents: Contents) -> tuple[Tail, ...]:
+def _tails(data: RunData) -> tuple[Tail, ...]:
     """All held-out documents, those with the rarest words, and the longest ones."""
     import pyarrow.compute as pc
 
-    from synpro.measure.collapse import rarity, tail, words
+    from synpro.measure.collapse import mean_surprisal, tail, words
 
-    if not contents.evaluated or contents.corpus is None:
+    if not data.evaluated or data.corpus is None:
         return ()
-    first = contents.evaluated[0]
-    path = contents.run / "round-00/prepare/documents.parquet"
-    train = read_table(path, ["text"], pc.field("split") == "train", head=MOST_DOCUMENTS)
+    first = data.evaluated[0]
+    path = data.run / "round-00/prepare/documents.parquet"
+    train = read_table(path, ["text"], pc.field("split") == "train", head=MAX_DOCUMENTS)
     counts = Counter(w for row in train for w in words(row["text"]))
     held = read_table(path, ["id", "text"], pc.field("split") == "heldout")
     texts = {r["id"]: r["text"] for r in held if r["id"] in first.documents}
     ids = sorted(texts)
     if len(ids) < 5 or not counts:
         return ()
-    rare = tail(rarity((texts[i] for i in ids), counts), SLICE)
+    rare = tail(mean_surprisal((texts[i] for i in ids), counts), SLICE)
     long = tail([float(first.documents[i][1]) for i in ids], SLICE)
     slices = {"all documents": ids, "rarest words": [ids[i] for i in rare], "longest documents": [ids[i] for i in long]}
-    return tuple(_tail(contents, name, chosen) for name, chosen in slices.items())
+    return tuple(_tail(data, name, chosen) for name, chosen in slices.items())
 
 
-def _tail(contents: Contents, name: str, ids: list[str]) -> Tail:
-    from synpro.measure.paired import paired_difference
+def _tail(data: RunData, name: str, ids: list[str]) -> Tail:
+    from synpro.measure.bootstrap import paired_difference
 
     losses, changes = {}, {}
-    first = contents.evaluated[0].documents
-    for e in contents.evaluated:
+    first = data.evaluated[0].documents
+    for e in data.evaluated:
         if any(i not in e.documents for i in ids):
             continue  # evaluated on other documents: the headline says so
         losses[e.round] = sum(e.documents[i][0] for i in ids) / sum(e.documents[i][1] for i in ids)
-        if e is not contents.evaluated[0]:
+        if e is not data.evaluated[0]:
             tokens = [float(first[i][1]) for i in ids]
             changes[e.round] = paired_difference([first[i][0] for i in ids], [e.documents[i][0] for i in ids], tokens)
     return Tail(name, len(ids), losses, changes)

@@ -1,4 +1,4 @@
-"""The page of a comparison, its table as markdown, and what is published: all from `compare.json` alone."""
+"""The page of a comparison, its table as markdown, and what `--results` publishes: all from `compare.json` alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synpro.report.drawing import COLOURS, Drawing, Series, to_plotly, to_svg
+from synpro.report.figures import COLOURS, LineFigure, Series, to_plotly, to_svg
 
 Numbers = dict[str, Any]
+"""`compare.json`, as compare/summary.py makes it."""
 
 TITLES = {
     "loss": "Held-out loss against training tokens",
@@ -21,8 +22,8 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One arm in the table, in words."""
+class ArmRow:
+    """One arm in the table, formatted."""
 
     arm: str
     about: str
@@ -34,40 +35,41 @@ class Row:
     notes: tuple[str, ...]
 
 
-def rows(numbers: Numbers) -> list[Row]:
+def rows(numbers: Numbers) -> list[ArmRow]:
     """The table: one row per arm, in the order of the arms."""
     table = []
     for name, arm in numbers["arms"].items():
         loss, change = arm["loss"], arm.get("change")
-        said = [arm.get("data_efficiency"), arm.get("oracle_gap")]
+        measures = [arm.get("data_efficiency"), arm.get("oracle_gap")]
         table.append(
-            Row(
+            ArmRow(
                 name,
                 arm["about"],
                 f"{loss['mean']:.4f} [{loss['low']:.4f}, {loss['high']:.4f}]",
                 "–" if change is None or name == "tuned-repetition" else interval(change),
-                _words(said[0], numbers),
-                _words(said[1], numbers),
+                _words(measures[0], numbers),
+                _words(measures[1], numbers),
                 f"{arm['cost']['total']['flops']:.2g}",
-                tuple(dict.fromkeys(note for s in said if s for note in s["notes"])),
+                tuple(dict.fromkeys(note for m in measures if m for note in m["notes"])),
             )
         )
     return table
 
 
-def _words(said: Numbers | None, numbers: Numbers) -> str:
-    if said is None:
+def _words(measure: Numbers | None, numbers: Numbers) -> str:
+    """A measure with its interval as text; "not stated" where the whole comparison refuses to state one."""
+    if measure is None:
         return "–"
-    return "not stated" if said.get("refused") == numbers["refused"] is not None else str(said["words"])
+    return "not stated" if measure.get("refused") == numbers["refused"] is not None else str(measure["words"])
 
 
 def interval(change: Numbers) -> str:
-    """`-0.0123 [-0.0200, -0.0046]`."""
+    """Format a change as `-0.0123 [-0.0200, -0.0046]`."""
     return f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
 
 
 def headline(numbers: Numbers) -> str:
-    """What the comparison comes to, in a sentence: a multiplier with its interval, or why there is none."""
+    """The result in a sentence: a multiplier with its interval, or why there is none."""
     if numbers["refused"]:
         return f"No multiplier is printed: {numbers['refused']}."
     arms = {n: a for n, a in numbers["arms"].items() if a["shards"]}
@@ -79,7 +81,7 @@ def headline(numbers: Numbers) -> str:
 
 
 def summary(numbers: Numbers) -> list[str]:
-    """The same for a terminal, with a line per arm and what a reader must know."""
+    """The result for a terminal: the headline, a line per arm, and the notes."""
     width = max(len(n) for n in numbers["arms"])
     lines = [headline(numbers), ""]
     lines += [f"{r.arm:<{width}}  loss {r.loss}  efficiency {r.efficiency}  oracle gap {r.gap}" for r in rows(numbers)]
@@ -87,13 +89,13 @@ def summary(numbers: Numbers) -> list[str]:
 
 
 def notes(numbers: Numbers) -> list[str]:
-    """What a reader must know: contrasts that do not show, limits of the search and of the intervals."""
+    """What a reader must know: contrasts that show no gain, limits of the search and of the intervals."""
     found = []
     for c in numbers["contrasts"]:
         if c["change"]["high"] >= 0:
-            sure = "is worse" if c["change"]["low"] > 0 else "is not clearly better"
+            verdict = "is worse" if c["change"]["low"] > 0 else "is not clearly better"
             found.append(
-                f"{c['arm']} {sure} than {c['control']} ({interval(c['change'])} nats): {c['about']} shows no gain here."
+                f"{c['arm']} {verdict} than {c['control']} ({interval(c['change'])} nats): {c['about']} shows no gain here."
             )
     about, searches = numbers["about"], numbers["searches"]
     found += [f"Baseline: {note}." for note in numbers["notes"]]
@@ -114,13 +116,13 @@ def notes(numbers: Numbers) -> list[str]:
     if about["texts"] == "once" and any(a["shards"] for a in numbers["arms"].values()):
         found.append("Texts were made once per arm: intervals hold what training varies by, not what generation varies by.")
     for row in rows(numbers):
-        said = (note for note in row.notes if note not in numbers["notes"] and not note.startswith("one seed"))  # said above
-        found += [f"{row.arm}: {note}." for note in said]
+        own = (note for note in row.notes if note not in numbers["notes"] and not note.startswith("one seed"))  # given above
+        found += [f"{row.arm}: {note}." for note in own]
     return list(dict.fromkeys(found))
 
 
-def drawings(numbers: Numbers) -> dict[str, Drawing]:
-    """The pictures by name; one that has nothing to show is left out."""
+def figures(numbers: Numbers) -> dict[str, LineFigure]:
+    """The figures by name; one that has nothing to show is left out."""
     colour = {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(numbers["arms"])}
     dash = {n: i >= len(COLOURS) for i, n in enumerate(numbers["arms"])}
     curves = {n: _mean_points(a) for n, a in numbers["arms"].items()}
@@ -135,7 +137,7 @@ def drawings(numbers: Numbers) -> dict[str, Drawing]:
         seen = [y for s in lines for x, y in zip(s.x, s.y, strict=True) if x >= begin] or [y for s in lines for y in s.y]
         margin = (max(seen) - min(seen)) * 0.06 or 0.1
         span = (min(seen) - margin, max(seen) + margin)
-        found["loss"] = Drawing("training tokens", "held-out loss, nats per token", lines, y_range=span)
+        found["loss"] = LineFigure("training tokens", "held-out loss, nats per token", lines, y_range=span)
     if numbers["anchors"]:
         found["unique"] = _unique(numbers, colour, dash)
     points = tuple(
@@ -144,7 +146,7 @@ def drawings(numbers: Numbers) -> dict[str, Drawing]:
         if a["cost"]["total"]["flops"] > 0
     )
     if points:
-        found["compute"] = Drawing("FLOP, text and training", "held-out loss, nats per token", points, log_x=True)
+        found["compute"] = LineFigure("FLOP, text and training", "held-out loss, nats per token", points, log_x=True)
     return found
 
 
@@ -153,14 +155,14 @@ def _at(loss: Numbers) -> tuple[tuple[float, ...], tuple[float, ...], tuple[floa
 
 
 def _mean_points(arm: Numbers) -> list[tuple[float, float]]:
-    """Held-out loss by tokens, the mean of the seeds where all have one."""
+    """(training tokens, held-out loss), the mean of the seeds where all have one."""
     tables = [dict(map(tuple, s["points"])) for s in arm["seeds"].values()]
     shared = sorted(set.intersection(*map(set, tables))) if tables else []
     return [(x, sum(t[x] for t in tables) / len(tables)) for x in shared if x > 0]
 
 
-def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> Drawing:
-    """The curve with its anchors, and each arm's loss led to the curve where that says a number."""
+def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> LineFigure:
+    """The fitted curve with its anchors; dashes go from each arm's loss to the curve and down to the tokens it is worth."""
     anchors, curve = numbers["anchors"], numbers["curve"]
     scarce = numbers["corpora"]["u1"]["tokens"]["train"]
     series = []
@@ -181,23 +183,23 @@ def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> 
     )
     ends = [v for a in anchors for v in (a["loss"]["low"], a["loss"]["high"])]
     for name, arm in numbers["arms"].items():
-        said = arm["data_efficiency"]
+        efficiency = arm["data_efficiency"]
         if not arm["shards"] and name != "token-noise":
             continue
         loss = arm["loss"]["mean"]
         ends.append(loss)
         series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name]))
-        if curve and said and said.get("value"):
-            reached = said["value"] * scarce
+        if curve and efficiency and efficiency.get("value"):
+            reached = efficiency["value"] * scarce
             if reached <= 3 * max(curve["unique_tokens"]):
                 bottom = min(v for v in (*ends, *(curve["loss"])))
                 path = ((scarce, reached, reached), (loss, loss, bottom))
                 series.append(Series("", *path, colour=colour[name], dash=True))
-    return Drawing("unique organic tokens", "held-out loss, nats per token", tuple(series), log_x=True)
+    return LineFigure("unique organic tokens", "held-out loss, nats per token", tuple(series), log_x=True)
 
 
 def markdown(numbers: Numbers, command: str) -> str:
-    """The table with its notes, for a page in `docs/results`."""
+    """Format the table with its notes and the command, for a page in `docs/results`."""
     about, corpora = numbers["about"], numbers["corpora"]
     head = [
         "arm",
@@ -239,8 +241,8 @@ def write_page(root: Path, numbers: Numbers) -> Path:
     )
     environment.filters |= {"seconds": seconds, "count": count, "number": number, "interval": interval}
     shown = {
-        name: Markup(to_plotly(drawing).to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}"))
-        for name, drawing in drawings(numbers).items()
+        name: Markup(to_plotly(figure).to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}"))
+        for name, figure in figures(numbers).items()
     }
     settings = root / "config.toml"
     page = environment.get_template("comparison.html.jinja").render(
@@ -259,8 +261,8 @@ def write_page(root: Path, numbers: Numbers) -> Path:
 def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
     """Copy settings, environment, numbers and pictures to FOLDER/NAME, and put the table into FOLDER/README.md.
 
-    An older table of that name is replaced. The interactive page stays in the run directory: the drawing library in it is too
-    large to commit.
+    An older table of that name is replaced. The interactive page stays in the run directory: it contains
+    plotly, which is too large to commit.
     """
     name = numbers["name"]
     here = folder / name
@@ -268,9 +270,9 @@ def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
     for file in ("config.toml", "environment.json"):
         shutil.copyfile(root / file, here / file)
     _written(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    pictures = drawings(numbers)
-    for picture, drawing in pictures.items():
-        _written(here / f"{picture}.svg", to_svg(drawing))
+    pictures = figures(numbers)
+    for picture, figure in pictures.items():
+        _written(here / f"{picture}.svg", to_svg(figure))
     at = folder.absolute()
     at = at.relative_to(Path.cwd()) if at.is_relative_to(Path.cwd()) else folder  # a command others can give too
     table = markdown(numbers, f"synpro compare {at.as_posix()}/{name}/config.toml --results {at.as_posix()}")

@@ -1,49 +1,49 @@
-"""Evaluation items that stand in training text, over all rounds: the table, the flags and some finds."""
+"""Evaluation items found in training text, over all rounds: the table, the flags and some examples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from synpro.report.gather import Contents, Row
-from synpro.run.reading import read_table
+from synpro.report.run_data import Json, RunData
+from synpro.runner.artifacts import read_table
 
-MOST_FINDS = 12
-"""Finds shown in full."""
+MAX_EXAMPLES = 12
+"""Matches shown in full."""
 
 
 @dataclass
-class Found:
-    """One task's items."""
+class TaskContamination:
+    """One task's items, and how many of them were found."""
 
     group: str
-    """The task; reading passages are a row of their own."""
+    """The task; reading passages are a group of their own."""
     items: int
     tested: int
     """Items long enough to be looked for."""
     hit: dict[str, int] = field(default_factory=dict)
-    """Kind of text -> items found in it, the rounds added up."""
+    """Kind of text -> items found in it, summed over rounds."""
 
     @property
     def flagged(self) -> bool:
         return any(self.hit.values())
 
 
-def contamination(contents: Contents) -> tuple[Found, ...]:
-    """The rounds' tables as one. Organic text is looked through once, synthetic text in its own round."""
-    found: dict[str, Found] = {}
-    for row in (row for e in contents.evaluated for row in e.overlap):
-        mine = found.setdefault(row["group"], Found(row["group"], row["items"], row["tested"]))
+def contamination(data: RunData) -> tuple[TaskContamination, ...]:
+    """Sum the tables of all rounds. Organic text is searched once, synthetic text in its own round."""
+    found: dict[str, TaskContamination] = {}
+    for row in (row for e in data.evaluated for row in e.overlap):
+        mine = found.setdefault(row["group"], TaskContamination(row["group"], row["items"], row["tested"]))
         for kind, count in row["hit"].items():
             mine.hit[kind] = mine.hit.get(kind, 0) + count
     return tuple(found.values())
 
 
-def finds(contents: Contents) -> list[Row]:
-    """The first finds, as `evaluate` wrote them."""
-    rows: list[Row] = []
-    for e in contents.evaluated:
-        if len(rows) < MOST_FINDS and any(any(row["hit"].values()) for row in e.overlap):
-            path = contents.run / f"round-{e.round:02d}/evaluate/overlap.parquet"
+def contamination_examples(data: RunData) -> list[Json]:
+    """The first matches, as `evaluate` stored them."""
+    rows: list[Json] = []
+    for e in data.evaluated:
+        if len(rows) < MAX_EXAMPLES and any(any(row["hit"].values()) for row in e.overlap):
+            path = data.run / f"round-{e.round:02d}/evaluate/overlap.parquet"
             columns = ["task", "item", "kind", "document", "share", "words"]
-            rows += read_table(path, columns, head=MOST_FINDS - len(rows))
+            rows += read_table(path, columns, head=MAX_EXAMPLES - len(rows))
     return rows

@@ -1,4 +1,4 @@
-"""The one number, with its interval, and the changes against round 0 that the tables show."""
+"""The headline: the change in held-out loss with its interval, and the changes against round 0 that the tables show."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synpro.report.gather import Contents, Evaluated
-from synpro.run.reading import Damaged
+from synpro.report.run_data import RoundEvaluation, RunData
+from synpro.runner.artifacts import CorruptRun
 
 if TYPE_CHECKING:
-    from synpro.measure.paired import Difference
+    from synpro.measure.bootstrap import Difference
 
 
 @dataclass(frozen=True)
 class Change:
-    """A round's held-out loss against round 0's, on the same documents."""
+    """A round's held-out loss minus that of round 0, on the same documents."""
 
     round: int
     loss: Difference
@@ -25,33 +25,33 @@ class Change:
 
 @dataclass(frozen=True)
 class Headline:
-    """What a run comes to; `change` is None while there is nothing to compare."""
+    """The result of a run; `change` is None while there is nothing to compare."""
 
     change: Change | None
-    first: Evaluated | None
-    last: Evaluated | None
+    first: RoundEvaluation | None
+    last: RoundEvaluation | None
     title: str
     """What happened, without the number's interval."""
     sentence: str
-    """The number with its interval, in a person's words."""
+    """The number with its interval, as a sentence."""
     caution: str
-    """What the number does not say."""
+    """What the number does not show."""
 
 
-def changes(contents: Contents) -> tuple[Change, ...]:
-    """Each later round against round 0, paired by held-out document. Raises Damaged when the documents differ."""
-    from synpro.measure.paired import paired_difference
+def changes(data: RunData) -> tuple[Change, ...]:
+    """Compare each later round with round 0, paired by held-out document. Raises CorruptRun when the documents differ."""
+    from synpro.measure.bootstrap import paired_difference
 
-    if not contents.evaluated or contents.evaluated[0].round != 0:
+    if not data.evaluated or data.evaluated[0].round != 0:
         return ()
-    first = contents.evaluated[0]
+    first = data.evaluated[0]
     ids = sorted(first.documents)
     if len(ids) < 2:
         return ()
     result = []
-    for later in contents.evaluated[1:]:
+    for later in data.evaluated[1:]:
         if set(later.documents) != set(ids):
-            raise Damaged(
+            raise CorruptRun(
                 f"rounds 0 and {later.round} were evaluated on different held-out documents ({len(ids)} and "
                 f"{len(later.documents)}); do the evaluate steps again so that they can be compared"
             )
@@ -63,16 +63,16 @@ def changes(contents: Contents) -> tuple[Change, ...]:
     return tuple(result)
 
 
-def headline(contents: Contents, known: tuple[Change, ...] | None = None) -> Headline:
-    """The change in held-out loss from round 0 to the last round that was evaluated."""
-    found = changes(contents) if known is None else known
-    first = contents.evaluated[0] if contents.evaluated else None
+def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headline:
+    """The change in held-out loss from round 0 to the last evaluated round; `measured` is the result of `changes`, if known."""
+    found = changes(data) if measured is None else measured
+    first = data.evaluated[0] if data.evaluated else None
     if not found or first is None:
         sentence = "No change to report yet: at least rounds 0 and 1 must be evaluated, on two or more held-out documents."
         if first is not None:
             sentence += f" Held-out loss after round {first.round}: {first.heldout_loss:.4f} nats per token."
         return Headline(None, first, None, sentence, sentence, "")
-    change, last = found[-1], contents.evaluated[-1]
+    change, last = found[-1], data.evaluated[-1]
     d = change.loss
     verb = "fell" if d.mean < 0 else "rose"
     ends = f"from {first.heldout_loss:.4f} to {last.heldout_loss:.4f} nats per token"

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds everything, opens with no network, and can be sent to a colleague.
+"""The report: one HTML file that holds everything, opens without a network, and can be sent to a colleague.
 
 The same run directory gives the same bytes. All text from the run is escaped: a generator may have written HTML.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synpro.report import charts
-from synpro.report.cautions import cautions, influence_change
-from synpro.report.claims import one_document, verifier
+from synpro.report.claims import example_document, verifier
 from synpro.report.collapse import collapse
-from synpro.report.contamination import contamination, finds
-from synpro.report.gather import Contents, gather
+from synpro.report.contamination import contamination, contamination_examples
 from synpro.report.headline import changes, headline
+from synpro.report.lineage import Lineage, why
+from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
-from synpro.run.lineage import Lineage, why
+from synpro.report.warnings import find_warnings, influence_change
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,7 +29,7 @@ _PLOT = {"displayModeBar": False, "responsive": True}
 def write_report(run: Path) -> Path:
     """Write RUN/report.html, by rename, and return its path.
 
-    Raises NotARun when `run` is not a run directory, Damaged when a finished step's file cannot be read.
+    Raises NotARun when `run` is not a run directory, CorruptRun when a finished step's file cannot be read.
     """
     page = render(run)
     target = run / "report.html"
@@ -43,31 +43,31 @@ def write_report(run: Path) -> Path:
 
 
 def summary(run: Path) -> list[str]:
-    """What a run comes to, as plain lines for a terminal: the number with its interval, and what it does not say."""
-    contents = gather(run)
-    top = headline(contents)
+    """The result of a run as lines for a terminal: the number with its interval, what it does not show, and the warnings."""
+    data = load_run(run)
+    top = headline(data)
     lines = [top.sentence]
     if top.change is not None:
         bits = top.change.bits_per_byte
         lines.append(f"In bits per byte: {bits.mean:+.4f} (95% interval {bits.low:+.4f} to {bits.high:+.4f}).")
     if top.caution:
         lines.append(top.caution)
-    warnings = [c for c in cautions(contents) if c.where != "whole run"]
-    if warnings:
-        lines.append(f"{len(warnings)} warnings, in full in the report:")
-        lines += [f"  {c.where}: {c.what}" for c in warnings]
+    found = [w for w in find_warnings(data) if w.where != "whole run"]
+    if found:
+        lines.append(f"{len(found)} warnings, in full in the report:")
+        lines += [f"  {w.where}: {w.what}" for w in found]
     return lines
 
 
 def render(run: Path) -> str:
-    """The page as text."""
+    """Render the page of a run directory. Raises as `write_report` does."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    contents = gather(run)
-    measured = changes(contents)
-    shown = samples(contents)
-    overlap = contamination(contents)
+    data = load_run(run)
+    measured = changes(data)
+    shown = samples(data)
+    overlap = contamination(data)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("synpro.report", "."),
         autoescape=True,
@@ -77,35 +77,34 @@ def render(run: Path) -> str:
     )
     environment.filters |= {"seconds": seconds, "gib": gib, "count": count, "number": number, "signed": signed}
     return environment.get_template("page.html.jinja").render(
-        run=contents,
-        top=headline(contents, measured),
+        run=data,
+        top=headline(data, measured),
         changes={c.round: c for c in measured},
-        charts=_drawn(contents),
+        charts=_draw_charts(data),
         plotly=get_plotlyjs(),
         samples=shown,
-        verifier=verifier(contents),
-        document=one_document(contents),
-        lineage=_one_lineage(run, contents),
-        cautions=cautions(contents),
-        collapse=collapse(contents),
+        verifier=verifier(data),
+        document=example_document(data),
+        lineage=_example_lineage(run, data),
+        warnings=find_warnings(data),
+        collapse=collapse(data),
         overlap=overlap,
         flagged={row.group for row in overlap if row.flagged},
         kinds=list(dict.fromkeys(kind for row in overlap for kind in row.hit)),
-        finds=finds(contents),
-        influence={(g.operation, g.round): influence_change(g) for g in contents.generators},
-        tasks=sorted({t for e in contents.evaluated for t in e.tasks}),
-        rewards=charts.reward_names(contents.generators),
-        mean=_mean,
-        total_seconds=sum(s.seconds or 0 for s in contents.steps),
-        peak_bytes=max((s.peak_bytes or 0 for s in contents.steps), default=0),
+        contaminated=contamination_examples(data),
+        influence={(g.operation, g.round): influence_change(g) for g in data.generators},
+        tasks=sorted({t for e in data.evaluated for t in e.tasks}),
+        rewards=charts.reward_names(data.generators),
+        total_seconds=sum(s.seconds or 0 for s in data.steps),
+        peak_bytes=max((s.peak_bytes or 0 for s in data.steps), default=0),
     )
 
 
-def _drawn(contents: Contents) -> dict[str, Any]:
-    """Charts as HTML that plotly has escaped, by name; None where the run has nothing to draw yet."""
+def _draw_charts(data: RunData) -> dict[str, Any]:
+    """Draw every chart as HTML that plotly has escaped, by name; None where the run has nothing to draw yet."""
     from markupsafe import Markup
 
-    makers: dict[str, Callable[[Contents], Figure | None]] = {
+    makers: dict[str, Callable[[RunData], Figure | None]] = {
         "loss": charts.loss,
         "rewards": charts.rewards,
         "health": charts.health,
@@ -116,31 +115,26 @@ def _drawn(contents: Contents) -> dict[str, Any]:
     }
     drawn: dict[str, Any] = {}
     for name, make in makers.items():
-        figure = make(contents)
+        figure = make(data)
         drawn[name] = figure and Markup(
             figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=_PLOT)
         )
     return drawn
 
 
-def _one_lineage(run: Path, contents: Contents) -> Lineage | None:
-    """The lineage of one synthetic document, the first of the last shard: shown as an example of `synpro why`."""
-    from synpro.run.reading import read_table
+def _example_lineage(run: Path, data: RunData) -> Lineage | None:
+    """The lineage of the first synthetic document of the last shard, as an example of `synpro why`."""
+    from synpro.runner.artifacts import read_table
 
-    for shard in reversed(contents.syntheses):
+    for shard in reversed(data.syntheses):
         first = read_table(run / shard.step / "documents.parquet", ["id"], head=1)
         if first:
             return why(run, first[0]["id"])
     return None
 
 
-def _mean(values: tuple[float | None, ...]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
-
-
 def seconds(value: float | None) -> str:
-    """42 s, 3 min 10 s, 2 h 05 min."""
+    """Format a duration: 42.0 s, 3 min 10 s, 2 h 05 min."""
     if value is None:
         return "–"
     whole = round(value)
@@ -152,20 +146,20 @@ def seconds(value: float | None) -> str:
 
 
 def gib(value: int | None) -> str:
-    """Bytes as GiB."""
+    """Format bytes as GiB."""
     return "–" if not value else f"{value / 2**30:.2f} GiB"
 
 
 def count(value: float | None) -> str:
-    """1,234."""
+    """Format a count: 1,234."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A value, or a dash where there is none."""
+    """Format a value; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """A change, with its sign."""
+    """Format a change with its sign."""
     return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")

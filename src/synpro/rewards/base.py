@@ -1,31 +1,65 @@
-"""Rewards: what a rewrite is paid for. One reward = one file + one line in the table of `rubric.py`."""
+"""What a reward is. One reward = one file beside this one and one line in `registry.py`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from synpro.records import Passage, Rewrite
+from synpro.judges.registry import JudgePool
+from synpro.operations.base import Operation
+from synpro.records import Passage, Probe, Rewrite
+from synpro.rewards.config import RubricConfig
+from synpro.runner.process_group import SINGLE_PROCESS, ProcessGroup
+
+Need = Literal["encoder", "probe", "verifier", "quality", "layout"]
+"""A model that a reward is computed with: one of the judges, or the probe."""
 
 
-class Reward(Protocol):
-    """A number for each rewrite."""
+@dataclass(frozen=True)
+class RewardContext:
+    """What a reward may be made of."""
 
-    name: str
-    worst: float
-    """What an answer that does not parse earns: no honest answer may earn less."""
+    cfg: RubricConfig
+    operation: Operation
+    judges: JudgePool
+    probe: Probe | None
+    group: ProcessGroup = SINGLE_PROCESS
+    """The processes that score sources together."""
 
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Score the sources once, before training. Called with every passage the run may show."""
-        ...
 
+class Reward(ABC):
+    """A number for each rewrite. A subclass sets the class attributes and defines `score`."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = ""
+    """Unit of its values; empty: 0 to 1."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """The models it is computed with. A model that no reward with a weight needs is not opened."""
+    worst: float = 0.0
+    """Value of an answer that does not parse: no reference answer may get less."""
+
+    @classmethod
+    def from_context(cls, context: RewardContext) -> Reward:
+        """The reward, with its settings and judges. Here: without any."""
+        return cls()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it waits for a server. Then it is scored in a thread beside the others, and may share with them only what is
+        thread-safe."""
+        return False
+
+    def prepare(self, passages: Sequence[Passage]) -> None:  # noqa: B027 (most rewards have nothing to prepare)
+        """Score the sources once, before training. Called with every passage the run may show. Here: nothing to do."""
+
+    @abstractmethod
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        """One value per rewrite; `worst` where `rewrite.text is None`; None where the reward does not apply. A judge that
-        is down raises; no value is invented."""
-        ...
+        """One value per rewrite: `worst` where `rewrite.text is None`, None where the reward does not apply. Raises when a
+        judge fails; no value is made up."""
 
 
-def waits(part: Any) -> bool:
-    """Whether a judge, or a reward, waits for a server when it scores (attribute `waits`; one without it does not). Such a
-    reward is scored in a thread beside the others, so it may share nothing with them but what is safe to share."""
-    return bool(getattr(part, "waits", False))
+def is_remote(judge: Any) -> bool:
+    """Whether a judge waits for a server (attribute `is_remote`; a judge without it does not)."""
+    return bool(getattr(judge, "is_remote", False))

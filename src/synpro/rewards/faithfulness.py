@@ -1,7 +1,8 @@
 """Faithfulness: the share of an output's claims that its passage supports (paper: an unreleased fine-tune of Qwen3-1.7B).
 
-Every entry (reformat) and every sentence (rephrase) is a claim, checked against the whole passage by the run's verifier. Said
-twice counts once, and what is no statement (a list of the passage's words) is not faithful, whatever the verifier says.
+Every entry (reformat) and every sentence (rephrase) is a claim, checked against the whole passage by the run's verifier. A
+claim that is repeated counts once, and a text that is no statement (a list of the passage's words) is not faithful, whatever
+the verifier says.
 """
 
 from __future__ import annotations
@@ -10,30 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from synpro.judges.base import Verdict, Verifier
-from synpro.judges.rules import well_formed, words
+from synpro.judges.text_stats import well_formed, words
 from synpro.operations.base import Operation
-from synpro.records import Passage, Rewrite
-from synpro.rewards.base import waits
-
-
-@dataclass(frozen=True)
-class FaithfulnessConfig:
-    """When a claim counts as supported."""
-
-    min_probability: float = 0.5
-    """The verifier's probability that it is faithful, at least."""
-    min_form: float = 0.25
-    """How well formed the claim is by rule, over the same of its passage, at least."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_probability", "min_form"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; use 0 to 1")
+from synpro.records import Rewrite
+from synpro.rewards.base import Reward, RewardContext, is_remote
+from synpro.rewards.config import FaithfulnessConfig
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim of an output, and what was found."""
+    """A claim of an output, with its verdict."""
 
     claim: str
     verdict: Verdict
@@ -41,20 +28,25 @@ class Checked:
     """Whether it adds to the share: faithful enough, a statement, and not said before."""
 
 
-class Faithfulness:
-    """Pays for saying only what the passage says."""
+class Faithfulness(Reward):
+    """Rewards saying only what the passage says."""
 
     name = "faithfulness"
-    worst = 0.0
+    unit = "share of claims"
+    needs = frozenset({"encoder", "verifier"})
 
     def __init__(self, operation: Operation, verifier: Verifier, cfg: FaithfulnessConfig | None = None) -> None:
         self.operation = operation
         self.verifier = verifier
-        self.waits = waits(verifier)
         self.cfg = cfg or FaithfulnessConfig()
 
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Nothing to score ahead: a passage is looked at once for all claims about it."""
+    @classmethod
+    def from_context(cls, context: RewardContext) -> Faithfulness:
+        return cls(context.operation, context.judges.verifier, context.cfg.faithfulness)
+
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.verifier)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         return [share(checked) for checked in self.check(rewrites)]

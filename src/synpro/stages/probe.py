@@ -1,276 +1,267 @@
 """Fit the probe: a short training on the reference task from the plateau checkpoint (method.md, step 2).
 
-The paper trains on FLAN-style prompts with the loss on the answers. So do we where `data` names such data; without it the
+The paper trains on FLAN-style prompts with the loss on the answers. We do the same where `data` names such data; otherwise the
 reference task is the corpus' reference split, with the loss on every token. Optimizer state comes with the checkpoint.
 
 Beyond the paper: the probe can be replicated with other orders of the data. Influence is then the mean over the replicas, and
-how far they rank the corpus' passages alike (Spearman) says how much of it is the order's doing.
+the rank correlation (Spearman) of their influence on the corpus' passages says how much the order of the data matters.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from synpro.lm.settings import HardwareConfig, OptimizerConfig
+from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 from synpro.records import Checkpoint, Corpus, Probe, digest_files, digest_of
-from synpro.run.journal import Journal
+from synpro.runner.context import StepContext
+from synpro.runner.logger import StepLogger
+from synpro.schema import setting
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from synpro.lm.batches import Answered, Batches
-
-
-def _probe_optimizer() -> OptimizerConfig:
-    return OptimizerConfig(lr=1e-4)
+    from synpro.lm.batches import Batches, TokenStream
+    from synpro.lm.prompt_completion import PromptCompletionBatches
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """The published probe: 100 steps of 64 sequences at a constant 1e-4."""
 
-    steps: int = 100
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "optimizer": "probe.learning_rate"}
+
+    steps: int = setting(100, unit="steps", source="published", min=1)
     """Optimizer steps (published: 100)."""
-    batch: int = 64
+    batch_size: int = setting(64, unit="sequences", source="published", min=1)
     """Sequences per step (published: 64)."""
-    optimizer: OptimizerConfig = field(default_factory=_probe_optimizer)
-    """Learning rate 1e-4, constant (published); the rest as in pretraining."""
+    learning_rate: float = setting(1e-4, source="published", above=0)
+    """Constant learning rate; the other settings of the optimizer are the published ones of pretraining."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    """Microbatch, precision and parallelism."""
+    """Micro-batch size, dtype and parallelism."""
     data: str | None = None
     """Prompt/answer data: a file or folder of JSONL(.gz), local or an asset reference. None: the corpus' reference split."""
-    max_examples: int | None = None
-    """Use only so many prompt/answer examples, from the beginning of the data."""
-    evaluate_tokens: int = 2_000_000
+    max_examples: int | None = setting(None, unit="examples", min=1)
+    """Use only so many prompt/answer examples, from the beginning of the data; None uses all."""
+    evaluate_tokens: int = setting(2_000_000, unit="tokens", source="ours", min=1)
     """At most so many tokens of the reference split are measured before and after."""
-    replicas: int = 1
+    replicas: int = setting(1, source="paper", min=1)
     """Probes from the same checkpoint, each with its own order of the data (paper: 1). Costs that many times as much."""
-    ranked_passages: int = 1000
+    ranked_passages: int = setting(1000, unit="passages", source="ours", min=2)
     """At most so many passages of the corpus, evenly spread, are ranked by each replica and compared."""
-    log_every: int = 10
-    """Steps whose mean training loss makes one row."""
+    log_every: int = setting(10, unit="steps", source="ours", min=1, execution=True)
+    """Steps whose mean training loss is logged as one row."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_tokens", "log_every", "replicas"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
-        if self.ranked_passages < 2:
-            raise ValueError(f"ranked_passages: {self.ranked_passages} cannot be ranked; use at least 2")
-        if self.batch % min(self.batch, self.hardware.microbatch):
-            raise ValueError(f"batch: {self.batch} is not a multiple of hardware.microbatch = {self.hardware.microbatch}")
-        if self.max_examples is not None and self.max_examples < 1:
-            raise ValueError(f"max_examples: {self.max_examples} leaves nothing to train on")
+        if self.batch_size % min(self.batch_size, self.hardware.micro_batch_size):
+            micro = self.hardware.micro_batch_size
+            raise ValueError(f"batch_size: {self.batch_size} is not a multiple of hardware.micro_batch_size = {micro}")
 
 
-def fit_probe(cfg: ProbeConfig, *, corpus: Corpus, model: Checkpoint, out: Path, journal: Journal, seed: int) -> Probe:
-    """Train from `model` on the reference task; `before` is the plateau checkpoint's own `hf/`, `after` is `out/hf`, and the
-    further replicas are `out/replica-2/hf` and so on.
+def fit_probe(cfg: ProbeConfig, *, corpus: Corpus, model: Checkpoint, ctx: StepContext) -> Probe:
+    """Train from `model` on the reference task.
 
-    A killed probe starts over. Raises FileNotFoundError for missing data, ValueError when none of it can be used.
+    `before` is the checkpoint's own `hf/`, `after` is `hf/` of this step, and further replicas are `replica-2/hf` and so on. A
+    killed probe starts over. Raises FileNotFoundError for missing data, ValueError when none of it can be used.
     """
-    from synpro.lm import checkpoint, trainer
+    from olmo_core.distributed.utils import barrier
 
-    rank, _ = trainer.enter(seed)
+    out = ctx.out
     folders = [out, *(out / f"replica-{number}" for number in range(2, cfg.replicas + 1))]
-    if rank == 0:
+    if ctx.group.is_first:
         for leftover in (*out.glob("replica-*"), out / "hf", out / "scratch"):
             shutil.rmtree(leftover, ignore_errors=True)
-        journal.rewind({})
-        journal.rejects.start()
-    checkpoint.barrier()
-    losses = []
-    for number, folder in enumerate(folders, 1):
-        part = (number, cfg.replicas)
-        losses.append(_replica(cfg, corpus, model, folder / "hf", out / "scratch", journal, _seed(seed, number), part))
-    found: dict[str, Any] = {
-        "reference_loss_before": losses[0][0],
-        "reference_loss_after": sum(after for _, after in losses) / len(losses),
-        "steps": cfg.steps,
-    }
+        ctx.logger.truncate({})
+        ctx.logger.rejects.clear()
+    barrier()
+    losses = [_train_replica(cfg, corpus, model, folder / "hf", number, ctx) for number, folder in enumerate(folders, 1)]
     afters = [folder / "hf" for folder in folders]
-    if rank == 0:
+    if ctx.group.is_first:
+        summary: dict[str, Any] = {
+            "reference_loss_before": losses[0][0],
+            "reference_loss_after": sum(after for _, after in losses) / len(losses),
+            "steps": cfg.steps,
+        }
         if cfg.replicas > 1:
-            ranks = _compare(cfg, corpus, model, afters)
-            (out / "replicas.json").write_text(json.dumps(ranks, indent=1) + "\n", encoding="utf-8")
-            found |= {"replicas": cfg.replicas, "rank_correlation": ranks["rank_correlation"]}
-            found |= {"rank_correlation_lowest": ranks["lowest"], "ranked_passages": len(ranks["passages"])}
-        (out / "probe.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        journal.say(_line(found))
-    checkpoint.barrier()
+            ranking = _compare_replicas(cfg, corpus, model, afters)
+            (out / "replicas.json").write_text(json.dumps(ranking, indent=1) + "\n", encoding="utf-8")
+            summary |= {"replicas": cfg.replicas, "rank_correlation": ranking["rank_correlation"]}
+            summary |= {"rank_correlation_lowest": ranking["lowest"], "ranked_passages": len(ranking["passages"])}
+        (out / "probe.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        ctx.logger.log(_describe(summary))
+    barrier()
     digest = digest_of({"before": model.digest, "after": digest_files(out, *afters)})
     return Probe(before=model.dir / "hf", after=afters[0], digest=digest, replicas=tuple(afters[1:]))
 
 
-def _seed(seed: int, number: int) -> int:
-    """Of a replica; the first is that of a probe that has no others."""
-    return seed if number == 1 else int(digest_of([seed, number])[:8], 16) & 0x7FFFFFFF
-
-
-def _replica(
-    cfg: ProbeConfig,
-    corpus: Corpus,
-    model: Checkpoint,
-    out: Path,
-    scratch: Path,
-    journal: Journal,
-    seed: int,
-    part: tuple[int, int],
+def _train_replica(
+    cfg: ProbeConfig, corpus: Corpus, model: Checkpoint, folder: Path, number: int, ctx: StepContext
 ) -> tuple[float, float]:
-    """Train one probe into `out`; reference loss before and after. `scratch` is removed."""
-    from synpro.lm import checkpoint, trainer
-    from synpro.lm.batches import measured
-    from synpro.lm.shapes import exported_shape
-    from synpro.lm.watch import Watch
+    """Train probe `number`, from 1, and export it to `folder`; the reference loss before and after, in nats per token."""
+    from olmo_core.distributed.utils import barrier
 
-    rank, _ = trainer.enter(seed)
-    shape, sequence_length = exported_shape(model.dir / "hf")
+    from synpro.lm import checkpoint, trainer
+    from synpro.lm.batches import eval_tokens
+    from synpro.lm.callbacks import PretrainCallback
+    from synpro.lm.model_config import exported_model_config
+
+    seed, scratch = _replica_seed(ctx.seed, number), ctx.out / "scratch"
+    shape, sequence_length = exported_model_config(model.dir / "hf")
     module = trainer.build_module(
         shape,
-        cfg.optimizer,
+        OptimizerConfig(learning_rate=cfg.learning_rate),
         cfg.hardware,
         vocab_size=corpus.vocab_size,
         sequence_length=sequence_length,
-        batch=cfg.batch,
-        scheduler=trainer.schedule(warmup=0, steps=cfg.steps, anneal=0.0),
+        batch_size=cfg.batch_size,
+        scheduler=trainer.lr_schedule(warmup_steps=0, steps=cfg.steps, decay_fraction=0.0),
         seed=seed,
     )
     checkpoint.load(module, model.dir / "trainer")
-    first = rank == 0
-    batches = _batches(cfg, corpus, sequence_length, scratch, journal, seed, part[0], first=first, wait=checkpoint.barrier)
-    watch = Watch(
-        journal=journal if first else None,
-        evaluation={"reference": measured(_split(corpus), corpus.eos_id, cfg.evaluate_tokens)},
+    batches: Batches
+    if cfg.data is None:
+        batches = _reference_split_batches(cfg, corpus, sequence_length, seed, ctx)
+    else:
+        # Every replica reads the same rows; their rejects are logged once.
+        batches = _prompt_batches(cfg, corpus, sequence_length, seed, ctx.logger if number == 1 else None)
+    callback = PretrainCallback(
+        logger=ctx.logger if ctx.group.is_first else None,
+        eval_sets={"reference": eval_tokens(_reference_tokens(corpus), corpus.eos_id, cfg.evaluate_tokens)},
         evaluate_every=cfg.steps,
         log_every=cfg.log_every,
-        label="probe" if part[1] == 1 else f"probe {part[0]} of {part[1]}",
+        label="probe" if cfg.replicas == 1 else f"probe {number} of {cfg.replicas}",
         loss_name="loss",
-        microbatch=cfg.hardware.microbatch,
-        part=part,
+        eval_batch_size=cfg.hardware.micro_batch_size,
+        replica=(number, cfg.replicas),
     )
-    trainer.train(module, batches, watch, steps=cfg.steps, folder=scratch / "olmo")
+    trainer.train(module, batches, callback, steps=cfg.steps, work_dir=scratch / "olmo")
     checkpoint.export(
-        module, out, tokenizer=corpus.dir / "tokenizer", context=sequence_length, eos=corpus.eos_id, pad=corpus.pad_id
+        module, folder, tokenizer=corpus.dir / "tokenizer", context=sequence_length, eos=corpus.eos_id, pad=corpus.pad_id
     )
-    checkpoint.barrier()
-    if first:
+    barrier()
+    if ctx.group.is_first:
         shutil.rmtree(scratch)
-    checkpoint.barrier()
-    return watch.points[0][1], watch.points[-1][1]
+    barrier()
+    return callback.points[0][1], callback.points[-1][1]
 
 
-def _compare(cfg: ProbeConfig, corpus: Corpus, model: Checkpoint, afters: Sequence[Path]) -> dict[str, Any]:
-    """How each replica ranks passages of the corpus, and how far two of them agree (Spearman, pair by pair).
-
-    Raises ValueError when the corpus has fewer than two passages.
-    """
-    from synpro.corpus.store import passages
-    from synpro.lm.influence import Influence
-    from synpro.measure.agreement import rank_correlation
-
-    whole = passages(corpus)
-    if len(whole) < 2:
-        raise ValueError(f"replicas: {len(whole)} passages cannot be ranked; give prepare more text, or ask for 1 replica")
-    count = min(len(whole), cfg.ranked_passages)
-    chosen = [whole[i * len(whole) // count] for i in range(count)]
-    influence = Influence(model.dir / "hf", *afters).score_each([p.text for p in chosen])
-    pairs = {
-        f"{i + 1} and {j + 1}": rank_correlation(influence[i], influence[j]) for i, j in combinations(range(len(afters)), 2)
-    }
-    known = [value for value in pairs.values() if value is not None]
-    return {
-        "rank_correlation": sum(known) / len(known) if known else None,
-        "lowest": min(known, default=None),
-        "pairs": pairs,
-        "passages": [p.id for p in chosen],
-        "influence": influence,
-    }
+def _replica_seed(seed: int, number: int) -> int:
+    """The seed of a replica; the first has the step's own, so it is the probe that a step without replicas trains."""
+    return seed if number == 1 else int(digest_of([seed, number])[:8], 16) & 0x7FFFFFFF
 
 
-def _line(found: dict[str, Any]) -> str:
-    before, after = found["reference_loss_before"], found["reference_loss_after"]
-    told = f"reference loss {before:.4f} before, {after:.4f} after {found['steps']} steps on the reference task"
-    if "replicas" not in found:
-        return told
-    mean, lowest = found["rank_correlation"], found["rank_correlation_lowest"]
-    said = "cannot be told, a replica gives all of them the same" if mean is None else f"{mean:.3f} (lowest {lowest:.3f})"
-    return f"{told}, mean of {found['replicas']} replicas; rank correlation over {found['ranked_passages']} passages: {said}"
-
-
-def _split(corpus: Corpus) -> np.ndarray:
+def _reference_tokens(corpus: Corpus) -> np.ndarray:
     from synpro.corpus.tokens import read_tokens
 
     return read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype)
 
 
-def _batches(
-    cfg: ProbeConfig,
-    corpus: Corpus,
-    sequence_length: int,
-    scratch: Path,
-    journal: Journal,
-    seed: int,
-    replica: int,
-    *,
-    first: bool,
-    wait: Callable[[], None],
-) -> Batches:
-    """The reference task: answers of `cfg.data`, or the reference split in a fresh order every pass."""
+def _reference_split_batches(
+    cfg: ProbeConfig, corpus: Corpus, sequence_length: int, seed: int, ctx: StepContext
+) -> TokenStream:
+    """The reference split, in a new order every epoch."""
     import numpy as np
+    from olmo_core.distributed.utils import barrier
 
     from synpro.corpus.mixture import build_epoch
     from synpro.corpus.tokens import split_documents
-    from synpro.lm.batches import AnswerBatches, TokenStream
+    from synpro.lm.batches import TokenStream
 
-    if cfg.data is not None:
-        examples = _answers(cfg, corpus, journal, first and replica == 1)  # rejects are told once
-        return AnswerBatches(
-            examples, sequence_length=sequence_length, batch=cfg.batch, eos=corpus.eos_id, pad=corpus.pad_id, seed=seed
-        )
-    documents = split_documents(_split(corpus), corpus.eos_id)
+    documents = split_documents(_reference_tokens(corpus), corpus.eos_id)
 
     def epoch(number: int) -> np.ndarray:
         return build_epoch(documents, int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
 
     return TokenStream(
         epoch,
-        folder=scratch / "data",
+        folder=ctx.out / "scratch" / "data",
         sequence_length=sequence_length,
-        batch=cfg.batch,
+        batch_size=cfg.batch_size,
         dtype=corpus.dtype,
-        writer=first,
-        wait=wait,
+        is_first=ctx.group.is_first,
+        barrier=barrier,
     )
 
 
-def _answers(cfg: ProbeConfig, corpus: Corpus, journal: Journal, first: bool) -> list[Answered]:
-    """Tokenised examples; rows that cannot be used go to the reject ledger (of process 0)."""
+def _prompt_batches(
+    cfg: ProbeConfig, corpus: Corpus, sequence_length: int, seed: int, logger: StepLogger | None
+) -> PromptCompletionBatches:
+    """The rows of `cfg.data`, tokenized, the loss on the answers; rows that cannot be used go to the reject log."""
     from synpro.assets import resolve
-    from synpro.lm.answers import Example, read_answers
-    from synpro.lm.batches import Answered
     from synpro.lm.loss import plain_tokenizer
+    from synpro.lm.prompt_completion import (
+        PromptCompletion,
+        PromptCompletionBatches,
+        PromptCompletionText,
+        read_prompt_completions,
+    )
 
     assert cfg.data is not None
     tokenizer = plain_tokenizer(corpus.dir / "tokenizer")
-    examples: list[Answered] = []
+    logger = logger if logger is not None and logger.is_first else None
+    examples: list[PromptCompletion] = []
     rejected = 0
-    for row in read_answers(resolve(cfg.data, slot="probe.data", say=journal.say if first else None)):
-        if isinstance(row, Example):
-            prompt, answer = tokenizer.encode_batch_fast([row.prompt, row.answer], add_special_tokens=False)
-            examples.append(Answered(tuple(prompt.ids), tuple(answer.ids)))
+    for row in read_prompt_completions(resolve(cfg.data, slot="probe.data", log=logger.log if logger else None)):
+        if isinstance(row, PromptCompletionText):
+            prompt, completion = tokenizer.encode_batch_fast([row.prompt, row.completion], add_special_tokens=False)
+            examples.append(PromptCompletion(tuple(prompt.ids), tuple(completion.ids)))
             if len(examples) == cfg.max_examples:
                 break
         else:
             rejected += 1
-            if first:
-                journal.rejects.append(row)
+            if logger:
+                logger.rejects.append(row)
     if not examples:
         raise ValueError(f"probe.data: {cfg.data} has no usable row ({rejected} rejected); rows need `prompt` and `answer`")
-    if first:
-        journal.say(f"reference task: {len(examples):,} prompt/answer examples, {rejected:,} rows rejected")
-    return examples
+    if logger:
+        logger.log(f"reference task: {len(examples):,} prompt/answer examples, {rejected:,} rows rejected")
+    return PromptCompletionBatches(
+        examples, sequence_length=sequence_length, batch_size=cfg.batch_size, eos=corpus.eos_id, pad=corpus.pad_id, seed=seed
+    )
+
+
+def _compare_replicas(cfg: ProbeConfig, corpus: Corpus, model: Checkpoint, afters: Sequence[Path]) -> dict[str, Any]:
+    """Influence of passages of the corpus by each replica, and the rank correlation (Spearman) of every two replicas.
+
+    Raises ValueError when the corpus has fewer than two passages.
+    """
+    from synpro.corpus.store import read_passages
+    from synpro.lm.influence import Influence
+    from synpro.measure.agreement import spearman
+
+    available = read_passages(corpus.dir)
+    if len(available) < 2:
+        raise ValueError(
+            f"probe.replicas: the corpus has {len(available)} passages, which cannot be ranked; give more text to "
+            "prepare.sources, or set probe.replicas = 1"
+        )
+    count = min(len(available), cfg.ranked_passages)
+    ranked = [available[i * len(available) // count] for i in range(count)]
+    influence = Influence(model.dir / "hf", *afters).score_each([p.text for p in ranked])
+    pairs = {f"{i + 1} and {j + 1}": spearman(influence[i], influence[j]) for i, j in combinations(range(len(afters)), 2)}
+    known = [value for value in pairs.values() if value is not None]
+    return {
+        "rank_correlation": sum(known) / len(known) if known else None,
+        "lowest": min(known, default=None),
+        "pairs": pairs,
+        "passages": [p.id for p in ranked],
+        "influence": influence,
+    }
+
+
+def _describe(summary: dict[str, Any]) -> str:
+    """The result in one line of the log."""
+    before, after = summary["reference_loss_before"], summary["reference_loss_after"]
+    line = f"reference loss {before:.4f} before, {after:.4f} after {summary['steps']} steps on the reference task"
+    if "replicas" not in summary:
+        return line
+    mean, lowest = summary["rank_correlation"], summary["rank_correlation_lowest"]
+    found = "unknown, a replica gives all of them the same influence" if mean is None else f"{mean:.3f} (lowest {lowest:.3f})"
+    return (
+        f"{line}, mean of {summary['replicas']} replicas; rank correlation over {summary['ranked_passages']} passages: {found}"
+    )

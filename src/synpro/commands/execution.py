@@ -1,0 +1,76 @@
+"""What the commands that run steps share: the locked run directory, and the loop with its progress on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from synpro.commands.check import preconditions
+from synpro.commands.run_dir import init_or_verify
+from synpro.config import ConfigError, RunConfig
+from synpro.loop import loop
+from synpro.outline import outline
+from synpro.runner.progress import ProgressDisplay
+from synpro.runner.step import ExpectedSeconds, Steps, lock
+
+R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
+    """The directory of a run or comparison that can start, with its config in it, held for this process alone.
+
+    Raises ConfigError when the directory belongs to another config or this machine lacks something, StepError when another
+    process holds it.
+    """
+    root = runs / cfg.name
+    descriptor = lock(root)
+    try:
+        init_or_verify(cfg, root)
+        if problems := preconditions(cfg):
+            raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
+        yield root
+    finally:
+        os.close(descriptor)
+
+
+def execute_steps(cfg: RunConfig, root: Path, before: str | None = None, redo: str | None = None) -> dict[str, Any] | None:
+    """Run the loop's steps that are not done, up to the one called `before`; return the inputs which that step would get, or
+    None when the loop ended without asking for it.
+
+    `redo`: the step to run again although it is done. Raises StepError when a step stops.
+    """
+    names = outline(cfg)
+    shown = names if before is None else names[: names.index(before)]
+    expected = ExpectedSeconds(root)
+    with ProgressDisplay(shown, expected) as display:
+        steps = Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, redo=redo, expected=expected)
+
+        def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
+            if name == before:
+                raise _Reached(inputs)
+            return steps(name, stage, cfg, seed_key=seed_key, **inputs)
+
+        try:
+            loop(cfg, run_step)
+        except _Reached as reached:
+            return reached.inputs
+    return None
+
+
+class _Reached(Exception):
+    """The loop asks for the step before which it was to end."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+
+def step_after(name: str, names: Sequence[str]) -> str | None:
+    """The step that follows another, or None after the last. Raises ConfigError for a step that is not in the config."""
+    if name not in names:
+        raise ConfigError(f"there is no step {name!r} in this config; its steps: {', '.join(names)}")
+    return next(iter(names[names.index(name) + 1 :]), None)

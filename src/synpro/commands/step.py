@@ -1,0 +1,25 @@
+"""`synpro step`: run one step again, and compare its files with those of before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from synpro.commands.execution import execute_steps, locked_run_dir, step_after
+from synpro.config import RunConfig
+from synpro.outline import outline
+from synpro.runner.step import changes
+
+
+def rerun_step(cfg: RunConfig, runs: Path, name: str) -> list[str] | None:
+    """Run one step again from its recorded inputs: what differs from its earlier result, file by file.
+
+    An empty list: every file is the same to the byte. None: the step had no result. Raises as `run`.
+    """
+    before = step_after(name, outline(cfg))
+    with locked_run_dir(cfg, runs) as root:
+        result = root / name / "result.json"
+        old = json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+        execute_steps(cfg, root, before=before, redo=name)
+        new = json.loads(result.read_text(encoding="utf-8"))
+    return None if old is None else changes(old["files"], new["files"])

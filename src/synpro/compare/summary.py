@@ -1,0 +1,258 @@
+"""The numbers of a comparison: one dictionary of plain data, from which page, table and pictures are made.
+
+Losses of single documents stay where `evaluate` stored them; the dictionary names file and sha256.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synpro.compare.arms import ARMS
+from synpro.compare.comparison import ComparisonResult, MeasuredModels, SyntheticText
+from synpro.compare.config import SCARCE, CompareConfig
+from synpro.compare.search import SearchResult
+from synpro.compare.tuning import Trial
+from synpro.config import RunConfig
+from synpro.lm.model_config import flops_per_token, num_parameters
+from synpro.measure.curves import MIN_ANCHORS
+from synpro.measure.data_efficiency import (
+    Anchor,
+    Baseline,
+    Estimate,
+    Method,
+    Refusal,
+    curve_band,
+    data_efficiency,
+    oracle_equivalent,
+    oracle_gap,
+    tuned_curve,
+)
+from synpro.measure.losses import Losses, difference, loss_interval
+from synpro.planning.step_cost import CostBreakdown, merge_costs, step_cost, total_cost
+from synpro.runner.artifacts import read_json, read_lines, read_table
+
+CONTRASTS = (
+    ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
+    ("synpro", "no-influence", "influence among the rewards against none"),
+    ("synpro", "placebo", "influence against the same values dealt out at random"),
+    ("synpro", "static", "generators refreshed in every round against those of round 1"),
+    ("megadocs", "synpro", "versions of a source in one training document against one each"),
+)
+"""(arm, its control, what the difference says)."""
+POINTS = 60
+"""Points of the fitted curve in the picture."""
+
+
+def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[str, Any]:
+    """Make the numbers of a comparison, as JSON can hold them. Raises CorruptRun for damaged files of finished steps."""
+    root, base = root.resolve(), baseline(cfg, result)
+    scarce = result.corpora[SCARCE].tokens["train"]
+    losses = {name: _losses(arm) for name, arm in result.arms.items()}
+    anchors = [_anchor(result, name, at) for name, at in result.curve.items()]
+    passes = [_anchor(result, name, at) for name, at in result.passes.items()]
+    arms = {}
+    for name, arm in result.arms.items():
+        method = Method(name, scarce, losses[name])
+        row = {
+            "about": ARMS[name].about,
+            **_measured(root, arm, losses[name]),
+            "shards": _shards(arm),
+            "cost": _cost(cfg, name, arm, root),
+            "data_efficiency": _plain(data_efficiency(method, anchors, base, law=cfg.compare.law)) if anchors else None,
+            "oracle_equivalent": _plain(oracle_equivalent(method, passes, law=cfg.compare.law)) if passes else None,
+        }
+        if "tuned-repetition" in losses:
+            row["change"] = _interval(difference(losses["tuned-repetition"], losses[name]))
+        if {"tuned-repetition", "oracle"} <= set(losses):
+            row["oracle_gap"] = _plain(oracle_gap(method, losses["tuned-repetition"], losses["oracle"], base))
+        if name == "tuned-repetition" or ARMS[name].oracle:  # the ends of the scale: 1 and 0, or the oracle's own text
+            row["data_efficiency"] = row["oracle_gap"] = None
+        arms[name] = row
+    model = cfg.pretrain.model
+    vocab = result.corpora[SCARCE].vocab_size
+    return {
+        "name": cfg.name,
+        "about": {
+            "seeds": list(cfg.compare.seeds),
+            "budget_tokens": cfg.budget,
+            "decay_fraction": cfg.compare.decay_fraction,
+            "protocol": cfg.compare.protocol,
+            "texts": cfg.compare.texts,
+            "rounds": cfg.rounds,
+            "law": cfg.compare.law,
+            "parameters": num_parameters(model, vocab),
+            "flops_per_token": flops_per_token(model, vocab, cfg.pretrain.sequence_length),
+        },
+        "corpora": {n: {"tokens": c.tokens, "documents": c.documents} for n, c in result.corpora.items()},
+        "refused": base.untuned,
+        "notes": list(base.notes),
+        "searches": {n: _search(cfg, s, n, root) for n, s in result.searches.items()},
+        "arms": arms,
+        "anchors": [
+            {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.curve[n], a.losses)}
+            for n, a in zip(result.curve, anchors, strict=True)
+        ],
+        "passes": [
+            {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.passes[n], a.losses)}
+            for n, a in zip(result.passes, passes, strict=True)
+        ],
+        "contrasts": [
+            {"arm": a, "control": b, "about": about, "change": _interval(difference(losses[b], losses[a]))}
+            for a, b, about in CONTRASTS
+            if {a, b} <= set(losses)
+        ],
+        "curve": _curve(anchors, cfg) if base.untuned is None else None,
+    }
+
+
+def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
+    """How repetition was tuned, which decides whether anything may be claimed against it. Epochs are passes over the corpus."""
+    first = result.searches[SCARCE]
+    if not first.trials or "tuned-repetition" not in result.arms:
+        return Baseline()
+    scarce = result.corpora[SCARCE].tokens["train"]
+
+    def values(trials: Sequence[Trial], axis: str) -> tuple[float, ...]:
+        found = {getattr(t.settings, axis) for t in trials}
+        return tuple(sorted(v * cfg.budget / scarce if axis == "share" else v for v in found))
+
+    names = {"weight_decay": "weight_decay", "learning_rate": "learning_rate", "share": "epochs", "dropout": "dropout"}
+    trials = [t for s in result.searches.values() for t in s.trials]
+    return Baseline(
+        searched={name: values(first.trials, axis) for axis, name in names.items()},
+        chosen={name: values([_trial(first)], axis)[0] for axis, name in names.items()},
+        trainings=len(trials),
+        flops=float(sum(t.tokens for t in trials)) * _per_token(cfg, result),
+        carried=any(s.carried for s in result.searches.values()),
+    )
+
+
+def _trial(search: SearchResult) -> Trial:
+    return next(t for t in search.trials if t.settings == search.chosen)
+
+
+def _per_token(cfg: CompareConfig, result: ComparisonResult) -> int:
+    return flops_per_token(cfg.pretrain.model, result.corpora[SCARCE].vocab_size, cfg.pretrain.sequence_length)
+
+
+def _losses(measured: MeasuredModels) -> Losses:
+    columns = ["document", "nll", "tokens"]
+    return Losses.from_rows({s: read_table(m.evaluation.dir / "heldout.parquet", columns) for s, m in measured.models.items()})
+
+
+def _anchor(result: ComparisonResult, name: str, at: MeasuredModels) -> Anchor:
+    first = next(iter(at.models.values()))
+    return Anchor(result.corpora[name].tokens["train"], first.model.tokens_seen, _losses(at))
+
+
+def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str, Any]:
+    """An arm or anchor: settings, loss with interval, and every seed's model."""
+    seeds = {}
+    for seed, one in measured.models.items():
+        model, evaluation = one.model, one.evaluation
+        files = read_json(evaluation.dir / "result.json")["files"]
+        rows = list(read_lines(model.dir / "metrics.jsonl", whole=True))
+        body = read_json(evaluation.dir / "evaluation.json")
+        seeds[str(seed)] = {
+            "step": model.dir.relative_to(root).as_posix(),
+            "heldout_loss": evaluation.heldout_loss,
+            "bits_per_byte": evaluation.bits_per_byte,
+            "reference_loss": model.reference_loss,
+            "tokens_seen": model.tokens_seen,
+            "tasks": evaluation.tasks,
+            "items": body["items"],
+            "documents": {
+                "file": (evaluation.dir / "heldout.parquet").relative_to(root).as_posix(),
+                "sha256": files["heldout.parquet"]["sha256"],
+            },
+            "points": [[r["tokens"], round(r["heldout_loss"], 5)] for r in rows if "heldout_loss" in r],
+        }
+    return {
+        "corpus": measured.corpus,
+        "settings": asdict(measured.settings),
+        "loss": _interval(loss_interval(losses)),
+        "seeds": seeds,
+    }
+
+
+def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
+    kept = {}
+    for seed, one in arm.models.items():
+        for shard in one.text.shards:
+            row = {k: getattr(shard, k) for k in ("operation", "round", "passages", "kept", "documents", "tokens")}
+            kept[shard.digest] = {"seed": seed, **row}
+    return list(kept.values())
+
+
+def _cost(cfg: CompareConfig, name: str, arm: MeasuredModels, root: Path) -> dict[str, Any]:
+    """The training of one measured model (the mean over seeds), and the texts it needed."""
+    generator_config = ARMS[name].generator_config
+    own: RunConfig = cfg if generator_config is None else generator_config(cfg)
+    trained = [step_cost(root, one.model.dir.relative_to(root).as_posix(), cfg) for one in arm.models.values()]
+    texts = [_text_cost(root, one.text, own) for one in arm.models.values() if one.text.steps]
+    parts = {
+        "training": {k: c * (1 / len(trained)) for k, c in merge_costs(trained).items()},
+        "text": {k: c * (1 / len(texts)) for k, c in merge_costs(texts).items()},
+    }
+    whole = total_cost(parts["training"]) + total_cost(parts["text"])
+    return {
+        **{name: {kind: asdict(cost) for kind, cost in costs.items()} for name, costs in parts.items()},
+        "total": asdict(whole),
+    }
+
+
+def _text_cost(root: Path, text: SyntheticText, cfg: RunConfig) -> CostBreakdown:
+    return merge_costs([step_cost(root, step, cfg) for step in dict.fromkeys(text.steps)])
+
+
+def _search(cfg: CompareConfig, search: SearchResult, name: str, root: Path) -> dict[str, Any]:
+    steps = [f"tune/{name}/trial-{i:02d}/pretrain" for i in range(len(search.trials))]
+    return {
+        "chosen": asdict(search.chosen),
+        "settled": search.settled,
+        "carried": search.carried,
+        "cost": asdict(total_cost(merge_costs([step_cost(root, step, cfg) for step in steps]))),
+        "trials": [
+            {
+                "settings": asdict(t.settings),
+                "draw": t.draw,
+                "reference_loss": _finite(t.loss),
+                "tokens": t.tokens,
+            }
+            for t in search.trials
+        ],
+    }
+
+
+def _interval(found: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("mean", "low", "high"), found, strict=True))
+
+
+def _plain(found: Estimate | Refusal) -> dict[str, Any]:
+    """An estimate or a refusal as plain data. A bound that is not finite becomes None."""
+    body = {"quantity": found.quantity, "words": found.words, "notes": list(found.notes)}
+    if isinstance(found, Refusal):
+        return {**body, "refused": found.reason}
+    return {**body, **{k: _finite(getattr(found, k)) for k in ("value", "low", "high")}, "extrapolated": found.extrapolated}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _curve(anchors: Sequence[Anchor], cfg: CompareConfig) -> dict[str, Any] | None:
+    """The fitted curve with its band, for the picture; None with too few anchors."""
+    if len({a.unique_tokens for a in anchors}) < MIN_ANCHORS[cfg.compare.law]:
+        return None
+    sizes = [a.unique_tokens for a in anchors]
+    at = np.geomspace(min(sizes) / 1.2, max(sizes) * 1.5, POINTS)
+    low, high = curve_band(anchors, at, law=cfg.compare.law)
+    fitted = tuned_curve(anchors, law=cfg.compare.law).loss(at)[0]
+    columns = {"unique_tokens": at, "loss": fitted, "low": low, "high": high}
+    return {k: [round(float(v), 5) for v in column] for k, column in columns.items()}

@@ -1,0 +1,47 @@
+"""The engines a config can name: `engine = {type = "vllm", ...}`.
+
+The same table is `[synthesize.engine]` (who generates), `[train_generator.engine]` (who generates in RL) and
+`[judges.NAME.engine]` (who runs the model of a judge). Another engine is a file with an `EngineSpec` and a line below.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from synpro.engines.base import EngineSpec
+from synpro.engines.openai import OpenAIConfig
+from synpro.engines.scripted import ScriptedConfig
+from synpro.engines.server import ServerConfig
+from synpro.engines.transformers import TransformersConfig
+from synpro.engines.vllm import VLLMConfig
+from synpro.schema import Tagged
+
+ENGINES: dict[str, type[EngineSpec]] = {
+    "transformers": TransformersConfig,  # in this process
+    "vllm": VLLMConfig,  # vLLM in this process
+    "server": ServerConfig,  # a server that the step starts
+    "openai": OpenAIConfig,  # a server that runs already
+    "scripted": ScriptedConfig,  # answers written in advance
+}
+EngineTable = Annotated[
+    EngineSpec,
+    Tagged(
+        lambda: ENGINES, default="transformers", hint='write engine = {type = "vllm"}, or {type = "openai", url = "http://..."}'
+    ),
+]
+"""Type of a config field that holds an engine."""
+
+
+def check_model(reference: str) -> None:
+    """Raise ValueError for a text that names no model, or names one in the way of earlier versions. Opens nothing."""
+    if not reference.strip():
+        raise ValueError("names no model; write hf:ORG/NAME, wheel:NAME==VERSION/PATH or a folder")
+    if reference.startswith(("http://", "https://")):
+        url, _, model = reference.partition("#")
+        host = url.partition("//")[2].rpartition("@")[2].partition("?")[0]  # no key of an address in a message
+        raise ValueError(
+            f'a server is an engine now; write model = "{model or "ORG/NAME"}" and '
+            f'engine = {{type = "openai", url = "http://{host}"}}'
+        )
+    if reference.startswith("vllm:"):
+        raise ValueError(f'vLLM is an engine now; write model = "{reference[5:]}" and engine = {{type = "vllm"}}')

@@ -1,0 +1,43 @@
+"""`type = "transformers"`: the model in this process, on a CPU or a GPU. The default; it needs nothing beyond SynPro."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from synpro.engines.base import EngineSpec, Model, Progress, Role
+from synpro.records import Generator
+from synpro.schema import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersConfig(EngineSpec):
+    """A transformers model in this process. In RL it is the policy itself."""
+
+    type: Literal["transformers"] = "transformers"
+    dtype: Literal["float32", "bfloat16"] = setting("bfloat16")
+    """Dtype of the weights. In RL that of the policy counts (`train_generator.dtype`)."""
+    device: str | None = setting(None, execution=True)
+    """`cpu`, `cuda`, `cuda:1`; none = a GPU where there is one."""
+    batch_size: int = setting(64, min=1, unit="completions", execution=True)
+    """Completions generated side by side; bounds the memory of their key/value cache. On a CPU a judge reads texts one by
+    one."""
+
+    follows_training: ClassVar[bool] = True
+
+    def open(
+        self,
+        model: Generator | str,
+        *,
+        slot: str,
+        role: Role = "judge",
+        scratch: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Model:
+        """As in engines/base.py."""
+        from synpro.engines.local import LocalModel
+
+        opened = LocalModel.load(model, self.dtype, self.device, self.batch_size, progress, slot)
+        opened.one_by_one = role == "judge"
+        return opened

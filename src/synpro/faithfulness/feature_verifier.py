@@ -1,0 +1,80 @@
+"""The feature verifier: features of a claim (`features.py`) weighed by a small calibrated model. Needs no GPU.
+
+Replaces the paper's unreleased fine-tune of Qwen3-1.7B (`llm_verifier.py`). It sees numbers, dates, units, names, denials,
+quantifiers, opposites and foreign content well, and roles and causes only where they are plain. It makes no inferences: what
+follows from the passage without being said there counts as unsupported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synpro.faithfulness.features import FeatureExtractor
+from synpro.faithfulness.logistic import LogisticModel
+from synpro.judges.base import Label, Verdict
+
+FILE = "verifier.json"
+ABSENT_SIGNS = dict.fromkeys(
+    ("precision", "precision_best_sentence", "weakest_word", "unknown_words", "rare_words", "unmatched_words"), 0
+)
+"""Features that separate a claim about another topic from a false one about this topic; weights of any sign."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureModel:
+    """The trained part of the feature verifier."""
+
+    faithful: LogisticModel
+    absent: LogisticModel | None
+    """Probability that an unfaithful claim is `absent`; None when the training claims lacked one of the two kinds."""
+    likelihood: bool
+    """Whether the features of the language model are used."""
+
+    def save(self, folder: Path) -> None:
+        """Write `verifier.json`: numbers and names."""
+        (folder / FILE).write_text(json.dumps(self._body(), indent=1) + "\n", encoding="utf-8")
+
+    def _body(self) -> dict[str, Any]:
+        models = {"faithful": self.faithful, "absent": self.absent}
+        return {"likelihood": self.likelihood} | {k: dataclasses.asdict(m) if m else None for k, m in models.items()}
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureModel:
+        """Read `verifier.json`. Raises FileNotFoundError."""
+        body = json.loads((folder / FILE).read_text(encoding="utf-8"))
+
+        def model(fields: dict[str, Any]) -> LogisticModel:
+            return LogisticModel(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+        return cls(model(body["faithful"]), model(body["absent"]) if body["absent"] else None, body["likelihood"])
+
+
+class FeatureVerifier:
+    """Judges claims by a trained model. Each distinct (claim, passage) is judged once."""
+
+    def __init__(self, model: FeatureModel, features: FeatureExtractor) -> None:
+        """`features` computes those of the language model too where `model.likelihood` says so."""
+        self.model, self.features = model, features
+        self._known: dict[tuple[str, str], Verdict] = {}
+
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
+        """One verdict per pair."""
+        pairs = list(zip(claims, passages, strict=True))
+        missing = [p for p in dict.fromkeys(pairs) if p not in self._known]
+        found = self.features.extract([c for c, _ in missing], [p for _, p in missing])
+        for pair, features in zip(missing, found, strict=True):
+            probability = self.model.faithful.probability(features.values)
+            label: Label = "faithful"
+            if probability < 0.5:
+                absent = self.model.absent is not None and self.model.absent.probability(features.values) >= 0.5
+                label = "absent" if absent else "unsupported"
+            self._known[pair] = Verdict(label, probability, features.support)
+        return [self._known[p] for p in pairs]
+
+    def close(self) -> None:
+        """Forget the verdicts. The pool of judges closes the models."""
+        self._known.clear()

@@ -1,0 +1,215 @@
+"""What happens between training steps: losses are measured and logged, checkpoints saved, and the plateau is detected.
+
+One OLMo-core callback. Every decision is a function of numbers that all processes share, and the callback's state is saved with
+the weights: a run resumed after a kill writes the rows and takes the decisions of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from olmo_core.distributed.utils import get_rank, get_world_size, is_distributed
+from olmo_core.train.callbacks import Callback
+from olmo_core.train.common import TRAIN_CE_LOSS_METRIC
+from olmo_core.train.train_module import TransformerTrainModule
+
+from synpro.lm.batches import IGNORE_INDEX
+from synpro.lm.checkpoint import CheckpointWriter
+from synpro.lm.plateau import PlateauConfig, detect_plateau
+from synpro.runner.logger import StepLogger
+
+
+def packed_loss(module: TransformerTrainModule, tokens_T: np.ndarray, *, batch_size: int) -> float:
+    """Mean cross-entropy in nats per token of joined documents cut into sequences; each token but the first is scored once.
+
+    The processes share the sequences; `batch_size` is sequences per process and forward pass. Sums are float64.
+    """
+    length = module.max_sequence_length
+    count = -(-(len(tokens_T) - 1) // length)
+    input_N_T = np.zeros((count, length), np.int64)
+    label_N_T = np.full((count, length), IGNORE_INDEX, np.int64)
+    input_N_T.reshape(-1)[: len(tokens_T) - 1] = tokens_T[:-1]
+    label_N_T.reshape(-1)[: len(tokens_T) - 1] = tokens_T[1:]
+    world, rank = get_world_size(), get_rank()
+    total = torch.zeros(2, dtype=torch.float64, device=module.device)
+    # Sharded models need every process in every forward pass: a process without work repeats the last batch, unscored.
+    for first in range(0, count, batch_size * world):
+        start = min(first + rank * batch_size, count - 1)
+        input_B_T = torch.from_numpy(input_N_T[start : start + batch_size])
+        label_B_T = torch.from_numpy(label_N_T[start : start + batch_size])
+        if first + rank * batch_size >= count:
+            label_B_T = torch.full_like(label_B_T, IGNORE_INDEX)
+        output: Any = module.eval_batch({"input_ids": input_B_T}, labels=label_B_T)
+        scored_B_T = (label_B_T != IGNORE_INDEX).to(module.device)
+        total[0] += output.ce_loss[scored_B_T].double().sum()
+        total[1] += scored_B_T.sum()
+    if is_distributed():
+        dist.all_reduce(total)
+    return float(total[0] / total[1])
+
+
+@dataclass
+class PretrainCallback(Callback):
+    """Measures losses, logs, saves checkpoints, and stops on a plateau, each every so many steps."""
+
+    priority: ClassVar[int] = -1
+
+    logger: StepLogger | None = None
+    """Gets rows and progress; None on all processes but the first."""
+    eval_sets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Name -> tokens, `(T,)`; logged as `NAME_loss`. The plateau is judged on `reference`."""
+    evaluate_every: int = 0
+    """Steps; 0 never measures."""
+    log_every: int = 1
+    checkpoint_every: int | None = None
+    checkpoints: Path | None = None
+    """Folder of the intermediate checkpoints."""
+    plateau: PlateauConfig | None = None
+    """None trains to the end of the budget."""
+    min_tokens: int = 0
+    """No plateau is looked for before so many training tokens."""
+    previous_steps: int = 0
+    """Optimizer steps of earlier rounds: added to what is logged."""
+    previous_tokens: int = 0
+    label: str = "training"
+    """Shown beside the progress."""
+    loss_name: str = "train_loss"
+    """Column of the training loss in `metrics.jsonl`."""
+    eval_batch_size: int = 16
+    """Sequences per process in one forward pass of a measurement."""
+    dropout_seed: int | None = None
+    """Seeds dropout together with the step, so that a resumed run drops what an undisturbed one drops."""
+    replica: tuple[int, int] = (1, 1)
+    """(number of this training from 1, how many there are): with several, rows name their `replica` and progress counts all."""
+
+    points: list[tuple[int, float]] = field(default_factory=list)
+    """(tokens since this training began, reference loss)."""
+    latest: dict[str, float] = field(default_factory=dict)
+    """The latest measured loss of each evaluation set."""
+    stop_reason: str | None = None
+    """Why training stopped before its budget, as a sentence; None while it goes on."""
+    plateau_reason: str = ""
+    """The latest judgement of the plateau, as a sentence."""
+    writer: CheckpointWriter = field(default_factory=CheckpointWriter)
+    _loss_sum: Any = None
+    _loss_count: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "points": self.points,
+            "latest": self.latest,
+            "stop_reason": self.stop_reason,
+            "plateau_reason": self.plateau_reason,
+            "loss_sum": 0.0 if self._loss_sum is None else float(self._loss_sum),
+            "loss_count": self._loss_count,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = [(int(tokens), float(loss)) for tokens, loss in state_dict["points"]]
+        self.latest = state_dict["latest"]
+        self.stop_reason, self.plateau_reason = state_dict["stop_reason"], state_dict["plateau_reason"]
+        self._loss_sum = torch.tensor(state_dict["loss_sum"], dtype=torch.float64, device=self.trainer.device)
+        self._loss_count = state_dict["loss_count"]
+
+    @property
+    def module(self) -> TransformerTrainModule:
+        module = self.trainer.train_module
+        assert isinstance(module, TransformerTrainModule)
+        return module
+
+    def pre_train(self) -> None:
+        if self.step == 0 and self.evaluate_every:
+            self._measure()
+
+    def pre_step(self, batch: dict[str, Any]) -> None:
+        if self.dropout_seed is not None:
+            key = np.random.SeedSequence([self.dropout_seed, self.step, get_rank()])
+            torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+
+    def post_step(self) -> None:
+        loss = self.trainer.get_metric(TRAIN_CE_LOSS_METRIC)
+        assert loss is not None
+        self._loss_sum = loss.double() if self._loss_sum is None else self._loss_sum + loss.double()
+        self._loss_count += 1
+        is_last = self.step == self.trainer.max_steps
+        if self.evaluate_every and (self.step % self.evaluate_every == 0 or is_last):
+            self._measure()
+            self._stop_on_plateau()
+        is_done = is_last or self.stop_reason is not None
+        if self.step % self.log_every == 0 or is_done:
+            self._log_train_loss()
+        if self.checkpoint_every and self.step % self.checkpoint_every == 0 and not is_done:
+            self.save_checkpoint()
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        if self.logger is None:
+            return
+        loss = self.latest.get("reference")
+        label = self.label if loss is None else f"{self.label}, reference loss {loss:.3f}"
+        steps, (number, count) = self.trainer.max_steps or self.step, self.replica
+        self.logger.progress((number - 1) * steps + self.step, count * steps, label)
+
+    def _log_row(self, **values: float) -> None:
+        if self.logger is not None:
+            tokens = self.trainer.global_train_tokens_seen + self.previous_tokens
+            replica = {"replica": self.replica[0]} if self.replica[1] > 1 else {}
+            self.logger.metrics(step=self.step + self.previous_steps, **replica, tokens=tokens, **values)
+
+    def _log_train_loss(self) -> None:
+        assert self._loss_sum is not None
+        mean = self._loss_sum / self._loss_count
+        if is_distributed():
+            dist.all_reduce(mean)
+            mean = mean / get_world_size()
+        self._loss_sum, self._loss_count = None, 0
+        optimizer = self.module.optim
+        assert optimizer is not None
+        self._log_row(**{self.loss_name: float(mean), "lr": float(optimizer.param_groups[0]["lr"])})
+
+    def _measure(self) -> None:
+        self.latest = {
+            name: packed_loss(self.module, tokens, batch_size=self.eval_batch_size) for name, tokens in self.eval_sets.items()
+        }
+        self._log_row(**{f"{name}_loss": loss for name, loss in self.latest.items()})
+        self.points.append((self.trainer.global_train_tokens_seen, self.latest["reference"]))
+
+    def _stop_on_plateau(self) -> None:
+        if self.plateau is None:
+            return
+        decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens)
+        self.plateau_reason = decision.reason
+        if decision.plateau:
+            self.stop_reason = decision.reason
+            # The losses are all-reduced: every process takes the same decision at the same step.
+            self.trainer.cancel_run(decision.reason, no_sync=True)
+
+    def save_checkpoint(self) -> None:
+        """Save a checkpoint to resume from, after a whole step, and then delete the previous one.
+
+        Returns before it is written; `writer.wait()` waits for it. Does nothing without `checkpoint_every`.
+        """
+        if not self.checkpoint_every:
+            return
+        assert self.checkpoints is not None
+        state = {
+            "step": self.step,
+            "tokens": self.trainer.global_train_tokens_seen,
+            "loader": self.trainer.data_loader.state_dict(),
+            "callback": self.state_dict(),
+        }
+        folder = self.checkpoints / f"step-{self.step:08d}"
+        self.writer.save(self.module, folder, state, then=partial(_delete_all_but_newest, self.checkpoints))
+
+
+def _delete_all_but_newest(checkpoints: Path) -> None:
+    for old in sorted(checkpoints.glob("step-*"))[:-1]:
+        shutil.rmtree(old)

@@ -1,0 +1,85 @@
+"""Differences between two models on the same texts, with an interval over the texts.
+
+The statistic is a ratio of sums, sum(after - before) / sum(units). With `units` = tokens it is the change of the mean loss per
+token, as the loss of a corpus is reported: long documents count more. Documents are resampled, not tokens, because the losses
+of one document's tokens are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_MAX_INDICES = 4_000_000
+"""Random indices held at once. They take 32 MB, whatever the number of documents."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`after - before` per unit, and its interval. Negative is better when the values are losses."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    """Nominal coverage of [low, high]."""
+    documents: int
+    resamples: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(
+    before: Sequence[float],
+    after: Sequence[float],
+    units: Sequence[float] | None = None,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 20_260_517,
+) -> Difference:
+    """Percentile bootstrap (Efron and Tibshirani 1993, ch. 13) of the change per unit, paired by position.
+
+    `before`, `after`: shape (documents,), sums per document (nats). `units`: the weight of each document (tokens; bytes times
+    ln 2 for bits per byte), 1 each by default. Both models are fixed, so the interval says nothing about another seed or
+    another training run. It is slightly narrow below about 30 documents.
+    Raises ValueError for lengths that differ, fewer than two documents, values that are not finite, and units that are not
+    positive.
+    """
+    from scipy.stats import bootstrap
+
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    weight = np.ones_like(first) if units is None else np.asarray(units, dtype=np.float64)
+    if first.ndim != 1 or not first.shape == second.shape == weight.shape:
+        raise ValueError(
+            f"paired values must have one length: before {first.shape}, after {second.shape}, units {weight.shape}"
+        )
+    n = first.size
+    if n < 2:
+        raise ValueError(f"an interval over documents needs at least two of them, got {n}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all() and np.isfinite(weight).all() and (weight > 0).all()):
+        raise ValueError("paired values must be finite and units positive")
+    if not (0 < level < 1 and resamples > 0):
+        raise ValueError(f"level must lie between 0 and 1 and resamples above 0, got {level} and {resamples}")
+
+    def change_per_unit(change: np.ndarray, weight: np.ndarray, axis: int = -1) -> np.ndarray:
+        return change.sum(axis=axis) / weight.sum(axis=axis)
+
+    change = second - first
+    interval = bootstrap(
+        (change, weight),
+        change_per_unit,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=resamples,
+        batch=max(1, _MAX_INDICES // n),
+        confidence_level=level,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Difference(float(change_per_unit(change, weight)), float(interval.low), float(interval.high), level, n, resamples)

@@ -1,0 +1,87 @@
+"""Operations whose answer is a list of entries: two lines each, under two headings (`Topic:` / `Content:`)."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from synpro.operations.base import Operation, ParseError
+
+COUNTS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
+MAX_ENTRIES = 8
+"""Most entries of an answer (paper)."""
+
+
+class EntryOperation(Operation):
+    """An operation that answers with entries. A subclass sets two headings and says in `instruction` what they hold."""
+
+    headings: ClassVar[tuple[str, str]]
+    has_entries = True
+
+    @property
+    def asked(self) -> str:
+        """How many entries the prompt asks for, as a word: as many as the longest worked example has."""
+        return COUNTS[max(len(self.entries(example.answer)) for example in self.examples)]
+
+    def parse(self, answer: str) -> str:
+        """The entries, with a blank line between them. Raises ParseError."""
+        return "\n\n".join(self._entry(first, second) for first, second in self.entries(answer))
+
+    def entries(self, answer: str) -> list[tuple[str, str]]:
+        """The pairs of an answer, each part on its line.
+
+        Strict: raises ParseError for any line that begins with neither heading, so that prose around the entries, a first
+        line without a second, and an entry truncated at the length limit are not trained on. A second line that was truncated
+        within its sentence still has the form; `Rewrite.finish` tells.
+        """
+        first, second = self.headings
+        found: list[tuple[str, str]] = []
+        seen: set[str] = set()
+        opened: str | None = None
+        for number, raw in enumerate(answer.split("\n"), 1):
+            line = raw.strip()
+            if not line:
+                continue
+            heading = next((h for h in self.headings if line.startswith(h)), None)
+            if heading is None:
+                raise ParseError(f"line {number}: does not begin with {first!r} or {second!r}: {line[:60]!r}")
+            value = line.removeprefix(heading).strip()
+            if re.search(f"{re.escape(first)}|{re.escape(second)}", value):
+                raise ParseError(f"line {number}: contains a second heading: {line[:60]!r}")
+            if not any(c.isalnum() for c in value):
+                raise ParseError(f"line {number}: nothing follows {heading!r}")
+            if heading == first:
+                if opened is not None:
+                    raise ParseError(f"line {number}: {_shown(first, opened)} has no {second!r} line")
+                opened = value
+                continue
+            if opened is None:
+                raise ParseError(f"line {number}: a {second!r} line without a {first!r} line before it")
+            key = value.rstrip(".").casefold()
+            if key in seen:
+                raise ParseError(f"line {number}: repeats an earlier entry: {line[:60]!r}")
+            seen.add(key)
+            found.append((opened, value))
+            opened = None
+        if opened is not None:
+            raise ParseError(f"the last {_shown(first, opened)} has no {second!r} line")
+        if not found:
+            raise ParseError("there are no entries")
+        if len(found) > MAX_ENTRIES:
+            raise ParseError(f"{len(found)} entries; at most {MAX_ENTRIES} are allowed")
+        return found
+
+    def render(self, text: str, topic: str = "The passage") -> str:
+        """An answer of one entry, its text on one line."""
+        return self._entry(topic, " ".join(text.split()))
+
+    def append(self, answer: str, text: str, topic: str = "A further fact") -> str:
+        """An answer with one more entry at its end."""
+        return f"{answer}\n\n{self.render(text, topic)}"
+
+    def _entry(self, first: str, second: str) -> str:
+        return f"{self.headings[0]} {first}\n{self.headings[1]} {second}"
+
+
+def _shown(heading: str, value: str) -> str:
+    return repr(f"{heading} {value[:60]}")

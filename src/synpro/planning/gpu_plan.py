@@ -1,0 +1,167 @@
+"""A run on given GPUs: whether every stage fits, how long it takes, and what it costs.
+
+Only pretraining uses all GPUs, and synthesis if Ray spreads it; RL has those of `machine.rl_processes`, every other step one.
+Hours follow from FLOPs and a utilisation (MFU) that is assumed and printed, not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synpro.config import RunConfig
+from synpro.engines.vllm import MEMORY_UTILIZATION
+from synpro.planning.memory import GPUS_PER_NODE, RESERVED_GPU_BYTES, stage_bytes, suggestions, with_settings
+from synpro.planning.plan import StageEstimate, estimate_stages, format_plan
+from synpro.schema import SchemaError
+
+GIB = 2**30
+
+
+class GpuPlanError(ValueError):
+    """GPUs that a run does not fit on, or that are not known; the message says what would fit."""
+
+
+@dataclass(frozen=True)
+class GPU:
+    """A kind of accelerator."""
+
+    name: str
+    peak: float
+    """FLOP/s of dense bfloat16 matrix products, by its data sheet."""
+    memory: float
+    """Bytes a process sees."""
+
+
+GPUS = {g.name: g for g in (GPU("a100", 312e12, 79 * GIB), GPU("h100", 989e12, 79 * GIB), GPU("h200", 989e12, 140 * GIB))}
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """The GPUs of a run, and how well they are assumed to be used."""
+
+    gpus: int
+    gpu: GPU
+    mfu: float = 0.4
+    """Share of `peak` that training and reading prompts reach. Assumed."""
+    decode_mfu: float = 0.05
+    """The same while text is generated token by token. Assumed."""
+    price: float | None = None
+    """Price of a GPU-hour, in any currency."""
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1 or (self.gpus > GPUS_PER_NODE and self.gpus % GPUS_PER_NODE):
+            raise GpuPlanError(f"--gpus {self.gpus}: give 1 to {GPUS_PER_NODE}, or whole nodes of {GPUS_PER_NODE}")
+        for option, share in (("--mfu", self.mfu), ("--decode-mfu", self.decode_mfu)):
+            if not 0 < share <= 1:
+                raise GpuPlanError(
+                    f"{option} {share}: is a share of a GPU's peak, above 0 and at most 1; the defaults are 0.4 and 0.05"
+                )
+        if self.price is not None and not self.price >= 0:
+            raise GpuPlanError(f"--price {self.price}: give what a GPU-hour costs")
+
+    @property
+    def settings(self) -> str:
+        """The GPUs as keys of the config."""
+        return f"machine.processes={min(self.gpus, GPUS_PER_NODE)} and machine.nodes={-(-self.gpus // GPUS_PER_NODE)}"
+
+    def gpus_of(self, cfg: RunConfig, stage: str) -> int:
+        """GPUs that a stage uses: all for pretraining, for synthesis where Ray has a worker on each, for RL its processes."""
+        if stage.startswith("synthesize-") and cfg.machine.launcher == "ray":
+            return min(self.gpus, cfg.machine.workers)
+        if stage.startswith("train-"):
+            return min(self.gpus, cfg.machine.rl_processes)
+        return {"pretrain": self.gpus, "prepare": 0}.get(stage, 1)
+
+    def hours(self, row: StageEstimate) -> float:
+        """GPU-hours of a row of the plan, however many GPUs share them."""
+        return ((row.flops - row.decode_flops) / self.mfu + row.decode_flops / self.decode_mfu) / self.gpu.peak / 3600
+
+    def stage_bytes(self, cfg: RunConfig, stage: str) -> float:
+        """Bytes that a stage takes on each of its GPUs."""
+        engine, beside = cfg.train_generator.engine, 0.0
+        if stage.startswith("train-") and engine.type == "vllm":
+            beside = getattr(engine, "gpu_memory_utilization", None) or MEMORY_UTILIZATION["judge"]
+        return stage_bytes(cfg, stage, self.gpus_of(cfg, stage)) + beside * self.gpu.memory + RESERVED_GPU_BYTES
+
+
+def gpu_by_name(name: str) -> GPU:
+    """A GPU by its name. Raises GpuPlanError."""
+    if name.lower() not in GPUS:
+        raise GpuPlanError(f"--gpu {name}: is not known; use one of {', '.join(GPUS)}")
+    return GPUS[name.lower()]
+
+
+def check_fit(cfg: RunConfig, plan: GpuPlan, stages: Sequence[str]) -> None:
+    """Raise GpuPlanError where a stage does not fit or the batch does not divide; the message says what would."""
+    problems = []
+    if not _divides(cfg, plan.gpus):
+        usable = [n for n in (2**i for i in range(10)) if _divides(cfg, n)]
+        micro = min(cfg.pretrain.hardware.micro_batch_size, max(1, cfg.pretrain.batch_size // plan.gpus))
+        problems.append(
+            f"pretrain: {cfg.pretrain.batch_size} sequences do not divide over {plan.gpus} GPUs in microbatches of {micro}; "
+            f"these numbers of GPUs divide them: {', '.join(map(str, usable))}"
+        )
+    for stage in stages:
+        needed = plan.stage_bytes(cfg, stage)
+        if plan.gpus_of(cfg, stage) and needed > plan.gpu.memory:
+            alike = [s for s in stages if s.partition("-")[0] == stage.partition("-")[0]]  # one setting serves all operations
+            found = _suggestion(cfg, plan, alike)
+            problems.append(
+                f"{stage}: needs {needed / GIB:.0f} GiB on each GPU, of {plan.gpu.memory / GIB:.0f}; "
+                + (found if found else "no setting makes it fit: use GPUs with more memory, or a smaller model")
+            )
+    if problems:
+        raise GpuPlanError(f"{cfg.name} does not fit on {plan.gpus} x {plan.gpu.name}:\n  " + "\n  ".join(problems))
+
+
+def _divides(cfg: RunConfig, gpus: int) -> bool:
+    """Whether the batch of pretraining divides over GPUs, in microbatches that fill each one's share."""
+    p = cfg.pretrain
+    share = p.batch_size // gpus
+    return p.batch_size % gpus == 0 and share % min(p.hardware.micro_batch_size, share) == 0
+
+
+def _suggestion(cfg: RunConfig, plan: GpuPlan, stages: Sequence[str]) -> str | None:
+    """The first settings that make stages of one kind fit, as `--set` takes them, and how much they then need."""
+    for settings in suggestions(cfg, stages[0]):
+        try:
+            other = with_settings(cfg, settings)
+        except SchemaError:  # a half that divides nothing
+            continue
+        needed = max(plan.stage_bytes(other, stage) for stage in stages)
+        if needed <= plan.gpu.memory:
+            words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
+            return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
+    return None
+
+
+def format_gpu_plan(cfg: RunConfig, root: Path, plan: GpuPlan) -> list[str]:
+    """A run's plan, and GPU-hours, hours and money. Raises PlanError, and GpuPlanError where a stage does not fit."""
+    rows = estimate_stages(cfg, root, None)
+    check_fit(cfg, plan, [r.stage for r in rows])
+    out = [*format_plan(cfg, root, calibrate=False), "", f"on {plan.gpus} x {plan.gpu.name}, {plan.settings}:", ""]
+    out.append(f"{'stage':<22}{'GPUs':>6}{'GiB per GPU':>14}{'GPU-hours':>12}{'hours':>10}")
+    busy = wall = 0.0
+    for row in rows:
+        gpus, hours = plan.gpus_of(cfg, row.stage), plan.hours(row)
+        needed = plan.stage_bytes(cfg, row.stage) / GIB if gpus else 0.0
+        took = hours / max(1, gpus)
+        busy, wall = busy + hours, wall + took
+        out.append(f"{row.stage:<22}{gpus:>6}{needed:>14.0f}{hours:>12.1f}{took:>10.1f}")
+    out.append(f"{'whole run':<22}{'':>6}{'':>14}{busy:>12.1f}{wall:>10.1f}")
+    out.append("")
+    if plan.price is not None:
+        out.append(f"cost: {busy * plan.price:,.0f} at {plan.price:g} a GPU-hour, while other GPUs are given back")
+    if cfg.machine.rl_processes == 1 and plan.gpus > 1:
+        more = min(plan.gpus, GPUS_PER_NODE)
+        out.append(f"generators are trained on one GPU: --set machine.rl_processes={more} spreads that over a node")
+    if cfg.machine.launcher == "local" and plan.gpus > 1:
+        out.append("texts are generated on one GPU: --set machine.launcher=ray --set machine.workers=N spreads them over N")
+    out.append(
+        f"assumed, not measured: {plan.mfu:.0%} of {plan.gpu.peak / 1e12:.0f} TFLOP/s training and reading, "
+        f"{plan.decode_mfu:.0%} generating; queues, checkpoints and start-up take none"
+    )
+    return out

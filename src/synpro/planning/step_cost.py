@@ -1,0 +1,268 @@
+"""What a step costs, part by part: FLOPs, seconds and tokens. The formulas, and their use on finished steps.
+
+FLOPs are counted from tokens and parameters, not measured: 2 per parameter and token for a forward pass, twice that again for
+the backward pass (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention is counted in pretraining only; for a generator
+on short passages it adds little. A LoRA backward pass needs no gradients of the frozen weights, which saves a third.
+
+`plan.py` uses the same formulas with estimated numbers of tokens. Of a finished step, the tokens are read from its request,
+metrics and result; those of prompts are estimated from characters, and judges are taken to read each answer, and in synthesis
+each passage, once. Evaluation is left out: it costs the same for every arm of a comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from synpro.assets import AssetError, model_folder
+from synpro.config import RunConfig
+from synpro.lm.model_config import flops_per_token
+from synpro.planning.memory import CLAIM_PROMPT_TOKENS, CLAIM_TOKENS, PROMPT_TOKENS, language_judges
+from synpro.planning.model_sizes import ModelSizeError, model_size
+from synpro.rewards.registry import needs_of
+from synpro.runner.artifacts import operation_of, read_json, read_lines, read_table
+
+PARTS = ("pretraining", "probing", "RL", "judging", "generating")
+CHARACTERS_PER_TOKEN = 4.4
+"""Characters of English per token of a generator (SmolLM2 on the Wikipedia sample)."""
+CLAIMS_PER_PASSAGE, HANDWRITTEN_CLAIMS = 12, 350
+"""Claims that the verifier is trained with: of a passage of about 60 words (measured on the demo's text), and in addition."""
+CLAIMS_PER_TEXT = {"reformat": 8}
+"""Claims of a text, which a language model checks one by one; texts of other operations have four."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One part of the cost of a step."""
+
+    flops: float = 0.0
+    seconds: float = 0.0
+    """Wall-clock time of the machine it ran on, every attempt of a step counted."""
+    tokens: float = 0.0
+    """Tokens read, generated or trained on."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.seconds + other.seconds, self.tokens + other.tokens)
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(self.flops * times, self.seconds * times, self.tokens * times)
+
+
+CostBreakdown = dict[str, Cost]
+"""Cost by part (`PARTS`). A part that is missing cost nothing."""
+CountParameters = Callable[[str], float]
+"""Parameters of the model that a reference names."""
+
+
+def total_cost(costs: CostBreakdown) -> Cost:
+    """All parts together."""
+    return sum(costs.values(), Cost())
+
+
+def merge_costs(costs: Sequence[CostBreakdown]) -> CostBreakdown:
+    """The sum of several breakdowns, part by part."""
+    return {p: sum((c[p] for c in costs if p in c), Cost()) for p in PARTS if any(p in c for c in costs)}
+
+
+def forward_flops(parameters: float, tokens: float) -> float:
+    """FLOPs of a forward pass over `tokens`; generating them one by one takes as many."""
+    return 2.0 * parameters * tokens
+
+
+def train_flops(parameters: float, tokens: float, *, adapters: bool) -> float:
+    """FLOPs of forward and backward pass; `adapters`: only small adapters are trained, not all weights."""
+    return forward_flops(parameters, tokens) * (2.0 if adapters else 3.0)
+
+
+def eval_flops(flops_per_token: float, tokens: float) -> float:
+    """FLOPs of a forward pass of a model that takes `flops_per_token` to train on."""
+    return flops_per_token * tokens / 3.0
+
+
+def model_flops_per_token(cfg: RunConfig, vocab_size: int | None = None) -> int:
+    """FLOPs per token to train the model of a run; by default with the vocabulary size that the config asks for."""
+    p = cfg.pretrain
+    return flops_per_token(p.model, vocab_size or cfg.prepare.tokenizer.vocab_size, p.sequence_length)
+
+
+def probe_tokens(cfg: RunConfig) -> int:
+    """Tokens that one round's probe is trained on, all replicas together."""
+    return cfg.probe.steps * cfg.probe.replicas * cfg.probe.batch_size * cfg.pretrain.sequence_length
+
+
+def rl_flops(cfg: RunConfig, parameters: float, *, prompts: float, learned: float) -> float:
+    """FLOPs of RL besides generating its answers: reading `prompts` tokens to answer them, and training on `learned` tokens.
+
+    With a KL penalty, the frozen reference reads them too.
+    """
+    t = cfg.train_generator
+    flops = forward_flops(parameters, prompts) + train_flops(parameters, learned, adapters=t.tuning == "lora")
+    return flops + (forward_flops(parameters, learned) if t.beta else 0.0)
+
+
+def verifier_cost(cfg: RunConfig, count: CountParameters, *, passages: int, passage_tokens: float) -> tuple[float, float]:
+    """(tokens, FLOPs) of making claims of `passages` and training what checks them."""
+    v = cfg.train_verifier
+    claims = min(v.max_claims, passages * CLAIMS_PER_PASSAGE) + HANDWRITTEN_CLAIMS
+    if v.kind == "none":
+        return 0.0, 0.0
+    if v.kind == "features":
+        tokens = float(claims * CLAIM_TOKENS)
+        flops = forward_flops(count(cfg.judges.encoder.model), tokens)
+        if v.likelihood:
+            flops += forward_flops(count(cfg.judges.fluency.model), claims * (passage_tokens + 2 * CLAIM_TOKENS))
+        return tokens, flops
+    tokens = claims * (passage_tokens + CLAIM_PROMPT_TOKENS) * v.epochs
+    return tokens, train_flops(count(v.base), tokens, adapters=v.lora_rank > 0)
+
+
+def judge_flops(
+    cfg: RunConfig,
+    operation: str,
+    count: CountParameters,
+    *,
+    tokens: float,
+    texts: float,
+    passage_tokens: float,
+    model_flops: float,
+) -> float:
+    """FLOPs of the judges whose rewards have a weight.
+
+    `tokens`: what they read, all `texts` together. `passage_tokens`: of one passage, which a language model that checks claims
+    reads with each of them. `model_flops`: per token to train the run's model, which influence is computed with.
+    """
+    needs, flops = needs_of(cfg.operations[operation].weights), 0.0
+    if "encoder" in needs:
+        flops += forward_flops(count(cfg.judges.encoder.model), tokens)
+    if "quality" in needs and cfg.judges.quality == "fluency":
+        flops += forward_flops(count(cfg.judges.fluency.model), tokens)
+    if "probe" in needs:  # the model before the probe, and after each of its replicas
+        flops += (1 + cfg.probe.replicas) * eval_flops(model_flops, tokens)
+    claims = CLAIMS_PER_TEXT.get(operation, 4) * texts * (passage_tokens + CLAIM_TOKENS)
+    for judge in language_judges(cfg, operation):
+        flops += forward_flops(count(judge.model), claims if judge.model == cfg.train_verifier.base else tokens)
+    return flops
+
+
+def step_cost(root: Path, step: str, cfg: RunConfig) -> CostBreakdown:
+    """What a finished step cost; `cfg` is the config it ran under, that of its arm in a comparison.
+
+    Raises CorruptRun for a step whose files are damaged.
+    """
+    kind, operation = operation_of(step)
+    if kind not in ("verifier", "pretrain", "probe", "train", "synthesize"):
+        return {}
+    return _FinishedStep.read(root, step, cfg).cost(kind, operation or "")
+
+
+@dataclass(frozen=True)
+class _FinishedStep:
+    """What a finished step left behind."""
+
+    cfg: RunConfig
+    folder: Path
+    inputs: Mapping[str, Any]
+    record: Mapping[str, Any]
+    seconds: float
+    corpus: Path
+    vocab_size: int
+
+    @classmethod
+    def read(cls, root: Path, step: str, cfg: RunConfig) -> _FinishedStep:
+        folder = root / step
+        inputs, record = read_json(folder / "request.json")["inputs"], read_json(folder / "result.json")["record"]
+        seconds = float(read_json(folder / "timing.json")["seconds"])
+        corpus = inputs["corpus"]
+        return cls(cfg, folder, inputs, record, seconds, root / corpus["dir"]["path"], corpus["vocab_size"])
+
+    def cost(self, kind: str, operation: str) -> CostBreakdown:
+        per_token = model_flops_per_token(self.cfg, self.vocab_size)
+        match kind:
+            case "verifier":
+                passages, passage_tokens = _passages(self.corpus)
+                tokens, flops = verifier_cost(self.cfg, count_parameters, passages=passages, passage_tokens=passage_tokens)
+                return {"judging": Cost(flops, self.seconds, tokens)} if tokens else {}
+            case "pretrain":
+                before = self.inputs["start"]["tokens_seen"] if self.inputs["start"] else 0
+                seen = self.record["tokens_seen"] - before
+                return {"pretraining": Cost(per_token * seen, self.seconds, seen)}
+            case "probe":
+                tokens = probe_tokens(self.cfg)
+                return {"probing": Cost(per_token * tokens, self.seconds, tokens)}
+            case "train":
+                return self._training(operation)
+        return self._synthesis(operation)
+
+    def _synthesis(self, operation: str) -> CostBreakdown:
+        passages, passage_tokens = _passages(self.corpus)
+        rows = list(read_lines(self.folder / "metrics.jsonl", whole=True))
+        generated, prompts = self.record["tokens"], passages * (passage_tokens + PROMPT_TOKENS)
+        generator = count_parameters(self.cfg.train_generator.base)
+        judged = self._judged(operation, generated + passages * passage_tokens, passages, rows)
+        flops = forward_flops(generator, generated + prompts)
+        return {"generating": Cost(flops, self.seconds - judged.seconds, generated + prompts), "judging": judged}
+
+    def _training(self, operation: str) -> CostBreakdown:
+        """GRPO: answers generated, judged and learned from, and two samples of the validation passages, before and after."""
+        t, generator = self.cfg.train_generator, count_parameters(self.cfg.train_generator.base)
+        _, passage_tokens = _passages(self.corpus)
+        rows = list(read_lines(self.folder / "metrics.jsonl", whole=True))
+        lengths = [float(r["completion_tokens"]) for r in rows if "completion_tokens" in r]
+        learned = sum(lengths) * t.answers_per_step
+        prompts = len(lengths) * t.prompts_per_step * (passage_tokens + PROMPT_TOKENS)
+        validation = read_json(self.folder / "validation.json")
+        samples = [validation["before"], validation["after"]] if lengths else [validation["before"]]
+        answered = sum(len(s["samples"]) for s in samples)
+        sampled = sum(s["completion_tokens"] * len(s["samples"]) * t.num_generations for s in samples)
+        generated = learned + sampled
+        read = prompts + answered * (passage_tokens + PROMPT_TOKENS)
+        flops = rl_flops(self.cfg, generator, prompts=read, learned=learned + prompts) + forward_flops(generator, generated)
+        texts = len(lengths) * t.answers_per_step + answered * t.num_generations
+        judged = self._judged(operation, generated, texts, rows)  # seconds of the steps; judging the samples counts as RL
+        return {"RL": Cost(flops, self.seconds - judged.seconds, generated + read), "judging": judged}
+
+    def _judged(self, operation: str, tokens: float, texts: float, rows: Iterable[Mapping[str, Any]]) -> Cost:
+        flops = judge_flops(
+            self.cfg,
+            operation,
+            count_parameters,
+            tokens=tokens,
+            texts=texts,
+            passage_tokens=_passages(self.corpus)[1],
+            model_flops=model_flops_per_token(self.cfg, self.vocab_size),
+        )
+        return Cost(flops, sum(float(r.get("seconds/reward") or 0.0) for r in rows), tokens)
+
+
+@cache
+def _passages(corpus: Path) -> tuple[int, float]:
+    """The number of passages of a corpus, and their mean length in tokens."""
+    lengths = [len(r["text"]) for r in read_table(corpus / "passages.parquet", ["text"])]
+    return len(lengths), sum(lengths) / max(1, len(lengths)) / CHARACTERS_PER_TOKEN
+
+
+@cache
+def count_parameters(reference: str) -> int:
+    """Parameters of a model, by its name or from the headers of its weights; 0 where these are not on this machine (a model
+    behind a server)."""
+    try:
+        return model_size(reference).parameters
+    except ModelSizeError:
+        pass
+    try:
+        folder = model_folder(reference, slot="train_generator.base")
+    except AssetError:
+        return 0
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            (size,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(size))
+        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return count

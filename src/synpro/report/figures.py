@@ -1,0 +1,151 @@
+"""Line figures as data, and two ways to show them: plotly in a page, and an SVG by matplotlib that can be committed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from synpro.report.charts import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, YELLOW
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from plotly.graph_objects import Figure
+
+COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PINK, "#4d4d4d", YELLOW)
+"""In the order of series. Beyond eight lines, dashes tell them apart; GREY is for what is behind them."""
+_SVG_STYLE = {
+    "svg.hashsalt": "synpro",  # the ids in the file: random without a salt
+    "svg.fonttype": "none",  # text stays text: smaller, and readable in a diff
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.edgecolor": "#8a8f98",
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together."""
+
+    name: str
+    """For the legend; empty: none."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    """Lower ends of intervals: bars on `points`, the lower edge of a `band`."""
+    high: tuple[float, ...] = ()
+    kind: Literal["line", "points", "band"] = "line"
+    colour: str = GREY
+    dash: bool = False
+
+
+@dataclass(frozen=True)
+class LineFigure:
+    """One picture: its axes and what is drawn in them."""
+
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    log_x: bool = False
+    y_range: tuple[float, float] | None = None
+
+
+def to_plotly(figure: LineFigure) -> Figure:
+    """Draw a figure that can be hovered over and zoomed, for a page."""
+    import plotly.graph_objects as go
+
+    drawn = go.Figure()
+    for s in figure.series:
+        common = {"name": s.name, "showlegend": bool(s.name), "legendgroup": s.name or None}
+        hover = f"{s.name}: %{{y:.4f}} at %{{x:,.0f}}<extra></extra>"
+        if s.kind == "band":
+            edge = {"x": [*s.x, *reversed(s.x)], "y": [*s.high, *reversed(s.low)]}
+            drawn.add_scatter(**edge, fill="toself", fillcolor=_faint(s.colour), line={"width": 0}, hoverinfo="skip", **common)
+            continue
+        bars = None
+        if s.low:
+            down, up = _error_bars(s)
+            bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "width": 4}
+        line = {"color": s.colour, "width": 2, "dash": "dash" if s.dash else "solid"}
+        mode = "markers" if s.kind == "points" else "lines"
+        marker = {"color": s.colour, "size": 9}
+        drawn.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
+    axis = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
+    drawn.update_xaxes(**axis, title_text=figure.x, type="log" if figure.log_x else "linear")
+    drawn.update_yaxes(**axis, title_text=figure.y, range=list(figure.y_range) if figure.y_range else None)
+    return drawn.update_layout(
+        template="none",
+        height=460,
+        margin={"l": 64, "r": 16, "t": 70, "b": 58},
+        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)",  # text colours are the page's
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1, "xanchor": "left", "x": 0},
+    )
+
+
+def to_svg(figure: LineFigure) -> str:
+    """Draw a picture of its own on white. The same figure gives the same bytes: no date, no random ids."""
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas  # not pyplot, whose state is shared between threads
+
+    with matplotlib.rc_context(_SVG_STYLE):
+        canvas = Canvas(figsize=(7.6, 4.3), layout="constrained")
+        axes = canvas.add_subplot()
+        for s in figure.series:
+            _draw(axes, s)
+        axes.set_xlabel(figure.x)
+        axes.set_ylabel(figure.y)
+        if figure.log_x:
+            _log_axis(axes)
+        else:
+            axes.xaxis.set_major_formatter(_in_thousands)
+        if figure.y_range:
+            axes.set_ylim(*figure.y_range)  # what begins above the range is cut, not squeezed into it
+        if any(s.name for s in figure.series):
+            canvas.legend(loc="outside right upper", frameon=False)
+        out = io.StringIO()
+        canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _draw(axes: Axes, s: Series) -> None:
+    label = s.name or "_"  # matplotlib leaves a label that begins with an underscore out of the legend
+    if s.kind == "band":
+        axes.fill_between(s.x, s.low, s.high, color=s.colour, alpha=0.15, linewidth=0, label=label)
+    elif s.kind == "line":
+        axes.plot(s.x, s.y, color=s.colour, linewidth=1.6, linestyle="--" if s.dash else "-", label=label)
+    else:
+        bars = _error_bars(s) if s.low else None
+        axes.errorbar(s.x, s.y, yerr=bars, fmt="o", color=s.colour, markersize=5, elinewidth=1.2, capsize=2, label=label)
+
+
+def _log_axis(axes: Axes) -> None:
+    """A logarithmic axis with labels at 1, 2 and 5 times the powers of ten: anchors of a curve span less than one decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(_in_thousands)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _in_thousands(value: float, position: int | None = None) -> str:
+    """`500`, `20k`, `1e+13`: a tick's label. `position` is what matplotlib gives beside the value."""
+    return f"{value:.0e}" if value >= 1e7 else f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def _error_bars(s: Series) -> tuple[list[float], list[float]]:
+    """How far an interval reaches below and above its point."""
+    down = [y - low for low, y in zip(s.low, s.y, strict=True)]
+    up = [high - y for high, y in zip(s.high, s.y, strict=True)]
+    return down, up
+
+
+def _faint(colour: str) -> str:
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},0.15)"

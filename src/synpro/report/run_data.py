@@ -1,0 +1,375 @@
+"""Read a run directory into one frozen record: a pure function of its files, without a model or a clock.
+
+An unfinished run is read as far as it goes: what is not there yet is named in `missing`, and nothing is invented. A file of a
+*finished* step that is missing or cannot be read raises `CorruptRun`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synpro.runner.artifacts import (
+    CorruptRun,
+    count_table,
+    finished,
+    operation_of,
+    read_json,
+    read_lines,
+    read_table,
+    round_of,
+    steps,
+)
+from synpro.runner.rejects import Reject
+
+Json = Mapping[str, Any]
+"""An object of a JSON file, as the stage that writes it documents it."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one step took."""
+
+    name: str
+    """`round-01/probe`."""
+    round: int
+    done: bool
+    seconds: float | None
+    cpu_seconds: float | None
+    peak_bytes: int | None
+    attempts: int | None
+    tokens: int | None
+    """Tokens trained on, generated or scored in this step; None where a step counts none."""
+    counted: str
+    """What `tokens` counts."""
+
+
+@dataclass(frozen=True)
+class PretrainRound:
+    """The curves of one round's pretraining, and how it ended."""
+
+    round: int
+    done: bool
+    train: tuple[tuple[float, float], ...]
+    """(tokens since the run began, loss on the mixture in nats per token)."""
+    reference: tuple[tuple[float, float], ...]
+    heldout: tuple[tuple[float, float], ...]
+    tokens: int | None
+    """Tokens since the run began, at its end."""
+    plateau: bool | None
+    reason: str | None
+    """Why it ended, in the stage's words."""
+
+
+@dataclass(frozen=True)
+class RoundEvaluation:
+    """What the checkpoint at the end of a round scores."""
+
+    round: int
+    heldout_loss: float
+    bits_per_byte: float
+    tasks: dict[str, float]
+    items: dict[str, int]
+    """Items scored per task, where the step says."""
+    tokens_seen: int | None
+    overlap: tuple[Json, ...]
+    """Evaluation items found in this round's training text, by task: `group`, `items`, `tested`, `hit` by kind of text."""
+    documents: dict[str, tuple[float, int, int]]
+    """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The same passages, rewritten with the same seed by a generator before, or after, its training."""
+
+    means: dict[str, float]
+    """Mean raw value of each reward, by name; `total` is the weighted sum, in deviations of the sample before training."""
+    parsed: float | None
+    """Share of answers that had the asked form."""
+    influence: tuple[float | None, ...]
+    """One value per rewrite that parsed, influence(rewrite) - influence(source), nats per token."""
+    scores: dict[str, dict[str, float | None]]
+    """Passage -> the scores of one rewrite of it, parsed or not: the same passages before and after."""
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """GRPO on one operation in one round."""
+
+    operation: str
+    round: int
+    done: bool
+    rows: tuple[Json, ...]
+    """`metrics.jsonl` of the step."""
+    before: Validation | None
+    after: Validation | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}, round {self.round}"
+
+    def series(self, key: str) -> tuple[tuple[float, float], ...]:
+        """(GRPO step, value) of a metric, steps without it left out."""
+        return tuple((r["step"], r[key]) for r in self.rows if r.get(key) is not None and r.get("step") is not None)
+
+    def mean(self, key: str) -> float | None:
+        values = [v for _, v in self.series(key)]
+        return sum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """One operation's synthetic text of one round."""
+
+    operation: str
+    round: int
+    step: str
+    passages: int
+    kept: int
+    reasons: dict[str, int]
+    """Dropped passages by reason, most frequent first."""
+    examples: tuple[Reject, ...]
+    """The first dropped passage of each reason."""
+    documents: int
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}, round {self.round}"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything the page shows except texts (see samples.py)."""
+
+    run: Path
+    steps: tuple[StepCost, ...]
+    corpus: Json | None
+    """The record of `prepare`."""
+    rejects: dict[str, int]
+    """Documents that `prepare` did not take, by reason."""
+    reject_examples: tuple[Reject, ...]
+    trainings: tuple[PretrainRound, ...]
+    evaluated: tuple[RoundEvaluation, ...]
+    probes: tuple[Json, ...]
+    """`probe.json` of each round, with `round`."""
+    generators: tuple[GeneratorTraining, ...]
+    syntheses: tuple[ShardSummary, ...]
+    settings: str | None
+    """The resolved config, TOML."""
+    rounds: int | None
+    """Rounds the settings ask for."""
+    environment: dict[str, str]
+    missing: tuple[str, ...]
+    """What this run has not written yet, as phrases for people."""
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+
+def load_run(run: Path) -> RunData:
+    """Read a run directory. Raises NotARun when it is none, CorruptRun when a finished step's file is corrupt."""
+    names = steps(run)
+    missing = [f"{name} was begun and is not done" for name in names if not finished(run / name)]
+    settings = _read_settings(run)
+    rounds = settings[1] if settings else None
+    if settings is None:
+        missing.append("config.toml is not there")
+    environment = _flatten(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
+    if not environment:
+        missing.append("environment.json is not there")
+    records = {n: _read_record(run / n) for n in names if finished(run / n)}
+    rejects, reject_examples = _read_rejects(run / "round-00/prepare", done="round-00/prepare" in records)
+    trainings = tuple(
+        _read_pretraining(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain"
+    )
+    evaluated = tuple(_read_evaluation(run / n, round_of(n)) for n in records if operation_of(n)[0] == "evaluate")
+    wanted = [f"round-{r:02d}/{kind}" for r in range((rounds or 0) + 1) for kind in ("pretrain", "evaluate")]
+    missing += [f"{name} has not begun" for name in wanted if name not in names]
+    return RunData(
+        run=run.resolve(),
+        steps=tuple(_step_cost(run / n, n, records.get(n), trainings, evaluated) for n in names),
+        corpus=records.get("round-00/prepare"),
+        rejects=rejects,
+        reject_examples=reject_examples,
+        trainings=trainings,
+        evaluated=evaluated,
+        probes=tuple(
+            {"round": round_of(n), **read_json(run / n / "probe.json")} for n in records if operation_of(n)[0] == "probe"
+        ),
+        generators=tuple(_read_generator(run / n, n, n in records) for n in names if operation_of(n)[0] == "train"),
+        syntheses=tuple(_read_shard(run / n, n, records[n]) for n in records if operation_of(n)[0] == "synthesize"),
+        settings=settings[0] if settings else None,
+        rounds=rounds,
+        environment=environment,
+        missing=tuple(missing),
+    )
+
+
+def _read_record(step: Path) -> Json:
+    result = read_json(step / "result.json")
+    if not isinstance(result, dict) or not isinstance(result.get("record"), dict):
+        raise CorruptRun(f"{step / 'result.json'} holds no record; remove {step} and run the same command again")
+    return dict(result["record"])
+
+
+def _read_settings(run: Path) -> tuple[str, int | None] | None:
+    """The resolved config as text, and its number of rounds; None where there is no config."""
+    import tomllib
+
+    path = run / "config.toml"
+    if not path.exists():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text).get("rounds")
+    except ValueError as problem:
+        raise CorruptRun(f"{path} is not valid TOML ({problem}); restore it from a copy") from problem
+
+
+def _flatten(value: Any, key: str = "") -> dict[str, str]:
+    """Turn nested data into `a.b` -> text."""
+    if isinstance(value, dict):
+        return {
+            k: v for name, inner in value.items() for k, v in _flatten(inner, f"{key}.{name}" if key else str(name)).items()
+        }
+    return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
+
+
+def _read_rejects(step: Path, done: bool) -> tuple[dict[str, int], tuple[Reject, ...]]:
+    counts: dict[str, int] = {}
+    first: dict[str, Reject] = {}
+    for row in read_lines(step / "rejects.jsonl", whole=done) if done else ():
+        reject = _to_reject(step, row)
+        counts[reject.reason] = counts.get(reject.reason, 0) + 1
+        first.setdefault(reject.reason, reject)
+    ordered = dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    return ordered, tuple(first[reason] for reason in ordered)
+
+
+def _to_reject(step: Path, row: Json) -> Reject:
+    try:
+        return Reject(**row)
+    except TypeError as problem:
+        raise CorruptRun(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem
+
+
+def _step_cost(
+    folder: Path, name: str, record: Json | None, trainings: tuple[PretrainRound, ...], evaluated: tuple[RoundEvaluation, ...]
+) -> StepCost:
+    timing = read_json(folder / "timing.json") if (folder / "timing.json").exists() else {}
+    kind, number = operation_of(name)[0], round_of(name)
+    tokens, counted = None, ""
+    if kind == "prepare" and record:
+        tokens, counted = sum(record["tokens"].values()), "tokenized, all splits"
+    elif kind == "pretrain":
+        ends = {t.round: t.tokens for t in trainings}
+        end, start = ends.get(number), ends.get(number - 1) if number else 0
+        tokens, counted = (end - start, "trained on") if end is not None and start is not None else (None, "")
+    elif kind == "synthesize" and record:
+        tokens, counted = record["tokens"], "generated, dropped answers included"
+    elif kind == "evaluate":
+        here = [e for e in evaluated if e.round == number]
+        tokens, counted = (sum(d[1] for d in here[0].documents.values()), "held-out, scored") if here else (None, "")
+    return StepCost(
+        name=name,
+        round=number,
+        done=record is not None,
+        seconds=timing.get("seconds"),
+        cpu_seconds=timing.get("cpu_seconds"),
+        peak_bytes=timing.get("peak_rss_bytes"),
+        attempts=timing.get("attempts"),
+        tokens=tokens,
+        counted=counted,
+    )
+
+
+def _read_pretraining(folder: Path, number: int, record: Json | None) -> PretrainRound:
+    rows = list(read_lines(folder / "metrics.jsonl", whole=record is not None))
+
+    def points(key: str) -> tuple[tuple[float, float], ...]:
+        return tuple((r["tokens"], r[key]) for r in rows if r.get(key) is not None and r.get("tokens") is not None)
+
+    return PretrainRound(
+        round=number,
+        done=record is not None,
+        train=points("train_loss"),
+        reference=points("reference_loss"),
+        heldout=points("heldout_loss"),
+        tokens=record["tokens_seen"] if record else None,
+        plateau=record["plateau"] if record else None,
+        reason=record["reason"] if record else None,
+    )
+
+
+def _read_evaluation(folder: Path, number: int) -> RoundEvaluation:
+    body = read_json(folder / "evaluation.json")
+    rows = read_table(folder / "heldout.parquet", ["document", "nll", "tokens", "bytes"])
+    documents = {r["document"]: (r["nll"], r["tokens"], r["bytes"]) for r in rows}
+    if len(documents) != len(rows):
+        raise CorruptRun(f"{folder / 'heldout.parquet'} holds a document twice; remove {folder} and run the same command again")
+    return RoundEvaluation(
+        round=number,
+        heldout_loss=body["heldout_loss"],
+        bits_per_byte=body["bits_per_byte"],
+        tasks=dict(body.get("tasks", {})),
+        items=dict(body.get("items", {})),
+        tokens_seen=body.get("tokens_seen"),
+        overlap=tuple(body.get("overlap", ())),
+        documents=documents,
+    )
+
+
+def _read_generator(folder: Path, name: str, done: bool) -> GeneratorTraining:
+    rows = tuple(read_lines(folder / "metrics.jsonl", whole=done))
+    body = read_json(folder / "validation.json") if done else {}
+    return GeneratorTraining(
+        operation=str(operation_of(name)[1]),
+        round=round_of(name),
+        done=done,
+        rows=rows,
+        before=_to_validation(body.get("before")),
+        after=_to_validation(body.get("after")),
+    )
+
+
+def _to_validation(body: Json | None) -> Validation | None:
+    if not body:
+        return None
+    means = {k.removeprefix("reward/"): v for k, v in body.items() if k.startswith("reward/") and v is not None}
+    if body.get("reward") is not None:
+        means["total"] = body["reward"]
+    scores = {s["passage"]: s["scores"] for s in body.get("samples", ())}
+    return Validation(means, body.get("parsed"), tuple(body.get("influence", ())), scores)
+
+
+def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:
+    counts: dict[str, int] = {}
+    kept = 0
+    for (is_kept, reason), rows in count_table(folder / "rewrites.parquet", ["kept", "reason"]).items():
+        if is_kept:
+            kept += rows
+        else:
+            label = reason or "no reason given"
+            counts[label] = counts.get(label, 0) + rows
+    total = kept + sum(counts.values())
+    if (total, kept) != (record["passages"], record["kept"]):
+        raise CorruptRun(
+            f"{folder / 'rewrites.parquet'} has {total} rows, {kept} of them kept, but the step's result says "
+            f"{record['passages']} and {record['kept']}; remove {folder} and run the same command again"
+        )
+    _, examples = _read_rejects(folder, done=True)
+    return ShardSummary(
+        operation=record["operation"],
+        round=record["round"],
+        step=name,
+        passages=total,
+        kept=kept,
+        reasons=dict(sorted(counts.items(), key=lambda c: (-c[1], c[0]))),
+        examples=examples,
+        documents=record["documents"],
+        tokens=record["tokens"],
+    )

@@ -1,0 +1,137 @@
+"""Warnings: what a reader must know before believing the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synpro.report.contamination import contamination
+from synpro.report.run_data import GeneratorTraining, RunData
+
+if TYPE_CHECKING:
+    from synpro.measure.bootstrap import Difference
+
+MANY_TRUNCATED = 0.2
+"""Share of truncated answers above which training learns little."""
+MANY_EQUAL = 0.5
+"""Share of groups without a gradient (every answer earned the same) above which a warning is given."""
+LOW_YIELD = 0.5
+"""Share of passages kept below which a warning is given."""
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """Where, what, and what to do or conclude."""
+
+    where: str
+    what: str
+    remedy: str = ""
+
+
+def influence_change(generator: GeneratorTraining) -> Difference | None:
+    """Validation influence after training minus before, one rewrite per passage, paired by passage; answers that did not parse
+    count with the reward's worst value. None with fewer than two passages."""
+    from synpro.measure.bootstrap import paired_difference
+
+    if generator.before is None or generator.after is None:
+        return None
+    before, after = [], []
+    for passage, scores in generator.before.scores.items():
+        first, second = scores.get("influence"), generator.after.scores.get(passage, {}).get("influence")
+        if first is not None and second is not None:
+            before.append(first)
+            after.append(second)
+    return paired_difference(before, after) if len(before) > 1 else None
+
+
+def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
+    """List what limits this run's results, the general ones first."""
+    found = [
+        RunWarning(
+            "whole run",
+            "There is no tuned-repetition arm, so the baseline (round 0) is not tuned.",
+            "Read the change in loss as this run's own progress, not as a gain over repetition.",
+        )
+    ]
+    found += [RunWarning(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in data.missing]
+    for t in data.trainings:
+        if t.done and not t.plateau:
+            found.append(
+                RunWarning(
+                    f"round-{t.round:02d}/pretrain",
+                    f"Ended on its budget, not on a plateau ({t.reason}).",
+                    "The model may still have been learning: some of the next round's progress would have come anyway.",
+                )
+            )
+    for g in data.generators:
+        found += _generator(g)
+    for s in data.syntheses:
+        if s.passages and s.kept / s.passages < LOW_YIELD:
+            reason, count = next(iter(s.reasons.items()))
+            found.append(
+                RunWarning(
+                    s.step,
+                    f"Only {s.kept:,} of {s.passages:,} passages have a text; most often dropped as {reason!r} ({count:,}).",
+                    "The synthetic text covers part of the corpus only.",
+                )
+            )
+    for row in contamination(data):
+        if row.flagged:
+            where = ", ".join(f"{count:,} in {kind} text" for kind, count in row.hit.items() if count)
+            found.append(
+                RunWarning("evaluate", f"Of {row.items:,} items of {row.group}, {where}.", "The model may have memorized them.")
+            )
+    if data.trainings and not any(t.heldout for t in data.trainings):
+        found.append(
+            RunWarning("pretrain", "No held-out loss was logged during training; the curve shows the reference loss alone.")
+        )
+    return tuple(found)
+
+
+def _generator(g: GeneratorTraining) -> list[RunWarning]:
+    where, found = f"round-{g.round:02d}/train-{g.operation}", []
+    truncated, flat = g.mean("truncated"), g.mean("zero_std")
+    if truncated is not None and truncated > MANY_TRUNCATED:
+        found.append(
+            RunWarning(
+                where, f"{truncated:.0%} of the answers were truncated.", "Raise max_new_tokens or shorten the passages."
+            )
+        )
+    if flat is not None and flat > MANY_EQUAL:
+        found.append(
+            RunWarning(
+                where,
+                f"In {flat:.0%} of the groups every answer earned the same: no gradient came from them.",
+                "Sample more answers per passage, or look at which rewards are saturated.",
+            )
+        )
+    if g.before is None or g.after is None:
+        return found
+    after, before = g.after.means.get("total"), g.before.means.get("total")
+    if after is not None and before is not None and after <= before:
+        found.append(
+            RunWarning(
+                where,
+                f"RL did not beat its start: weighted reward on the validation passages {after - before:+.3f} deviations.",
+                "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
+            )
+        )
+    change = influence_change(g)
+    if change is not None and not change.low > 0:
+        verdict = "fell" if change.high < 0 else "did not clearly rise"
+        found.append(
+            RunWarning(
+                where,
+                f"Influence on the validation passages {verdict} ({change.mean:+.4f} nats per token, 95% interval "
+                f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} passages).",
+                "RL may have improved form, not what the model learns from the texts.",
+            )
+        )
+    worse = [
+        f"{k} ({g.before.means[k]:.3f} to {g.after.means[k]:.3f})"
+        for k in g.before.means
+        if k in g.after.means and k not in ("influence", "total") and g.after.means[k] < g.before.means[k]
+    ]
+    if worse:
+        found.append(RunWarning(where, f"Lower on validation after training than before: {', '.join(worse)}."))
+    return found

@@ -1,0 +1,107 @@
+"""Settings of the rewards: the table `[rubric]`. Their weights are in `[operations.NAME]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from synpro.schema import setting
+
+
+@dataclass(frozen=True)
+class InfluenceConfig:
+    """When an output carries its passage, so that its influence is rewarded."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "rubric.min_form"}
+
+    min_words: float = setting(0.4, source="ours", min=0, max=1)
+    """Smallest number of words of the output, over the words of the source."""
+    max_run: float = setting(0.7, source="ours", min=0, max=1)
+    """Longest run of words shared with the source, over the words of the source."""
+    max_held: float = setting(0.75, source="ours", min=0, max=1)
+    """Largest number of words of one block of the output (text between blank lines: a paragraph, an entry) that the source
+    contains in the same order, over the words of the source. Entries may each quote a part; an entry that is the passage with
+    gaps is a copy."""
+    min_recall: float = setting(0.6, source="ours", min=0, max=1)
+    """Smallest encoder recall of the source by the output."""
+    min_precision: float = setting(0.68, source="ours", min=0, max=1)
+    """Smallest encoder precision of the output against the source (honest rewrites: 0.71 to 0.90 with MiniLM)."""
+    min_spread: float = setting(0.02, unit="nats/token", source="ours", above=0)
+    """Smallest size of the worst value, used when the sources hardly differ."""
+    shuffled: bool = setting(False, source="ours")
+    """Deal the values of the outputs that carry their passage out among them at random: the placebo arm of a comparison, in
+    which the reward has its usual size and spread and no meaning. The worst value stays where it is."""
+
+
+@dataclass(frozen=True)
+class FaithfulnessConfig:
+    """When a claim counts as supported."""
+
+    min_probability: float = setting(0.5, source="ours", min=0, max=1)
+    """Smallest probability, by the verifier, that the claim is faithful."""
+    min_form: float = setting(0.25, source="ours", min=0, max=1)
+    """How well formed the claim is by rule, over the same of its passage, at least."""
+
+
+@dataclass(frozen=True)
+class SimilarityConfig:
+    """When an output says what its source says, in other words."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "rubric.min_form"}
+
+    value: Literal["threshold", "continuous"] = setting("threshold", source="paper")
+    """`threshold`: 1 above the threshold, 0 below it. `continuous`: F1 itself, which also tells two good rewrites apart."""
+    threshold: float = setting(0.65, source="paper", above=0, below=1)
+    """BERTScore F1 above which an output counts as similar. F1 depends on the encoder."""
+    idf: bool = setting(False, source="ours")
+    """Weigh tokens by how rare they are in the passages of the corpus (arXiv 1904.09675, section 3; the paper names no
+    weights)."""
+    max_in_order: float = setting(0.85, source="ours", above=0, max=1)
+    """Longest common subsequence of words, over the words of the shorter text, above which the output is a copy (honest
+    rephrasings: 0.36 to 0.65)."""
+
+
+@dataclass(frozen=True)
+class LengthConfig:
+    """How long an output may be, in characters over the characters of its source."""
+
+    at_most: float = setting(1.25, source="paper", above=0)
+    """Longest output that is rewarded."""
+    at_least: float = setting(0.5, source="ours", min=0)
+    """Shortest output that is rewarded; a shorter one is a stub."""
+
+    def __post_init__(self) -> None:
+        if self.at_least >= self.at_most:
+            raise ValueError(f"at_least: {self.at_least} is not below at_most ({self.at_most}); use 0.5 and 1.25")
+
+
+@dataclass(frozen=True)
+class RubricConfig:
+    """How rewards are computed. The defaults are the paper's thresholds, and our guards against gaming them."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"weights": "operations.NAME.weights"}
+
+    max_copied: float = setting(0.85, source="ours", above=0, max=1)
+    """Largest share of the output's words in runs of 6 that the source contains too. A copy above it gets no influence and no
+    similarity reward."""
+    min_form: float = setting(0.5, source="ours", min=0, max=1)
+    """How well formed the output must be by rule (no loop, no list of words), over the same of the source. Below it there is no
+    influence and no similarity reward."""
+    influence: InfluenceConfig = field(default_factory=InfluenceConfig)
+    faithfulness: FaithfulnessConfig = field(default_factory=FaithfulnessConfig)
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    length: LengthConfig = field(default_factory=LengthConfig)
+    files: tuple[str, ...] = ()
+    """Python files with rewards of your own (`examples/my_reward.py`), from the folder synpro is started in; their code is part
+    of the request of every step that scores."""
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            return
+        from synpro.rewards.registry import load_rewards  # late: the registry imports the rewards, which import this
+
+        try:
+            object.__setattr__(self, "files", load_rewards(self.files))
+        except ValueError as problem:
+            raise ValueError(f"files: {problem}") from problem

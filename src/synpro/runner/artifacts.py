@@ -1,0 +1,144 @@
+"""Files of a run directory: what a finished step wrote must be whole, what a running step writes may be cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class CorruptRun(ValueError):
+    """A file of a finished step that is missing, cannot be read, or lacks something; the message says where and what to do."""
+
+
+class NotARun(FileNotFoundError):
+    """A folder that is not a run directory, or not one far enough along for what was asked."""
+
+
+def finished(step: Path) -> bool:
+    """Whether a step is done: `result.json` is written last."""
+    return (step / "result.json").exists()
+
+
+def steps(run: Path) -> list[str]:
+    """The names of the steps that were started (`round-01/probe`), in the order of rounds and, within one, of the loop.
+
+    Raises NotARun.
+    """
+    if not run.is_dir():
+        raise NotARun(f"{run}: no such run directory; `synpro run CONFIG` makes one")
+    found = [p for p in run.glob("round-*/*") if p.is_dir() and ((p / "request.json").exists() or finished(p))]
+    if not found:
+        raise NotARun(f"{run} holds no steps (round-00/prepare, ...); give the folder of a run, such as runs/tiny")
+    return sorted((f"{p.parent.name}/{p.name}" for p in found), key=_order)
+
+
+def operation_of(step: str) -> tuple[str, str | None]:
+    """A step's kind and operation: `round-01/train-rephrase` -> (`train`, `rephrase`), `round-01/probe` -> (`probe`, None)."""
+    name = step.rsplit("/", maxsplit=1)[-1]
+    for kind in ("train", "synthesize"):
+        if name.startswith(f"{kind}-"):
+            return kind, name[len(kind) + 1 :]
+    return name, None
+
+
+def round_of(step: str) -> int:
+    """The round of a step: `round-02/probe` -> 2. Raises CorruptRun for a folder with another name."""
+    digits = step.partition("/")[0].removeprefix("round-")
+    if not digits.isdigit():
+        raise CorruptRun(f"{step}: a round's folder is named round-NN; move this folder out of the run directory")
+    return int(digits)
+
+
+def _order(step: str) -> tuple[int, int, str, int]:
+    kind, operation = operation_of(step)
+    rank = {"prepare": 0, "verifier": 1, "probe": 1, "train": 2, "synthesize": 2, "pretrain": 3, "evaluate": 4}.get(kind, 5)
+    # `rephrase` before `reformat`, as configs list them; any other operation after these, by name
+    place = {"rephrase": " 0", "reformat": " 1"}.get(operation or "", operation or "")
+    return round_of(step), rank, place, 0 if kind == "train" else 1
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises CorruptRun."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorruptRun(f"{path} is missing although its step is done; {_redo(path)}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise CorruptRun(f"{path} is not valid JSON ({problem}); {_redo(path)}") from problem
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write by rename: the file exists whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1, sort_keys=True, ensure_ascii=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def read_lines(path: Path, *, whole: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file; none when it does not exist.
+
+    `whole=False`: a last line that is cut short is left out, because its process may still be writing. Raises CorruptRun for
+    any other line that is not a JSON object.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="strict") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except ValueError as problem:
+                if not whole and not line.endswith("\n"):
+                    return
+                raise CorruptRun(f"{path}, line {number}: not a JSON object ({problem}); {_redo(path)}") from problem
+            yield row
+
+
+def read_table(path: Path, columns: Sequence[str], where: Any = None, head: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a Parquet file: only `columns`, only rows that satisfy `where` (a pyarrow expression), the first `head` of them.
+
+    Columns and filter are pushed into the file, so a shard of millions of rows is never held whole. Raises CorruptRun.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if not path.exists():
+        raise CorruptRun(f"{path} is missing although its step is done; {_redo(path)}")
+    try:
+        table = ds.dataset(path, format="parquet")
+        missing = [c for c in columns if c not in table.schema.names]
+        if missing:
+            raise CorruptRun(f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(table.schema.names)}")
+        scanner = table.scanner(columns=list(columns), filter=where)
+        return list((scanner.head(head) if head is not None else scanner.to_table()).to_pylist())
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise CorruptRun(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+
+
+def count_table(path: Path, columns: Sequence[str]) -> dict[tuple[Any, ...], int]:
+    """The number of rows of a Parquet file with each combination of values, counted without making rows. Raises CorruptRun."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    read_table(path, columns, head=1)  # says what is wrong with the file, if anything is
+    try:
+        counted = pq.read_table(path, columns=list(columns)).group_by(list(columns)).aggregate([([], "count_all")])
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise CorruptRun(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+    return {tuple(row[c] for c in columns): row["count_all"] for row in counted.to_pylist()}
+
+
+def _redo(path: Path) -> str:
+    for parent in path.parents:
+        if parent.parent.name.startswith("round-"):
+            return f"remove {parent} and run the same command again to do that step again"
+    return "restore it from a copy"

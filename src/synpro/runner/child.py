@@ -1,0 +1,89 @@
+"""The inside of a step's process: read the request, call the stage, write `result.json` last.
+
+Runs as `python -m synpro.runner.child STEP_DIR RUN_DIR`, started by `step.py`, torchrun or `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from synpro.records import digest_of, encode
+from synpro.runner.artifacts import write_json
+from synpro.runner.context import StepContext
+from synpro.runner.disk import apply_umask, disk_error, explain
+from synpro.runner.launch import die_with_parent
+from synpro.runner.logger import StepLogger
+from synpro.runner.placement import workers_of
+from synpro.runner.process_group import ProcessGroup, final_barrier, init_distributed
+from synpro.runner.request import call_arguments, last_execution
+
+RUNNER_FILES = frozenset(
+    ("request.json", "execution.json", "inputs.json", "result.json", "timing.json", "log.txt", "metrics.jsonl", "error.json")
+)
+"""Files in a step's folder that belong to the runner, not to the result."""
+
+
+def main() -> None:
+    """Run the step that the command line names."""
+    die_with_parent()
+    run_child(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+
+
+def run_child(out: Path, root: Path) -> None:
+    """Run the step whose `request.json` is in `out`, in this process. Raises what its stage raises."""
+    request = json.loads((out / "request.json").read_text(encoding="utf-8"))
+    logger = StepLogger(out, out.name)
+    try:
+        group = init_distributed()
+        record = call_stage(request, out, root, logger, group)
+        final_barrier(group)
+        if group.is_first:
+            apply_umask(out)
+            files = hash_outputs(out)
+            write_json(out / "result.json", {"request": digest_of(request), "record": encode(record, root), "files": files})
+    except Exception as problem:
+        broken = disk_error(problem)
+        message = explain(broken, out) if broken is not None else str(problem)
+        logger.error(message or type(problem).__name__)  # a full disk has no room for error.json
+        with contextlib.suppress(OSError):
+            _write_error(out, type(problem).__name__, message)
+        raise
+
+
+def call_stage(request: dict[str, Any], out: Path, root: Path, logger: StepLogger, group: ProcessGroup) -> Any:
+    """Call a request's stage with what its signature asks for."""
+    machine, settings = last_execution(out)
+    stage, cfg, inputs = call_arguments(copy.deepcopy(request), settings, root)
+    ctx = StepContext(out, logger, request["seed"], group, workers_of(request["stage"], machine))
+    return stage(cfg, **inputs, ctx=ctx)
+
+
+def hash_outputs(out: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file the stage wrote, by its name relative to the step's folder."""
+    files = {}
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
+        name = path.relative_to(out).as_posix()
+        if name not in RUNNER_FILES and not name.startswith("scratch/") and not name.endswith((".tmp", ".lock")):
+            with path.open("rb") as handle:
+                files[name] = {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+    return files
+
+
+def _write_error(out: Path, kind: str, message: str) -> None:
+    """Write `error.json`, which a person reads; the traceback is in the log. The first of several processes to fail is kept:
+    the others fail because of it."""
+    if not (out / "error.json").exists():
+        mine = out / f"error-{os.environ.get('RANK', '0')}.json"  # two may come at once
+        write_json(mine, {"type": kind, "message": message})
+        mine.replace(out / "error.json")
+
+
+if __name__ == "__main__":
+    main()

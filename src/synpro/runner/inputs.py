@@ -1,0 +1,78 @@
+"""Files that a step reads besides its records (a corpus, a model, probe data): what they were like, and whether that changed."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Stats = dict[str, dict[str, list[int]]]
+"""By dotted key and path of the config: [bytes, modification time in ns] of each file."""
+PATH_KEYS = ("path", "source", "data", "base", "model", "reference")
+"""Last parts of the keys that name a file, a folder or an asset."""
+MAX_FILES = 100_000
+"""Files of one path that are remembered, by name; those of larger folders are not watched one by one."""
+
+
+def stat_inputs(request: Mapping[str, Any]) -> Stats:
+    """Size and time of every local file that a request names, in a file, folder or glob."""
+    named = {
+        f"{place} = {value}": value
+        for part in ("config", "inputs")
+        for place, value in _texts(request.get(part), "")
+        # `path` is that of a source in a config; in a record it is a step's own folder
+        if place.rpartition(".")[2] in PATH_KEYS and not (part == "inputs" and place.endswith(".path")) and value != "train"
+    }
+    return {key: files for key, value in named.items() if (files := _stat_path(value))}
+
+
+def changed_files(out: Path) -> list[str]:
+    """Lines about the files that are not what they were when a finished step read them."""
+    file = out / "inputs.json"
+    if not file.exists():
+        return []
+    lines = []
+    for key, old in json.loads(file.read_text(encoding="utf-8")).items():
+        new = _stat_path(key.partition(" = ")[2])
+        changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+        parts = [f"{len(changed)} changed ({changed[0]})"] if changed else []
+        for what, names in (("gone", old.keys() - new.keys()), ("new", new.keys() - old.keys())):
+            parts += [f"{len(names)} {what} ({min(names)})"] if names else []
+        if parts:
+            lines.append(
+                f"{key}: of {len(old)} files {', '.join(parts)} since {out.parent.name}/{out.name} read them; the run goes on "
+                "with what was read (another run name, --set name=..., reads them anew)"
+            )
+    return lines
+
+
+def _stat_path(text: str) -> dict[str, list[int]]:
+    """[bytes, ns] by path of the local files under a path or glob; nothing where it names none."""
+    if not text or "\n" in text or "://" in text or len(text) > 1000:
+        return {}
+    try:
+        here = Path(text.partition("#sha256=")[0])
+        if here.is_file():
+            files = [here]
+        elif here.is_dir():
+            files = sorted(p for p in here.rglob("*") if p.is_file())
+        elif any(c in text for c in "*?["):
+            files = [p for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()]
+        else:
+            return {}
+        return {str(p): [(s := p.stat()).st_size, s.st_mtime_ns] for p in files[:MAX_FILES]}
+    except (OSError, ValueError):  # a text that is no path
+        return {}
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _texts(part, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _texts(part, f"{place}.{index}")

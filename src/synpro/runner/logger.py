@@ -1,0 +1,84 @@
+"""What a step reports while it runs: metrics as rows, progress, lines for the log, and rejects."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synpro.runner.rejects import RejectLog
+
+
+class StepLogger:
+    """Writes beside a step's results.
+
+    `metrics.jsonl` gets one row per call of `metrics`, `rejects.jsonl` one row per rejected text. Progress goes to the parent
+    process through the named pipe in the environment variable SYNPRO_PROGRESS, or nowhere.
+    """
+
+    def __init__(self, dir: Path, name: str = "") -> None:
+        self.dir = dir
+        self.name = name or dir.name
+        dir.mkdir(parents=True, exist_ok=True)
+        self.rejects = RejectLog(dir / "rejects.jsonl")
+        self.is_first = os.environ.get("RANK", "0") == "0"  # of several processes, only one writes and reports
+        pipe = os.environ.get("SYNPRO_PROGRESS") if self.is_first else None
+        exists = pipe is not None and Path(pipe).exists()
+        self._pipe = Path(pipe or "").open("w", buffering=1, encoding="utf-8") if exists else None  # noqa: SIM115 (kept open)
+        self._last_sent = 0.0
+
+    def metrics(self, **values: Any) -> None:
+        """Append a row to `metrics.jsonl`. Values are numbers, strings or None; by convention `step` comes first."""
+        if not self.is_first:
+            return
+        with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+    def truncate(self, keep: Mapping[str, float]) -> None:
+        """Drop metric rows beyond a resume point: those whose `key` is above `keep[key]`. `truncate({})` drops all.
+
+        A stage calls it before it resumes, so that an interrupted run leaves the same rows as an undisturbed one.
+        """
+        if not self.is_first:
+            return
+        path = self.dir / "metrics.jsonl"
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() and keep else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the process was killed in the middle of this line
+                continue
+            if all(row.get(key, limit) <= limit for key, limit in keep.items()):
+                rows.append(line + "\n")
+        partial = path.with_name(path.name + ".tmp")  # a full disk must not cost the rows there are
+        partial.write_text("".join(rows), encoding="utf-8")
+        partial.replace(path)
+
+    def progress(self, done: float, total: float, label: str = "") -> None:
+        """Report how far the step is; the parent draws the bar and the time left. Sends at most ten events a second."""
+        now = time.monotonic()
+        if self._pipe is None or (now - self._last_sent < 0.1 and done < total):
+            return
+        self._last_sent = now
+        self._send({"done": done, "total": total, "label": label})
+
+    def log(self, message: str) -> None:
+        """Write a line to the log, and show it above the progress bars."""
+        print(message, flush=True)
+        if self._pipe is not None:
+            self._send({"log": message})
+
+    def error(self, message: str) -> None:
+        """Tell the parent process why the step ends, also where its folder cannot be written."""
+        if self._pipe is not None:
+            self._send({"error": message})
+
+    def _send(self, event: dict[str, Any]) -> None:
+        assert self._pipe is not None
+        try:
+            self._pipe.write(json.dumps(event) + "\n")
+        except BrokenPipeError:  # nobody reads any more; the step goes on
+            self._pipe = None

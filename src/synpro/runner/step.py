@@ -1,0 +1,275 @@
+"""Steps: a stage called once, in its own process, and remembered by what went in.
+
+A step is done when its folder holds `result.json`; that file is written last, by rename, and names the hash of everything it
+covers. The same request finds the same result; a changed request is refused with the difference.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from synpro.records import decode, digest_of
+from synpro.runner.artifacts import write_json
+from synpro.runner.disk import FULL_BYTES, explain, free_bytes
+from synpro.runner.inputs import changed_files, stat_inputs
+from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
+from synpro.runner.placement import step_command, step_environment
+from synpro.runner.progress import NullProgress, ProgressListener
+from synpro.runner.request import Request, Settings, changes, make_request, note_execution, upgraded
+
+R = TypeVar("R")
+Inputs = dict[str, Any]
+"""Inputs of a stage, by parameter: records, configs and plain data."""
+PROGRESS = 0.02
+"""Share of a step by which an attempt has to come further than the one before."""
+
+
+class StepError(RuntimeError):
+    """A step that could not be done; the message says which, why, and where its log is."""
+
+
+class RunStep(Protocol):
+    """Runs a stage as a step of a run, or finds its result: what the loop and the comparison are written in."""
+
+    def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
+        """The record that `stage(cfg, **inputs, ctx=...)` returns.
+
+        `name` is the step's folder in the run directory. Its seed is drawn from `seed_key`, or from the name: steps that are
+        to be compared share one.
+        """
+        ...
+
+
+class Steps:
+    """Runs steps in a run directory; calling it runs one.
+
+    `run_step("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)` returns the stage's record.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        seed: int,
+        machine: MachineConfig,
+        listener: ProgressListener | None = None,
+        redo: str | None = None,
+        expected: ExpectedSeconds | None = None,
+    ) -> None:
+        self.root = root.resolve()
+        self.seed, self.machine, self.listener = seed, machine, listener or NullProgress()
+        self.redo = redo
+        """The one step to run again although it is done."""
+        self.expected = expected or ExpectedSeconds(self.root)
+
+    def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
+        """The record of a step, run now or found done (see RunStep). Raises StepError."""
+        out = self.root / name
+        seed = step_seed(self.seed, seed_key or name)
+        request, settings = make_request(stage, cfg, inputs, seed, self.root)
+        again = name == self.redo
+        try:
+            if (out / "result.json").exists() and not again:
+                self._check_done(name, out, request, stage)
+                for line in changed_files(out):
+                    self.listener.event(name, {"log": f"WARNING: {line}"})
+                self.listener.end(name, 0.0, reused=True)
+            else:
+                self._execute(name, out, request, settings, resume=not again and self._is_same(out, request, stage))
+            record: R = decode(_read(out / "result.json")["record"], self.root)
+        except OSError as problem:
+            raise StepError(f"step {name} stopped: {explain(problem, out)}") from problem
+        return record
+
+    def _is_same(self, out: Path, request: Request, stage: Callable[..., Any]) -> bool:
+        """Whether an unfinished step was begun with the same request, so that it may be resumed."""
+        before = out / "request.json"
+        return before.exists() and request in ((old := _read(before)), upgraded(old, stage, self.root))
+
+    def _check_done(self, name: str, out: Path, request: Request, stage: Callable[..., Any]) -> None:
+        """Raise StepError when a finished step is of another request, or its files are not those it wrote."""
+        result = _read(out / "result.json")
+        if result["request"] != digest_of(request):
+            stored = _read(out / "request.json")
+            old = upgraded(stored, stage, self.root)
+            if old != request or result["request"] != digest_of(stored):
+                changed = "\n  ".join(changes(old, request))
+                raise StepError(
+                    f"step {name} was done with other settings or inputs, so its result cannot be used:\n"
+                    f"  {changed or '(request.json was edited after the step was done)'}\n"
+                    f"Take the change back, use another run name (--set name=...), or remove {out} and all later steps."
+                )
+        for file, about in result["files"].items():
+            path = out / file
+            if not path.exists() or path.stat().st_size != about["bytes"]:
+                state = "is missing" if not path.exists() else f"has {path.stat().st_size} bytes instead of {about['bytes']}"
+                raise StepError(f"step {name} is done, but its file {path} {state}. Run it again: synpro step CONFIG {name}")
+
+    def _execute(self, name: str, out: Path, request: Request, settings: Settings, resume: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        timing = _read(out / "timing.json") if resume and (out / "timing.json").exists() else {}
+        if not resume:  # what another request left must not be resumed from
+            clear(out)
+        (out / "error.json").unlink(missing_ok=True)
+        write_json(out / "request.json", request)
+        write_json(out / "inputs.json", stat_inputs(request))
+        attempt = timing.get("attempts", 0) + 1
+        note_execution(out, self.machine, settings, attempt, self.root)
+        timing = {**timing, "attempts": attempt, "seconds": timing.get("seconds", 0.0), "cpu_seconds": 0.0}
+        write_json(out / "timing.json", timing)
+        self.listener.begin(name, self.expected(name))
+        try:
+            argv = step_command(request["stage"], [str(out), str(self.root)], self.machine)
+        except LaunchError as problem:
+            raise StepError(f"step {name} cannot start: {problem}") from problem
+        watch = _Watch(lambda event: self.listener.event(name, event))
+        env = step_environment(request["stage"], self.machine, settings)
+        try:
+            used = launch(argv, out / "log.txt", env, watch)
+        except KeyboardInterrupt:
+            if stuck := note_reached(out, timing, watch.reached):
+                raise StepError(f"step {name} was stopped: {stuck}") from None
+            raise
+        timing["seconds"] = round(timing["seconds"] + used.seconds, 2)
+        timing.update(cpu_seconds=round(used.cpu_seconds, 2), peak_rss_bytes=used.peak_rss_bytes)
+        self.expected.forget()
+        if used.exit_code != 0 or not (out / "result.json").exists():
+            stuck = note_reached(out, timing, watch.reached) if used.exit_code < 0 else ""
+            raise StepError(_failure(name, out, used.exit_code, watch.error) + (f"\n{stuck}" if stuck else ""))
+        write_json(out / "timing.json", timing)
+        self.listener.end(name, used.seconds, reused=False)
+
+
+class _Watch:
+    """Hands a step's events on, and keeps how far it came and the error that ended it."""
+
+    def __init__(self, then: Callable[[Mapping[str, Any]], None]) -> None:
+        self._then = then
+        self.reached, self.error = 0.0, ""
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if "error" in event:
+            self.error = self.error or str(event["error"])
+            return
+        if event.get("total"):
+            self.reached = max(self.reached, float(event.get("done", 0)) / float(event["total"]))
+        self._then(event)
+
+
+def note_reached(out: Path, timing: dict[str, Any], reached: float) -> str:
+    """Store how far a killed attempt came (share of the step); why the next one would end there too, if this one came no
+    further than the one before."""
+    before = timing.get("reached")
+    write_json(out / "timing.json", {**timing, "reached": round(reached, 4)})
+    if before is None or reached > before + PROGRESS:
+        return ""
+    return (
+        f"it was ended twice at the same place ({reached:.0%} of the step), so another attempt would end there too. Give it more "
+        "time (synpro submit --time) or memory, or make the step smaller"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _failure(name: str, out: Path, code: int, error: str) -> str:
+    """Why a step stopped, for a person. `error`: what its process said, where the disk had no room for `error.json`."""
+    log = out / "log.txt"
+    if (out / "error.json").exists():
+        problem = _read(out / "error.json")
+        error = problem["message"] or problem["type"]
+    if error:
+        return f"step {name} stopped: {error}\nFull log: {log}"
+    if free_bytes(out) < FULL_BYTES:
+        return f"step {name} stopped: {explain(OSError(errno.ENOSPC, ''), out)}"
+    if code == -9:
+        cause = "it was killed (signal 9); the usual cause is too little memory: lower the batch size of this stage"
+    elif code < 0:
+        cause = f"it was ended by signal {-code}"
+    elif code == 0:
+        cause = "it ended without writing result.json"
+    else:
+        cause = f"exit code {code}"
+    return f"step {name} stopped: {cause}\nThe end of {log}:\n{tail(log)}"
+
+
+def clear(out: Path) -> None:
+    """Empty a step's folder."""
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def step_seed(seed: int, name: str) -> int:
+    """A seed of its own for each step (31 bits), so that steps are not correlated and their order does not matter."""
+    return int(digest_of([seed, name])[:8], 16) & 0x7FFFFFFF
+
+
+def expected_seconds(root: Path, name: str) -> float | None:
+    """How long a step of this kind took before in this run, in seconds, or None."""
+    first, _, kind = name.partition("/")
+    # In a run, `round-02/probe` takes what `round-01/probe` took; in a comparison what a sibling took in the same part.
+    pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
+    seen = [_read(p).get("seconds", 0.0) for p in root.glob(f"{pattern}/timing.json") if (p.parent / "result.json").exists()]
+    return max(seen) if seen else None
+
+
+class ExpectedSeconds:
+    """`expected_seconds` of a run's steps, looked up once between two steps: the progress display asks often."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    def __call__(self, step: str) -> float | None:
+        kind = (step.partition("/")[0], step.rpartition("/")[2])
+        if step.startswith("round-"):
+            kind = ("round", kind[1])
+        if kind not in self._known:
+            self._known[kind] = expected_seconds(self._root, step)
+        return self._known[kind]
+
+    def forget(self) -> None:
+        """Look again: another step is done."""
+        self._known = {}
+
+
+def is_done(root: Path, name: str) -> bool:
+    """Whether a step has its result."""
+    return (root / name / "result.json").exists()
+
+
+def lock(root: Path) -> int:
+    """Hold the run directory for this process; returns the descriptor. Raises StepError when another process holds it, or when
+    it cannot be written."""
+    import fcntl
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as problem:
+        raise StepError(f"the run directory cannot be used: {explain(problem, root)}") from problem
+    os.set_inheritable(descriptor, False)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        os.close(descriptor)
+        if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise StepError(
+                f"{root} is in use by another synpro process; wait for it, or stop it, then run the command again"
+            ) from None
+        raise StepError(
+            f"{root} is on a file system without locks ({problem.strerror}); mount it with locks (Lustre: -o flock), or keep "
+            "run directories elsewhere: --runs FOLDER"
+        ) from None
+    return descriptor

@@ -1,0 +1,49 @@
+"""Copies, repetition and form by rule."""
+
+from __future__ import annotations
+
+from random import Random
+
+from synpro.judges.text_stats import lcs_length, max_block_lcs, overlap, repetition_ratio, well_formed
+from tests.rewards.reference import REPHRASED, SOURCES
+
+
+def test_a_copy_and_a_part_of_it_differ_from_a_rewrite() -> None:
+    source = SOURCES["honey"]
+    half = source[: len(source) // 2]
+    assert overlap(source, source) == overlap(source.upper(), source)
+    assert overlap(source, source).share == overlap(source, source).longest == 1.0
+    assert overlap(half, source).share > 0.95
+    assert overlap(half, source).longest < 0.6
+    assert overlap(REPHRASED["honey"], source).share < 0.2
+    assert overlap("", source).share == overlap(source, "").share == 0.0
+
+
+def test_a_loop_repeats_itself() -> None:
+    assert repetition_ratio(SOURCES["honey"]) < 0.02
+    assert repetition_ratio("The bee flies home. " * 8) > 0.8
+
+
+def test_form() -> None:
+    assert well_formed(SOURCES["honey"]) == 1.0
+    assert well_formed(", ".join(w for w in SOURCES["honey"].split() if len(w) > 4)) < 0.3
+    assert well_formed("a b") == 0.0
+
+
+def test_longest_common_subsequence_by_hand_and_by_the_textbook_table() -> None:
+    assert lcs_length(["a", "b", "c", "d"], ["b", "x", "d", "a"]) == 2
+    assert lcs_length([], ["a"]) == lcs_length(["a"], []) == 0
+    rng = Random(0)
+    for _ in range(50):
+        ours, theirs = (rng.choices("abcd", k=rng.randint(1, 80)) for _ in range(2))  # more words than a machine word has bits
+        row = [0] * (len(theirs) + 1)
+        for a in ours:
+            diagonal = 0
+            for j, b in enumerate(theirs):
+                diagonal, row[j + 1] = row[j + 1], diagonal + 1 if a == b else max(row[j + 1], row[j])
+        assert lcs_length(ours, theirs) == row[-1]
+
+
+def test_the_block_that_copies_most_counts() -> None:
+    assert max_block_lcs("one two\n\nfive four three", "one two three four") == 0.5
+    assert max_block_lcs("anything", "") == 0.0

@@ -1,0 +1,52 @@
+"""Prompt/answer rows: what is read, and what is rejected with a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from synpro.lm.prompt_completion import PromptCompletionText, read_prompt_completions
+from synpro.runner.rejects import Reject
+
+
+def test_rows_without_prompt_or_answer_are_rejected_with_their_place(tmp_path: Path) -> None:
+    file = tmp_path / "qa.jsonl"
+    rows = ['{"prompt": "2+2=", "answer": "4"}', '{"prompt": "x"}', '{"prompt": " ", "answer": "y"}', "not json", '["list"]']
+    file.write_text("\n".join(rows) + "\n\n", encoding="utf-8")
+    found = list(read_prompt_completions(file))
+    assert found[0] == PromptCompletionText("qa.jsonl:1", "2+2=", " 4")
+    assert [(r.id, r.reason) for r in found[1:] if isinstance(r, Reject)] == [
+        ("qa.jsonl:2", "no_answer"),
+        ("qa.jsonl:3", "no_prompt"),
+        ("qa.jsonl:4", "not_json"),
+        ("qa.jsonl:5", "no_answer"),
+    ]
+
+
+def request(doc: int, idx: int, label: int, answer: str) -> dict[str, object]:
+    return {"doc_id": doc, "idx": idx, "label": label, "doc": {}, "request": {"context": "Q?\nAnswer:", "continuation": answer}}
+
+
+def test_request_files_give_the_right_answer_of_each_question(tmp_path: Path) -> None:
+    folder = tmp_path / "piqa" / "train_rc_5shot"
+    folder.mkdir(parents=True)
+    rows = [request(0, 0, 1, " wrong"), request(0, 1, 1, " right"), request(1_000_000, 1, 1, " right")]
+    with gzip.open(folder / "requests.jsonl.gz", "wt", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row) + "\n" for row in rows)
+    assert list(read_prompt_completions(tmp_path)) == [
+        PromptCompletionText("piqa/train_rc_5shot/requests.jsonl.gz:2", "Q?\nAnswer:", " right")
+    ]
+
+
+def test_a_cut_archive_and_a_missing_file_say_so(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as handle:
+        handle.writelines(json.dumps({"prompt": str(n), "answer": str(n * n)}) + "\n" for n in range(5000))
+    whole = (tmp_path / "a.jsonl.gz").read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be read to its end"):
+        list(read_prompt_completions(tmp_path / "a.jsonl.gz"))
+    with pytest.raises(FileNotFoundError, match="give a file"):
+        list(read_prompt_completions(tmp_path / "none"))

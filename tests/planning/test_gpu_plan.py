@@ -1,0 +1,111 @@
+"""A run on given GPUs: hand-worked hours, recipes that fit, and refusals that say what would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from synpro.config import load_config
+from synpro.planning.gpu_plan import GPUS, GpuPlan, GpuPlanError, format_gpu_plan, gpu_by_name
+from synpro.planning.plan import estimate_stages
+from tests.conftest import ROOT
+
+CLUSTER = ROOT / "docs" / "cluster.md"
+
+
+def planned(name: str, plan: GpuPlan, folder: Path, sets: list[str] | None = None) -> str:
+    return "\n".join(format_gpu_plan(load_config(ROOT / "configs" / f"{name}.toml", sets or []), folder, plan))
+
+
+@pytest.mark.parametrize(("name", "flops"), [("400m", 5.57e19), ("1b", 3.70e20)])
+def test_pretraining_takes_its_flops_at_the_mfu(name: str, flops: float, tmp_path: Path) -> None:
+    plan = GpuPlan(64, GPUS["h100"], price=2.0)
+    row = next(
+        r for r in estimate_stages(load_config(ROOT / "configs" / f"{name}.toml"), tmp_path, None) if r.stage == "pretrain"
+    )
+    hours = flops / (0.4 * 989e12) / 3600
+    assert plan.hours(row) == pytest.approx(hours, rel=0.01)
+    line = next(x for x in planned(name, plan, tmp_path).splitlines() if re.match(r"pretrain +64 ", x))
+    assert float(line.split()[3]) == pytest.approx(hours, rel=0.01) and float(line.split()[4]) == pytest.approx(
+        hours / 64, abs=0.06
+    )
+
+
+def test_generating_is_slower_than_reading(tmp_path: Path) -> None:
+    row = next(
+        r
+        for r in estimate_stages(load_config(ROOT / "configs" / "400m.toml"), tmp_path, None)
+        if r.stage == "synthesize-rephrase"
+    )
+    assert 0 < row.decode_flops < row.flops
+    slow, fast = GpuPlan(1, GPUS["h100"], decode_mfu=0.05), GpuPlan(1, GPUS["h100"], decode_mfu=0.1)
+    assert slow.hours(row) - fast.hours(row) == pytest.approx(row.decode_flops * (1 / 0.05 - 1 / 0.1) / 989e12 / 3600)
+
+
+@pytest.mark.parametrize("gpus", [1, 8, 64])
+@pytest.mark.parametrize("name", ["400m", "1b", "2b"])
+def test_the_recipes_fit_80_gb(name: str, gpus: int, tmp_path: Path) -> None:
+    planned(name, GpuPlan(gpus, GPUS["h100"]), tmp_path)
+    text = planned(name, GpuPlan(gpus, GPUS["h100"], price=2.5), tmp_path, [f"machine.rl_processes={min(8, gpus)}"])
+    assert f"machine.processes={min(8, gpus)} and machine.nodes={max(1, gpus // 8)}" in text
+    busy = float(next(x for x in text.splitlines()[::-1] if x.startswith("whole run")).split()[2])
+    assert f"cost: {busy * 2.5:,.0f}" in text or abs(busy) > 100, "rounded to tenths of an hour above"
+
+
+def test_rl_is_spread_over_a_node_at_most_and_vllm_beside_it_takes_its_share(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "configs" / "400m.toml", ["machine.rl_processes=8"])
+    assert [GpuPlan(gpus, GPUS["h100"]).gpus_of(cfg, "train-rephrase") for gpus in (1, 8, 64)] == [1, 8, 8]
+    row = re.compile(r"train-rephrase +(\d+) +(\d+) +\S+ +(\S+)$", re.MULTILINE)
+    beside = ["machine.rl_processes=8", 'train_generator.engine={type="vllm", gpu_memory_utilization=0.3}']
+    seen = [row.search(planned("400m", GpuPlan(8, GPUS["h200"]), tmp_path, sets)) for sets in ([], beside[:1], beside)]
+    one, spread, vllm = ([float(value) for value in found.groups()] for found in seen if found)
+    assert (one[0], spread[0]) == (1, 8) and spread[2] == pytest.approx(one[2] / 8, abs=0.06)
+    assert vllm[1] - spread[1] == pytest.approx(0.3 * 140, abs=1)
+
+
+def test_what_does_not_fit_is_refused_with_settings_that_do(tmp_path: Path) -> None:
+    sets = [
+        "pretrain.hardware.micro_batch_size=16",
+        "train_generator.micro_batch_size=16",
+        "train_generator.engine.batch_size=64",
+    ]
+    with pytest.raises(GpuPlanError, match="400m does not fit on 8 x h100") as refused:
+        planned("400m", GpuPlan(8, GPUS["h100"]), tmp_path, sets)
+    told = re.findall(r"--set (\S+)", str(refused.value))
+    assert any(s.startswith("pretrain.hardware.micro_batch_size=") for s in told) and any("train_generator" in s for s in told)
+    assert "pretrain " in planned("400m", GpuPlan(8, GPUS["h100"]), tmp_path, [*sets, *told])
+
+
+def test_a_model_that_no_setting_makes_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GpuPlanError, match=r"pretrain: needs .* no setting makes it fit"):
+        planned("2b", GpuPlan(1, GPUS["h100"]), tmp_path, ["pretrain.model.n_layers=120"])
+
+
+def test_gpus_that_divide_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GpuPlanError, match="whole nodes"):
+        GpuPlan(12, GPUS["h100"])
+    with pytest.raises(GpuPlanError, match=r"512 sequences do not divide over 24 GPUs.*1, 2, 4, 8, 16"):
+        planned("400m", GpuPlan(24, GPUS["h100"]), tmp_path)
+    with pytest.raises(GpuPlanError, match="use one of a100, h100, h200"):
+        gpu_by_name("v100")
+    with pytest.raises(GpuPlanError, match=r"--mfu 1\.4"):
+        GpuPlan(8, GPUS["h100"], mfu=1.4)
+
+
+PRINTED = re.findall(
+    r"```text\n\$ synpro plan configs/(\w+)\.toml --gpus (\d+) --price (\S+)((?: --set \S+)*)\n(.*?)```",
+    CLUSTER.read_text(),
+    re.DOTALL,
+)
+
+
+def test_the_docs_print_three_plans() -> None:
+    assert [name for name, *_ in PRINTED] == ["400m", "1b", "2b"]
+
+
+@pytest.mark.parametrize(("name", "gpus", "price", "sets", "text"), PRINTED, ids=[name for name, *_ in PRINTED])
+def test_the_docs_print_the_plan_as_it_is(name: str, gpus: str, price: str, sets: str, text: str, tmp_path: Path) -> None:
+    now = planned(name, GpuPlan(int(gpus), GPUS["h100"], price=float(price)), tmp_path, sets.replace("--set", "").split())
+    assert [line.rstrip() for line in now.splitlines()] == text.splitlines()

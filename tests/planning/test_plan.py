@@ -1,0 +1,79 @@
+"""Plans: hand-worked arithmetic, what is known against what is estimated, and a real measurement of this machine."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+
+from synpro.config import load_config
+from synpro.lm.model_config import ModelConfig, flops_per_token
+from synpro.planning.plan import PlanError, corpus_size, estimate_stages, format_plan, generator_parameters
+from synpro.planning.throughput import Throughput, measure_throughput
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / "configs"
+
+
+def row(rows, stage):
+    return next(r for r in rows if r.stage == stage)
+
+
+def test_the_published_run_costs_what_it_costs(tmp_path):
+    rows = estimate_stages(load_config(CONFIGS / "400m.toml"), tmp_path, None)
+    assert row(rows, "pretrain").tokens == pytest.approx(22.9e9, rel=1e-3)
+    assert row(rows, "pretrain").flops == pytest.approx(5.6e19, rel=0.02)
+    assert row(rows, "probe").tokens == 3 * 100 * 64 * 2048
+    assert all(r.seconds is None for r in rows)
+
+
+def test_time_follows_from_the_speed(tmp_path):
+    cfg = load_config(CONFIGS / "tiny.toml")
+    slow, fast = (estimate_stages(cfg, tmp_path, Throughput(r, r, r)) for r in (1e9, 1e12))
+    budget = 3 * cfg.pretrain.max_tokens * flops_per_token(cfg.pretrain.model, 2048, 256)
+    assert row(slow, "pretrain").seconds - row(fast, "pretrain").seconds == pytest.approx(budget / 1e9 - budget / 1e12)
+
+
+def test_a_prepared_corpus_is_known_and_another_is_estimated(tmp_path):
+    cfg = load_config(CONFIGS / "tiny.toml")
+    assert not corpus_size(cfg, tmp_path).known and corpus_size(cfg, tmp_path).tokens == round(cfg.prepare.train_words * 1.7)
+    result = tmp_path / "round-00/prepare/result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"record": {"tokens": {"train": 7000}, "passages": 70}}))
+    assert corpus_size(cfg, tmp_path) == dataclasses.replace(corpus_size(cfg, tmp_path), tokens=7000, passages=70, known=True)
+
+
+def test_what_cannot_be_known_is_said(tmp_path):
+    cfg = load_config(CONFIGS / "tiny.toml")
+    unknown = dataclasses.replace(cfg, prepare=dataclasses.replace(cfg.prepare, train_words=None))
+    with pytest.raises(PlanError, match=r"set prepare\.train_words"):
+        corpus_size(unknown, tmp_path)
+    strange = dataclasses.replace(cfg, train_generator=dataclasses.replace(cfg.train_generator, base=str(tmp_path)))
+    with pytest.raises(PlanError, match=r"train_generator\.base"):
+        generator_parameters(strange)
+
+
+def test_a_generators_size_is_read_from_its_config(tmp_path):
+    shape = {"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152, "num_attention_heads": 9}
+    shape |= {"num_key_value_heads": 3, "intermediate_size": 1536, "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    cfg = load_config(CONFIGS / "tiny.toml")
+    here = dataclasses.replace(cfg, train_generator=dataclasses.replace(cfg.train_generator, base=str(tmp_path)))
+    assert generator_parameters(here) == pytest.approx(generator_parameters(cfg), rel=1e-3)
+
+
+def test_this_machine_is_measured(monkeypatch):
+    """The clock is ours: each call of the work takes half a second, so the rates are the FLOPs of the work, doubled."""
+    clock = itertools.count(0.0, 0.5)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    model = ModelConfig(2, 64, 2, 128)
+    found = measure_throughput(model, 512, 64, seconds=3.0)
+    assert found.training == 4096 * flops_per_token(model, 512, 64) / 0.5
+    weights, head = 6 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536), 49152 * 576
+    assert found.prefill == 2 * weights * 8 * 256 / 0.5 and found.decode == (weights + head) * 32 / 0.5
+    assert found.decode_at(8) == found.decode / 2 and found.decode_at(1000) == found.decode_at(64)
+
+
+def test_the_plan_of_the_1b_run_is_a_table(tmp_path):
+    text = "\n".join(format_plan(load_config(CONFIGS / "1b.toml"), tmp_path, calibrate=False))
+    assert "45.8B" in text and "3.7e+20" in text

@@ -1,0 +1,183 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from synpro.report.headline import changes, headline
+from synpro.report.run_data import load_run
+from synpro.report.samples import samples
+from synpro.report.warnings import find_warnings
+from synpro.runner.artifacts import CorruptRun, NotARun
+from tests.report.builder import build
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "demo"))
+
+
+def test_a_finished_run_is_read_whole(finished_run: Path) -> None:
+    found = load_run(finished_run)
+    assert found.missing == ()
+    assert [s.name for s in found.steps[:5]] == [
+        "round-00/prepare",
+        "round-00/pretrain",
+        "round-00/evaluate",
+        "round-01/probe",
+        "round-01/train-rephrase",
+    ]
+    assert [t.tokens for t in found.trainings] == [40_000, 70_000, 96_000]
+    assert [s.tokens for s in found.steps if s.name.endswith("/pretrain")] == [40_000, 30_000, 26_000]
+    assert [g.name for g in found.generators] == [
+        f"{operation}, round {number}" for number in (1, 2) for operation in ("rephrase", "reformat")
+    ]
+    assert found.rejects == {"duplicate": 1}
+    assert found.environment["versions.torch"] == "2.13.0"
+    for shard in found.syntheses:
+        assert shard.kept + sum(shard.reasons.values()) == shard.passages == 36
+        assert [e.reason for e in shard.examples] == list(shard.reasons) == ["unparsed", "copy", "length"]
+
+
+def test_reading_changes_nothing_and_needs_no_place(run: Path) -> None:
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    load_run(run), samples(load_run(run))
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    moved = run.rename(run.parent / "elsewhere")
+    assert load_run(moved).trainings == load_run(moved).trainings
+
+
+def test_the_headline_is_the_change_over_the_same_documents(finished_run: Path) -> None:
+    found = headline(load_run(finished_run))
+    assert found.change is not None and found.first is not None and found.last is not None
+    assert found.change.round == 2
+    assert found.change.loss.mean == pytest.approx(found.last.heldout_loss - found.first.heldout_loss)
+    assert found.change.bits_per_byte.mean == pytest.approx(found.last.bits_per_byte - found.first.bits_per_byte, rel=1e-5)
+    assert found.change.loss.low < -0.1 < found.change.loss.high  # the builder lowers the loss by 0.05 a round
+    assert "fell by" in found.sentence and "95% interval" in found.sentence
+    assert "no multiplier" in found.caution and "56,000 more tokens" in found.caution
+
+
+def test_a_rise_is_called_a_rise_and_no_change_is_called_none(tmp_path: Path) -> None:
+    assert "rose by" in headline(load_run(build(tmp_path / "worse", gain=-0.05))).sentence
+    assert "no clear change" in headline(load_run(build(tmp_path / "same", gain=0.0))).sentence
+
+
+def test_documents_that_differ_between_rounds_are_not_compared(run: Path) -> None:
+    import pyarrow.parquet as pq
+
+    file = run / "round-02/evaluate/heldout.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(CorruptRun, match="different held-out documents"):
+        changes(load_run(run))
+
+
+def test_an_unfinished_run_says_what_is_missing_and_invents_nothing(run: Path) -> None:
+    for step in ("evaluate", "pretrain"):
+        (run / "round-02" / step / "result.json").unlink()
+    with (run / "round-02/pretrain/metrics.jsonl").open("a") as handle:
+        handle.write('{"step": 99, "tok')  # killed in the middle of a line
+    shutil.rmtree(run / "round-02/evaluate")
+    found = load_run(run)
+    assert found.missing == ("round-02/pretrain was begun and is not done", "round-02/evaluate has not begun")
+    assert found.trainings[-1].train and found.trainings[-1].plateau is None and found.trainings[-1].tokens is None
+    assert headline(found).change.round == 1  # type: ignore[union-attr]
+    shutil.rmtree(run / "round-01")
+    shutil.rmtree(run / "round-02")
+    found = load_run(run)
+    assert headline(found).change is None
+    assert "No change to report yet" in headline(found).sentence
+    assert samples(found) == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("round-01/evaluate/evaluation.json", "{", "not valid JSON"),
+        ("round-01/evaluate/evaluation.json", None, "is missing although its step is done"),
+        ("round-01/evaluate/heldout.parquet", "PAR1 not", "not a readable Parquet file"),
+        ("round-01/pretrain/metrics.jsonl", '{"step": 1}\n{"st', "line 2"),
+        ("round-01/synthesize-rephrase/rewrites.parquet", None, "is missing although its step is done"),
+        ("round-01/train-reformat/validation.json", "[", "not valid JSON"),
+        ("round-00/prepare/result.json", "{}", "holds no record"),
+        ("config.toml", "rounds = = 2", "not valid TOML"),
+    ],
+)
+def test_a_corrupt_file_of_a_finished_step_is_an_error_with_its_name(
+    run: Path, file: str, content: str | None, said: str
+) -> None:
+    if content is None:
+        (run / file).unlink()
+    else:
+        (run / file).write_text(content)
+    with pytest.raises(CorruptRun, match=said) as problem:
+        load_run(run)
+    assert Path(file).name in str(problem.value)
+
+
+def test_a_shard_that_lost_rows_is_an_error(run: Path) -> None:
+    import pyarrow.parquet as pq
+
+    file = run / "round-01/synthesize-rephrase/rewrites.parquet"
+    pq.write_table(pq.read_table(file).slice(2), file)
+    with pytest.raises(CorruptRun, match=r"34 rows, 30 of them kept, but the step's result says 36 and 32"):
+        load_run(run)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotARun, match="no such run directory"):
+        load_run(tmp_path / "nothing")
+    with pytest.raises(NotARun, match="holds no steps"):
+        load_run(tmp_path)
+
+
+def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -> None:
+    found = {(c.where, c.what.split(":")[0].split(",")[0]) for c in find_warnings(load_run(finished_run))}
+    assert found == {
+        ("whole run", "There is no tuned-repetition arm"),
+        ("round-02/pretrain", "Ended on its budget"),
+        ("round-01/train-reformat", "35% of the answers were truncated."),
+        ("round-01/train-reformat", "RL did not beat its start"),
+        ("round-02/train-reformat", "RL did not beat its start"),
+        ("round-01/train-reformat", "Influence on the validation passages did not clearly rise (-0.0005 nats per token"),
+        ("round-02/train-reformat", "Influence on the validation passages did not clearly rise (-0.0020 nats per token"),
+    }
+    file = run / "round-01/train-rephrase/metrics.jsonl"
+    rows = [json.loads(line) | {"zero_std": 0.9} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    validation = run / "round-01/train-rephrase/validation.json"
+    body = json.loads(validation.read_text())
+    body["after"]["reward/structure"] = 0.2
+    validation.write_text(json.dumps(body))
+    said = [c.what for c in find_warnings(load_run(run)) if c.where == "round-01/train-rephrase"]
+    assert said == [
+        "In 90% of the groups every answer earned the same: no gradient came from them.",
+        "Lower on validation after training than before: structure (0.500 to 0.200).",
+    ]
+
+
+def test_samples_show_the_same_passage_in_every_round_by_rule(finished_run: Path) -> None:
+    found = samples(load_run(finished_run))
+    assert [s.operation for s in found] == ["rephrase"] * 3 + ["reformat"] * 3
+    for sample in found:
+        assert [v.round for v in sample.versions] == [1, 2]
+        assert sample.source and all(v.text for v in sample.versions)
+    first, middle, last = (s.versions[-1].scores["influence"] for s in found[:3])
+    assert first > middle > last  # type: ignore[operator]
+
+
+def test_a_shard_of_which_nothing_was_kept_is_shown_as_that(run: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for step in ("round-01/synthesize-rephrase", "round-02/synthesize-rephrase"):
+        file = run / step / "rewrites.parquet"
+        rows = [r | {"kept": False, "text": None, "reason": "unparsed"} for r in pq.read_table(file).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
+        result = json.loads((run / step / "result.json").read_text())
+        result["record"] |= {"kept": 0, "dropped": 36}
+        (run / step / "result.json").write_text(json.dumps(result))
+    found = load_run(run)
+    assert [s.operation for s in samples(found)] == ["reformat"] * 3
+    said = [c.what for c in find_warnings(found) if c.where == "round-02/synthesize-rephrase"]
+    assert said == ["Only 0 of 36 passages have a text; most often dropped as 'unparsed' (36)."]

@@ -1,0 +1,44 @@
+"""A step of two processes, as a run starts it: torchrun, gloo, and the same curve as one process, on one node and on two."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from synpro.lm.training_config import HardwareConfig
+from synpro.runner.launch import MachineConfig
+from synpro.runner.step import Steps
+from synpro.stages.pretrain import pretrain
+from tests.slurm import free_job, job, standins
+from tests.stages.small_corpus import small_corpus
+from tests.stages.small_model import CFG
+
+
+def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = small_corpus(tmp_path / "corpus")
+    cfg = dataclasses.replace(CFG, hardware=HardwareConfig(micro_batch_size=4))
+    for name, value in {**standins(tmp_path / "bin"), **job(free_job(), nodes=2)}.items():
+        monkeypatch.setenv(name, value)
+    machines = {
+        "one": MachineConfig(threads=1),
+        "processes": MachineConfig(threads=1, processes=2),
+        "nodes": MachineConfig(threads=1, nodes=2),
+    }
+    curves, records = {}, {}
+    for name, machine in machines.items():
+        run_step = Steps(tmp_path / name, seed=3, machine=machine)
+        records[name] = run_step("round-00/pretrain", pretrain, cfg, corpus=corpus, shards=[], start=None)
+        path = tmp_path / name / "round-00" / "pretrain" / "metrics.jsonl"
+        curves[name] = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (tmp_path / "bin" / "srun.txt").read_text().count("\n") == 1
+    one = curves.pop("one")
+    for name, two in curves.items():
+        assert len(one) == len(two) > 6
+        for a, b in zip(one, two, strict=True):
+            assert a.keys() == b.keys() and a["step"] == b["step"]
+            for key in a.keys() & {"train_loss", "reference_loss", "heldout_loss"}:
+                assert b[key] == pytest.approx(a[key], abs=1e-4)
+        assert (records["one"].steps, records["one"].tokens_seen) == (records[name].steps, records[name].tokens_seen)
