@@ -92,17 +92,8 @@ def write_corpus(path: Path, count: int, seed: int) -> dict[str, Any]:
 
 
 def do_generate(work: Path, count: int, seed: int) -> dict[str, Any]:
-    """The corpus, and a shard with one synthetic text for each row."""
-    import pyarrow as pa
-
-    from synpro.corpus.store import write_rows
-
-    found = write_corpus(work / "corpus.jsonl.gz", count, seed)
-    schema = pa.schema([pa.field("id", pa.string()), pa.field("document", pa.string()), pa.field("text", pa.large_string())])
-    (work / "shard").mkdir()
-    rows = ({"id": str(i), "document": str(i), "text": text} for i, text in enumerate(texts(count, seed + 1)))
-    write_rows(work / "shard" / "documents.parquet", schema, rows)
-    return found
+    """The corpus."""
+    return write_corpus(work / "corpus.jsonl.gz", count, seed)
 
 
 def do_prepare(work: Path, vocabulary: int) -> dict[str, Any]:
@@ -139,6 +130,18 @@ def do_prepare(work: Path, vocabulary: int) -> dict[str, Any]:
     }
 
 
+def do_shard(work: Path, count: int, seed: int) -> dict[str, Any]:
+    """A shard with one synthetic text for each row."""
+    from synpro.corpus.synthetic import shard_of_texts
+    from synpro.records import decode
+
+    corpus = decode(json.loads((work / "corpus.json").read_text(encoding="utf-8")), work)
+    made = ((str(i), text) for i, text in enumerate(texts(count, seed + 1)))
+    shard = shard_of_texts(work / "shard", made, corpus, "rule")
+    (work / "shard.json").write_text(json.dumps({**vars(shard), "dir": ""}), encoding="utf-8")
+    return {"tokens": shard.text_tokens}
+
+
 def do_mixture(work: Path) -> dict[str, Any]:
     """One pass over half organic, half synthetic tokens, as the batches of pretraining."""
     from synpro.corpus.epochs import MixtureEpochs
@@ -147,7 +150,8 @@ def do_mixture(work: Path) -> dict[str, Any]:
     from synpro.records import Shard, decode
 
     corpus = decode(json.loads((work / "corpus.json").read_text(encoding="utf-8")), work)
-    shard = Shard(work / "shard", "rule", 1, 0, 0, 0, 0, 0, "")
+    about = json.loads((work / "shard.json").read_text(encoding="utf-8"))
+    shard = Shard(**{**about, "dir": work / "shard"})
     epochs = MixtureEpochs(MixtureConfig(organic_share=0.5), corpus, [shard], 0)
     built = largest()
     stream = TokenStream(epochs, folder=work / "mixture", sequence_length=1024, batch_size=64, dtype=corpus.dtype)
@@ -243,7 +247,8 @@ def child(arguments: list[str], env: dict[str, str]) -> dict[str, Any]:
 def scale(work: Path, count: int, env: dict[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
     """A corpus of `count` rows, prepared and mixed; `work` then holds it."""
     found = {"generate": child(["do", "generate", str(work), str(count), str(arguments.seed)], env)}
-    for part, more in (("prepare", [str(arguments.vocabulary)]), ("mixture", [])):
+    made = [str(count), str(arguments.seed)]
+    for part, more in (("prepare", [str(arguments.vocabulary)]), ("shard", made), ("mixture", [])):
         found[part] = child(["do", part, str(work), *more], env)
     size = found["generate"]["text_bytes"]
     p, m = found["prepare"], found["mixture"]
@@ -306,7 +311,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where corpora are made (default: a temporary folder)")
     arguments = parser.parse_args()
-    env = environment(arguments.threads, None)
+    env = environment(arguments.threads)
     body: dict[str, Any] = {"settings": {k: v for k, v in vars(arguments).items() if k not in ("out", "work")}, "corpora": []}
 
     def written(**more: Any) -> None:
@@ -329,6 +334,7 @@ if __name__ == "__main__":
         does = {
             "generate": lambda n, seed: do_generate(Path(folder), int(n), int(seed)),
             "prepare": lambda n: do_prepare(Path(folder), int(n)),
+            "shard": lambda n, seed: do_shard(Path(folder), int(n), int(seed)),
             "mixture": lambda: do_mixture(Path(folder)),
             "texts": lambda size, seed: do_texts(Path(folder), float(size), int(seed)),
             "encode": lambda how: do_encode(Path(folder), how),

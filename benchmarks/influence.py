@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run
-from synpro.commands.score import newest_probe
+from synpro.commands.run_dir import newest_record
 from synpro.corpus.store import read_documents
 from synpro.lm.influence import Influence
 from synpro.records import Corpus, Probe
@@ -62,7 +62,7 @@ def plain_loop(probe: Probe, some: list[str]) -> list[float]:
 def measure(run: Path, count: int, number: int = 2000) -> list[Measurement]:
     """Texts per second, then the largest memory of processes that score more and more."""
     _, corpus = open_run(run)
-    probe = newest_probe(run, None)
+    probe = newest_record(run, "probe", Probe)
     some = list(texts(corpus, number, 80))
 
     def ours() -> float:
@@ -99,6 +99,6 @@ def memory(run: Path, counts: tuple[int, ...]) -> list[Measurement]:
 
 if __name__ == "__main__":
     _, of = open_run(Path(sys.argv[1]))
-    pair = newest_probe(Path(sys.argv[1]), None)
+    pair = newest_record(Path(sys.argv[1]), "probe", Probe)
     Influence(pair.before, *pair.afters).score(list(texts(of, int(sys.argv[2]), 20)))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

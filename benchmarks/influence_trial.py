@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.config import RunConfig, load_config
-from synpro.records import Checkpoint, Corpus, Probe, Shard, decode, digest_files, digest_of
+from synpro.records import Checkpoint, Corpus, Probe, Shard, decode, digest_of
 from synpro.runner.artifacts import finished, operation_of, read_json, round_of, steps
 
 
@@ -123,7 +123,7 @@ def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, 
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        shards = [group_shard(out / "shard", number, texts)] if texts else []
+        shards = [group_shard(out / "shard", number, texts, run.corpus)] if texts else []
         pretrain(
             cfg,
             corpus=run.corpus,
@@ -136,17 +136,11 @@ def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, 
     return {"reference": body["reference_loss"], "heldout": body["heldout_loss"]}
 
 
-def group_shard(folder: Path, number: int, texts: Sequence[dict[str, str]]) -> Shard:
+def group_shard(folder: Path, number: int, texts: Sequence[dict[str, str]], corpus: Corpus) -> Shard:
     """A group as the synthetic text of a round."""
-    import pyarrow as pa
+    from synpro.corpus.synthetic import shard_of_texts
 
-    from synpro.corpus.store import write_rows
-
-    folder.mkdir(parents=True)
-    fields = [pa.field(n, pa.string()) for n in ("id", "document")]
-    path = folder / "documents.parquet"
-    write_rows(path, pa.schema([*fields, pa.field("text", pa.large_string())]), texts)
-    return Shard(folder, "group", number, len(texts), len(texts), 0, len(texts), 0, digest_files(folder, path))
+    return shard_of_texts(folder, ((row["document"], row["text"]) for row in texts), corpus, "group", number)
 
 
 def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Training tokens per second of `pretrain`, and of OLMo-core's Trainer with its own data loader and nothing of ours."""
+"""Training tokens per second of `pretrain` as configured, in float32 and compiled, and of OLMo-core's Trainer with its own data
+loader and nothing of ours."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,11 @@ class Clock:
         return (STEPS - 1 - WARM) * tokens / (self.times[-1] - self.times[WARM])
 
 
-def ours(cfg: RunConfig, corpus: Corpus) -> float:
-    """Tokens per second of our trainer with its callback: losses logged as the config says, no evaluation while timed."""
+def ours(cfg: RunConfig, corpus: Corpus, **hardware: Any) -> float:
+    """Tokens per second of our trainer with its callback: losses logged as the config says, no evaluation while timed.
+
+    `hardware` replaces keys of `pretrain.hardware`.
+    """
     from synpro.corpus.tokens import split_documents
 
     p = cfg.pretrain
@@ -60,7 +65,7 @@ def ours(cfg: RunConfig, corpus: Corpus) -> float:
         module = trainer.build_module(
             p.model,
             p.optimizer,
-            p.hardware,
+            replace(p.hardware, **hardware),
             vocab_size=corpus.vocab_size,
             sequence_length=p.sequence_length,
             batch_size=p.batch_size,
@@ -118,7 +123,7 @@ def direct(cfg: RunConfig, corpus: Corpus) -> float:
             optim=optimizer,
             compile_model=p.hardware.compile,
             z_loss_multiplier=p.optimizer.z_loss or None,
-            autocast_precision=DType.bfloat16 if p.hardware.dtype == "bfloat16" else None,
+            autocast_precision=DType.bfloat16 if trainer.training_dtype(p.hardware) == "bfloat16" else None,
             max_grad_norm=p.optimizer.max_grad_norm,
             scheduler=trainer.lr_schedule(warmup_steps=p.warmup_steps, steps=STEPS, decay_fraction=0.0),
         ).build(shape.build(init_device="meta"), device=get_default_device())
@@ -148,4 +153,11 @@ def measure(run: Path, count: int) -> list[Measurement]:
         raise SystemExit(f"{run}: pretrain.optimizer.dropout is on, which the direct side does not do; take a run without it")
     a, b = measure_pairs(lambda: ours(cfg, corpus), lambda: direct(cfg, corpus), count)
     note = "same model, optimizer, batch and tokens; evaluation and checkpoints off in both"
-    return [compare_pairs("pretraining / OLMo-core called directly", "tokens/s", a, b, least=0.97, note=note)]
+    found = [compare_pairs("pretraining / OLMo-core called directly", "tokens/s", a, b, least=0.97, note=note)]
+    a, b = measure_pairs(lambda: ours(cfg, corpus, dtype="auto"), lambda: ours(cfg, corpus, dtype="float32"), count)
+    dtype = trainer.training_dtype(replace(cfg.pretrain.hardware, dtype="auto"))
+    found.append(compare_pairs("pretraining, dtype auto / float32", "tokens/s", a, b, note=f"auto is {dtype} here"))
+    a, b = measure_pairs(lambda: ours(cfg, corpus, compile=True), lambda: ours(cfg, corpus, compile=False), count)
+    note = "without the time to compile: about a minute the first time, ten seconds from torch's cache"
+    found.append(compare_pairs("pretraining, compiled / not", "tokens/s", a, b, note=note))
+    return found

@@ -62,7 +62,7 @@ def main() -> None:
         other = identity(tuned(folder, rate, steps, tokenizer), tokenizer)
         print(f"{steps} steps of Adam at {rate:g}: {difference(plain, other, 0.0)}")
     (source,) = cfg.prepare.sources
-    rows = [r for f, reader in find_files(source, slot="prepare.sources.0.path") for r in read_source(f, reader, source, 10**7)]
+    rows = [r for f in find_files(source, slot="prepare.sources.0").files for r in read_source(f, source, 10**7)]
     texts = [r.text[i : i + CUT] for r in rows if isinstance(r, SourceRow) for i in range(0, len(r.text) - CUT + 1, CUT)]
     ratios = sorted(estimate(t) / len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts)
     low, high = ratios[0], ratios[-1]

@@ -40,7 +40,7 @@ class Simplify(ProseOperation):
         ),
     )
 
-    def instruction(self) -> str:
+    def instruction(self, text: str) -> str:
         return (
             "Tell the passage to a child: plain words, short sentences, every fact kept and nothing added. "
             f'Answer with "{self.headings[0]}" and then the new text only.'

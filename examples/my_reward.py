@@ -25,16 +25,15 @@ class ReadingEase(Reward):
 
     name = "reading_ease"
     unit = "20 points of Flesch's scale"
-    worst = -1.0
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         return [self.worst if r.text is None else self._gain(r.text, r.passage.text) for r in rewrites]
 
     def _gain(self, text: str, source: str) -> float:
-        """-1 to 1. A text that is easy because it is a stub gains nothing."""
+        """-1 to 1. A text that is easy because it is a stub fails: it is put below the worst of the others."""
         if len(words(text)) < 0.5 * len(words(source)):
             return self.worst
-        return min(1.0, max(self.worst, (flesch(text) - flesch(source)) / 20))
+        return min(1.0, max(-1.0, (flesch(text) - flesch(source)) / 20))
 
 
 def flesch(text: str) -> float:

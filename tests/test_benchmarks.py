@@ -14,8 +14,9 @@ from benchmarks import grpo
 from benchmarks.influence import plain_loop, texts
 from benchmarks.measuring import Measurement, compare_pairs, measure_pairs, open_run, table
 from benchmarks.reward_time import RewardTime, reward_times
-from synpro.commands.score import newest_probe
+from synpro.commands.run_dir import newest_record
 from synpro.lm.influence import Influence
+from synpro.records import Probe
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +99,7 @@ def test_a_part_that_was_measured_is_not_measured_again_and_the_page_keeps_the_r
 
 
 def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
-    probe = newest_probe(finished_run, None)
+    probe = newest_record(finished_run, "probe", Probe)
     some = list(texts(open_run(finished_run)[1], 40, 8))  # within one window of the model: the plain loop knows no others
     assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 8))
     assert plain_loop(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)

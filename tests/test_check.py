@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from synpro.commands.check import active_models, check, preconditions
+from synpro.commands.check import check, preconditions
+from synpro.commands.check_assets import Asset, active_assets, open_asset
 from synpro.config import ConfigError, RunConfig, load_config
 from tests.chat_server import NAME, Nursery, Server
 
@@ -34,7 +39,7 @@ def test_a_judge_behind_a_server_is_a_valid_config(tmp_path: Path) -> None:
     cfg, lines = with_server_judge(URL, tmp_path), list[str]()
     check(cfg, fetch=False, log=lines.append)
     assert lines[0].startswith("config: valid; 18 steps, 2 rounds, operations rephrase, reformat")
-    assert [(m.slot, m.reference) for m in active_models(cfg)] == [("judges.dataman", str(tmp_path))]
+    assert [(a.slot, a.reference) for a in active_assets(cfg) if a.is_served] == [("judges.dataman", str(tmp_path))]
 
 
 def test_a_bad_engine_is_refused_with_its_key(tmp_path: Path) -> None:
@@ -47,7 +52,8 @@ def test_a_bad_engine_is_refused_with_its_key(tmp_path: Path) -> None:
 def test_with_assets_it_asks_the_server(nursery: Nursery, qwen: Path, tmp_path: Path) -> None:
     with Server(nursery, qwen) as server:
         cfg, lines = with_server_judge(server.url, tmp_path), list[str]()
-        check(cfg, fetch=True, log=lines.append)
+        with pytest.raises(ConfigError, match="this config cannot run here"):  # the other models are an empty folder
+            check(cfg, fetch=True, log=lines.append)
         assert f"server: judges.dataman = {tmp_path}: answers" in lines
         server.kill()
         with pytest.raises(ConfigError, match=rf"judges\.dataman: the server http://127\.0\.0\.1:{server.port}/v1 .*refused"):
@@ -56,17 +62,17 @@ def test_with_assets_it_asks_the_server(nursery: Nursery, qwen: Path, tmp_path: 
 
 def test_only_the_models_of_the_judges_in_use_are_fetched() -> None:
     cfg = load_config(CONFIGS / "tiny.toml")
-    assert {m.slot for m in active_models(cfg)} >= {"prepare.sources.0.path", "train_generator.base"}
+    assert {a.slot for a in active_assets(cfg)} >= {"prepare.sources.0.path", "train_generator.base"}
     assert judges_of(cfg) == {"judges.encoder", "judges.fluency"}
     paper = replace(cfg, judges=load_config(CONFIGS / "400m.toml").judges)
     assert judges_of(paper) == {"judges.encoder", "judges.dataman", "judges.layout_model"}
-    assert "train_verifier.base" not in {m.slot for m in active_models(cfg)}
+    assert "train_verifier.base" not in {a.slot for a in active_assets(cfg)}
     trained = replace(cfg, train_verifier=replace(cfg.train_verifier, kind="llm"))
-    assert "train_verifier.base" in {m.slot for m in active_models(trained)}
+    assert "train_verifier.base" in {a.slot for a in active_assets(trained)}
 
 
 def judges_of(cfg: RunConfig) -> set[str]:
-    return {m.slot for m in active_models(cfg) if m.slot.startswith("judges.")}
+    return {a.slot for a in active_assets(cfg) if a.slot.startswith("judges.")}
 
 
 def test_what_generates_is_looked_for_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +92,72 @@ def test_what_generates_is_looked_for_before_anything_runs(monkeypatch: pytest.M
     unused = """judges.dataman={model="hf:a/b", engine={type="vllm"}}"""
     assert "vllm" not in problems(unused), "a judge that is not used needs nothing"
     assert "judges.dataman.engine: vllm is not installed" in problems(unused, "judges.quality=dataman")
+
+
+SLOTS = (
+    "prepare.sources=[{path = '%s'}]",
+    "prepare.tokenizer.source=%s",
+    "probe.data=%s",
+    "train_generator.base=%s",
+    "judges.encoder.model=%s",
+    "judges.fluency.model=%s",
+)
+
+
+def test_a_local_path_that_does_not_exist_is_told_at_once_with_its_key(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / "tiny.toml", [s % (tmp_path / "gone") for s in SLOTS])
+    told = preconditions(cfg)
+    keys = ("prepare.sources.0.path", "prepare.tokenizer.source", "probe.data", "train_generator.base", "judges.encoder")
+    for key in (*keys, "judges.fluency"):
+        assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in told), key
+
+
+def opened(slot: str, folder: Path, *sets: str) -> str:
+    """What `check --assets` says of one asset."""
+    cfg = load_config(CONFIGS / "tiny.toml", ["prepare.passages.max_characters=200", *sets])
+    role = {a.slot: a.role for a in active_assets(cfg)}[slot]
+    return "\n".join(open_asset(cfg, Asset(slot, str(folder), role), lambda line: None))
+
+
+@pytest.fixture
+def base(qwen: Path, tmp_path: Path) -> Path:
+    """A copy of a model that may be damaged."""
+    return Path(shutil.copytree(qwen, tmp_path / "base"))
+
+
+def edit(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**(json.loads(file.read_text()) if file.exists() else {}), **values}))
+
+
+def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
+    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
+    edit(base / "config.json", max_position_embeddings=4096)
+    generator = partial(opened, "train_generator.base", base, *small)
+    assert generator() == ""
+    assert "lora_modules: 'qproj' is no matrix of it; it has q_proj" in generator("train_generator.lora_modules=['qproj']")
+    edit(base / "config.json", max_position_embeddings=300)
+    assert "reads 300 tokens, and the largest English passage makes a prompt of" in generator()
+    edit(base / "config.json", max_position_embeddings=4096)
+    edit(base / "generation_config.json", eos_token_id=0)
+    edit(base / "tokenizer_config.json", eos_token="<|endoftext|>")
+    assert "ends a turn with '<|im_end|>', and generation stops at '<|endoftext|>'" in generator()
+    edit(base / "config.json", architectures=["BertModel"])
+    assert "is a BertModel, which does not generate text" in generator()
+
+
+def test_damaged_weights_and_a_missing_chat_template_are_seen_without_loading(base: Path) -> None:
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "model.safetensors has" in opened("judges.fluency", base) and "fetch it again" in opened("judges.encoder", base)
+    assert "has 2 layers; set judges.encoder.layer to at most 2" in opened("judges.encoder", base, "judges.encoder.layer=18")
+    (base / "chat_template.jinja").unlink()
+    assert "has no chat template" in opened("train_generator.base", base)
+    shutil.rmtree(base)
+    assert "no such file or folder" in opened("judges.encoder", base)
+
+
+def test_probe_data_without_a_usable_row(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "a", "reply": "b"}\n')
+    sets = f"probe.data={rows}"
+    assert "none of its first 1 rows can be used: the row has no text in prompt and answer" in opened("probe.data", rows, sets)

@@ -20,6 +20,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.records import Chat, Corpus, Generator, Probe, Shard, TrainedVerifier
 from synpro.rewards.config import RubricConfig
+from synpro.rewards.filters import FilterConfig
 from synpro.rewards.scoring import Scoring
 from synpro.runner.context import StepContext
 from synpro.runner.logger import StepLogger
@@ -101,12 +102,16 @@ def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
 
     monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: ScriptedEngine(answer))
     scoring = Scoring(
-        RubricConfig(), JudgesConfig(), Probe(tmp_path, tmp_path, "probe"), TrainedVerifier(tmp_path, "none", "none")
+        RubricConfig(),
+        JudgesConfig(),
+        Probe(tmp_path, tmp_path, "probe"),
+        TrainedVerifier(tmp_path, "none", "none"),
+        FilterConfig(max_repetition=1.0, same_language=False),
     )
 
     def shard(out: Path, **settings):
         return synthesize(
-            SynthesizeConfig(max_repetition=1.0, same_language=False, **settings),
+            SynthesizeConfig(**settings),
             operation=OperationConfig("rephrase", weights={"format": 1.0}, max_copied=1.0),
             scoring=scoring,
             generator=Generator("rephrase", "hf:some/model", None, None, 1, "generator"),

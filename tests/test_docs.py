@@ -146,7 +146,8 @@ def test_architecture_names_what_exists() -> None:
     """Every file that docs/architecture.md names exists, under src/synpro or the root; wildcards are left out."""
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     made_by_a_run = ("config.toml", "environment.json", "request.json", "result.json", "timing.json", "compare.json",
-                     "execution.json", "error.json", "metrics.jsonl", "rejects.jsonl", "validation.json")  # fmt: skip
+                     "execution.json", "inputs.json", "error.json", "metrics.jsonl", "rejects.jsonl",
+                     "validation.json")  # fmt: skip
     named = {m for m in TREE.findall(text) if Path(m).name not in made_by_a_run and "NAME" not in m}
     assert len(named) > 40
     bases = (ROOT / "src/synpro", ROOT)

@@ -42,7 +42,8 @@ def shard(folder: Path) -> Shard:
     rows.append({**rows[0], "id": "dropped", "kept": False})
     schema = pa.schema([*((n, pa.string()) for n in ("id", "document", "text", "passage")), ("kept", pa.bool_())])
     write_rows(folder / "rewrites.parquet", schema, rows)
-    return Shard(folder, "rephrase", 1, 41, 40, 1, 40, 1000, "shard")
+    counts = {"passages": 41, "answers": 41, "kept": 40, "dropped": 1, "covered": 40, "documents": 40}
+    return Shard(folder, "rephrase", 1, **counts, tokens=1000, text_tokens=1000, tokenizer="", digest="shard")
 
 
 def test_a_trial_ranks_groups_by_influence_and_carries_on(script: ModuleType, tmp_path: Path) -> None:

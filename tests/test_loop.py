@@ -184,3 +184,23 @@ def test_one_step_again_by_hand_gives_the_same_bytes(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "loop")  # others read the run meanwhile
     done = synpro("step", CONFIG, "round-01/probe", "--runs", tmp_path)
     assert done.returncode == 0 and "the same to the byte" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.loop
+def test_a_run_that_only_generates_has_no_model_and_ends_in_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
+    short = ["--set", "rounds=1", "--set", "operations.rephrase.steps=0", "--set", "operations.reformat.steps=0"]
+    config = ROOT / "tests" / "loop.toml"
+    done = synpro("generate", config, "--runs", tmp_path / "whole", *short)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "whole" / "loop"
+    assert "texts were kept" in done.stdout and not list(run.glob("round-*/pretrain")) and not list(run.glob("round-*/probe"))
+    shards = sorted(run.glob("round-01/synthesize-*/result.json"))
+    assert len(shards) == 2
+    shutil.copytree(run, tmp_path / "killed" / "loop")
+    for left in ("result.json", "rewrites.parquet", "documents.parquet"):
+        (tmp_path / "killed" / "loop" / "round-01" / "synthesize-reformat" / left).unlink()
+    again = synpro("generate", config, "--runs", tmp_path / "killed", *short)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for shard in shards:
+        other = tmp_path / "killed" / "loop" / shard.relative_to(run)
+        assert json.loads(other.read_text())["files"] == json.loads(shard.read_text())["files"]

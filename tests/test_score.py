@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from synpro.commands.score import InfluenceWorkers, newest_probe, score_influence
+from synpro.commands.run_dir import newest_record
+from synpro.commands.score import InfluenceWorkers, score_influence
 from synpro.config import ConfigError
 from synpro.corpus.store import read_passages
 from synpro.engines.parallel_map import parallel_map
-from synpro.records import Corpus, decode
+from synpro.records import Corpus, Probe, decode
 from synpro.runner.launch import MachineConfig
 
 
@@ -25,7 +26,7 @@ def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path)
     assert isinstance(corpus, Corpus)
     texts = [*(p.text for p in read_passages(corpus.dir)), "", *(f"Bees carry nectar {i} times." for i in range(20))]
     tasks = {i: texts[i : i + 5] for i in range(0, len(texts), 5)}
-    workers, seen = InfluenceWorkers(newest_probe(finished_run)), Counter[int]()
+    workers, seen = InfluenceWorkers(newest_record(finished_run, "probe", Probe)), Counter[int]()
 
     def scored(machine: MachineConfig) -> list[float | None]:
         found = {}

@@ -11,14 +11,21 @@ from pathlib import Path
 import pytest
 
 from synpro.commands.run import run
-from synpro.commands.submit import SlurmOptions, SubmitError, batches, queue_jobs, submit, write_jobs
+from synpro.commands.submit import SlurmOptions, SubmitError, batches, queue_jobs, shape, submit, write_jobs
 from synpro.config import ConfigError, load_config
+from synpro.engines.vllm import VLLMConfig
 from synpro.outline import outline
 from synpro.runner.launch import LaunchError, MachineConfig, torchrun_command
 from tests.conftest import ROOT
 from tests.slurm import free_job, job, standins
 
 LARGE = ["machine.nodes=8", "machine.processes=8"]
+
+
+@pytest.fixture(autouse=True)
+def vllm_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published configs name it, and the machine that submits them has it."""
+    monkeypatch.setattr(VLLMConfig, "missing", lambda self, slot: [])
 
 
 def directives(script: Path) -> list[str]:
@@ -54,6 +61,49 @@ def test_writing_asks_for_a_gpu_per_worker_unless_a_ray_cluster_is_named(tmp_pat
     assert "workers" not in {batch.resources for batch in batches(named, tmp_path)}
     scripts = sorted(write_jobs(own, tmp_path, SlurmOptions()).parent.glob("*synthesize*.sbatch"))
     assert scripts and all({"--nodes=1", "--gpus-per-node=4"} <= set(directives(s)) for s in scripts)
+
+
+def test_many_workers_are_spread_over_nodes_with_ray_on_each(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "configs" / "400m.toml", ["machine.launcher=ray", "machine.workers=60"])
+    scripts = sorted(write_jobs(cfg, tmp_path, SlurmOptions()).parent.glob("*synthesize*.sbatch"))
+    assert scripts and all({"--nodes=8", "--gpus-per-node=8"} <= set(directives(s)) for s in scripts)
+    text = scripts[0].read_text()
+    assert "srun --nodes=8 --ntasks=8" in text and "export RAY_ADDRESS=" in text
+    subprocess.run(["bash", "-n", str(scripts[0])], check=True)
+    small = load_config(
+        ROOT / "configs" / "400m.toml", ["machine.launcher=ray", "machine.workers=6", "machine.gpus_per_node=4"]
+    )
+    assert shape(small, "workers") == (2, 3)
+    (one,) = sorted(write_jobs(small, tmp_path / "small", SlurmOptions()).parent.glob("*-round-01-synthesize-rephrase.sbatch"))
+    assert "--nodes=2" in directives(one)
+
+
+def test_jobs_ask_for_cores_memory_and_time_by_their_gpus(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "configs" / "400m.toml", LARGE)
+    slurm = SlurmOptions(options=("--time=1:00:00",), time="8:00:00", cpus_per_gpu=6, gib_per_gpu=100)
+    for script in write_jobs(cfg, tmp_path, slurm).parent.glob("*.sbatch"):
+        asked = directives(script)
+        gpus = 0 if "prepare" in script.name else 8 if "pretrain" in script.name else 1
+        assert f"--cpus-per-task={6 * gpus or 16}" in asked and f"--mem={100 * gpus or 64}G" in asked
+        assert asked.index("--time=8:00:00") < asked.index("--time=1:00:00"), "what a person asks for comes last and counts"
+
+
+def test_a_job_that_made_no_progress_is_not_queued_again(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "tests" / "loop.toml", ["rounds=0"])
+    script = sorted(write_jobs(cfg, tmp_path / "runs", SlurmOptions(gpus=False)).parent.glob("*.sbatch"))[0]
+    for code, requeued in ((130, True), (1, False), (0, False)):
+        folder = tmp_path / str(code)
+        env = {**os.environ, **standins(folder), **job(7, nodes=1)}
+        lines = script.read_text().splitlines()
+        command = next(i for i, line in enumerate(lines) if line.endswith(" &"))
+        lines[command] = f"bash -c 'trap \"exit {code}\" TERM; touch {folder}/up; while :; do sleep .05; done' &"
+        (folder / "job.sh").write_text("\n".join(lines))
+        process = subprocess.Popen(["bash", str(folder / "job.sh")], env=env)
+        while not (folder / "up").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(20) == (1 if requeued else code)
+        assert (folder / "scontrol.txt").exists() == requeued
 
 
 def test_rl_asks_for_a_gpu_per_process(tmp_path: Path) -> None:

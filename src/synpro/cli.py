@@ -64,6 +64,12 @@ def run(
 
 
 @app.command()
+def generate(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+    """Only generate: rewrite the corpus without pretraining a model. The same lineage, resume and report as `run`."""
+    run(config, [*(set_ or []), "generate_only=true"], runs, None)
+
+
+@app.command()
 def submit(
     config: Config,
     set_: Sets = None,
@@ -75,6 +81,9 @@ def submit(
         list[str] | None, typer.Option(help="an option of the jobs on GPUs: --gpu-option=--partition=gpu")
     ] = None,
     gpus: Annotated[bool, typer.Option(help="ask for GPUs")] = True,
+    time: Annotated[str, typer.Option(help="longest time of a job")] = "24:00:00",
+    cpus_per_gpu: Annotated[int, typer.Option(help="cores for each GPU")] = 8,
+    gib_per_gpu: Annotated[int, typer.Option(help="memory of the machine for each GPU, GiB")] = 96,
 ) -> None:
     """Write a run, or what is left of it, as a chain of jobs for a cluster; queue them if asked."""
     from synpro.commands.submit import SlurmOptions
@@ -83,7 +92,7 @@ def submit(
 
     if not slurm:
         raise ConfigError("submit: say which scheduler: --slurm")
-    options = SlurmOptions(tuple(option or ()), tuple(gpu_option or ()), gpus)
+    options = SlurmOptions(tuple(option or ()), tuple(gpu_option or ()), gpus, time, cpus_per_gpu, gib_per_gpu)
     _print(submit_run(load_config(config, set_ or []), runs, options, now))
 
 
@@ -125,7 +134,8 @@ def check(
     from synpro.commands.check import check as check_config
     from synpro.commands.configs import load_any_config
 
-    check_config(load_any_config(config, set_ or []), assets, typer.echo)
+    cfg = load_any_config(config, set_ or [])
+    check_config(cfg, assets, typer.echo, runs / cfg.name)
     if audit:
         audit_rewards(config, set_, runs)
 
@@ -218,7 +228,7 @@ def why(run: Run, text_id: Annotated[str, typer.Argument(help="id of a document,
 @app.command()
 def rewrite(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="text to rewrite: .txt, or JSONL with a column `text`")],
+    file: Annotated[Path, typer.Argument(help="text to rewrite: a file or folder, in any format that prepare.sources reads")],
     operation: Annotated[str, typer.Option(help="which generator of the run")] = "rephrase",
     out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
 ) -> None:
@@ -233,7 +243,7 @@ def rewrite(
 @score.command()
 def influence(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="texts to score: .txt, or JSONL with a column `text`")],
+    file: Annotated[Path, typer.Argument(help="texts to score: a file or folder, in any format that prepare.sources reads")],
     round_: Annotated[int | None, typer.Option("--round", help="whose probe; the newest when left out")] = None,
     out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 for many texts on a GPU")] = "float32",
@@ -246,7 +256,33 @@ def influence(
         return  # the first process of torchrun has the scores of all
     known = [s.influence for s in scored if s.influence is not None]
     positive = f"{sum(value > 0 for value in known)} of {len(known)} texts have positive influence"
-    _write_jsonl([score_row(s) for s in scored], out, f"{positive}, {len(scored) - len(known)} have no token")
+    _write_jsonl([score_row(s) for s in scored], out, f"{positive}, {len(scored) - len(known)} have none")
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[Path, typer.Option(help="a new folder")],
+    format: Annotated[str, typer.Option(help="parquet (Hugging Face dataset), dolma, olmo, megatron or nanotron")] = "parquet",
+    content: Annotated[str, typer.Option(help="organic, synthetic or mixture")] = "mixture",
+    round_: Annotated[list[int] | None, typer.Option("--round", help="only texts of this round; may be repeated")] = None,
+    operation: Annotated[list[str] | None, typer.Option(help="only texts of this operation; may be repeated")] = None,
+    min_score: Annotated[list[str] | None, typer.Option(help="smallest raw score: faithfulness=0.8")] = None,
+    push: Annotated[str | None, typer.Option(help="also upload to this dataset repository", metavar="ORG/NAME")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="with --push: only list what would be uploaded")] = False,
+) -> None:
+    """Write a run's texts as a dataset with a card, as JSON lines, or as token arrays."""
+    from synpro.commands.export import export as export_run
+    from synpro.commands.export import parse_selection
+    from synpro.commands.export import push as push_folder
+
+    done = export_run(run, to, format, parse_selection(content, round_ or [], operation or [], min_score or []))
+    parts = ", ".join(f"{name} {number}" for name, number in done.counts.rows.items())
+    tokens = "" if done.tokens is None else f"; {done.tokens:,} tokens"
+    left_out = f"; {done.counts.below_minimum} texts below a minimum" if done.counts.below_minimum else ""
+    _print([f"documents: {parts}{tokens}{left_out}", *(f"file: {file}" for file in done.files), f"card: {done.card}"])
+    if push is not None:
+        _print([f"{'would upload' if dry_run else 'uploaded'}: {name}" for name in push_folder(to, push, dry_run=dry_run)])
 
 
 @app.command()
@@ -300,10 +336,16 @@ def main() -> None:
             typer.echo("\nstopped; the same command resumes", err=True)
         raise
     except Exception as problem:
-        if type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
+        from synpro.runner.disk import disk_error, explain
+
+        broken = disk_error(problem)
+        if broken is not None:
+            typer.echo(f"error: {explain(broken, Path())}", err=True)
+        elif type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
             typer.echo(f"error: {problem}", err=True)
-            sys.exit(1)
-        raise
+        else:
+            raise
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import PAPER, build_operation, complete_operations, operation_config
 from synpro.rewards.config import RubricConfig
+from synpro.rewards.filters import FilterConfig
 from synpro.rewards.registry import REWARDS
 from synpro.runner.launch import MachineConfig
-from synpro.schema import SchemaError, build, setting
+from synpro.schema import SchemaError, build, renew, setting
 from synpro.stages.evaluate import EvaluateConfig
 from synpro.stages.prepare import PrepareConfig
 from synpro.stages.pretrain import PretrainConfig
@@ -41,6 +42,9 @@ class RunConfig:
     """Name of the run: its directory is `runs/NAME`."""
     rounds: int = setting(2, source="paper", min=0)
     """Rounds of probe, generators and continued pretraining after the first plateau. 0 only pretrains and evaluates."""
+    generate_only: bool = False
+    """Only generate: no pretraining, probe or evaluation (`synpro generate`). Rewards that need a probe are not computed; with
+    `operations.NAME.steps` = 0 there is no RL either."""
     retrain_each_round: bool = setting(True, source="paper")
     """Train the generators again in every round. false: the generators of round 1 serve every later round, which the paper
     found to lose its effect quickly."""
@@ -56,6 +60,7 @@ class RunConfig:
     """The operations that run, a table for each (`[operations.rephrase]`), in the order of the file. None: rephrase and
     reformat. A key that a table leaves out takes the operation's own default, and so does each of its weights."""
     rubric: RubricConfig = field(default_factory=RubricConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
     judges: JudgesConfig = field(default_factory=JudgesConfig)
     train_verifier: TrainVerifierConfig = field(default_factory=TrainVerifierConfig)
     train_generator: TrainGeneratorConfig = field(default_factory=TrainGeneratorConfig)
@@ -112,6 +117,23 @@ def load_config(path: Path | str, sets: Sequence[str] = ()) -> RunConfig:
     return load_config_as(RunConfig, path, sets)
 
 
+def load_stored(kind: type[C], path: Path) -> C:
+    """The config of a run directory, which an earlier version may have written: renamed and moved keys are taken for what they
+    are called now. What this version does not know, or does not take, is left out: the requests of finished steps say what they
+    were run with. Raises ConfigError for a file that cannot be read, or lacks what is needed."""
+    text, table = _read_toml(path)
+    table = _renewed(kind, table)
+    try:
+        return build(kind, complete_operations(table))
+    except SchemaError as problem:
+        for error in problem.errors:
+            _drop(table, error.key.split("."))
+    try:
+        return build(kind, complete_operations(table))
+    except SchemaError as problem:
+        raise ConfigError("\n".join(_located(e, path, text, ()) for e in problem.errors)) from problem
+
+
 def load_config_as(kind: type[C], path: Path | str, sets: Sequence[str] = ()) -> C:
     """A config of another kind: a `RunConfig`, or a larger one built on it.
 
@@ -119,17 +141,7 @@ def load_config_as(kind: type[C], path: Path | str, sets: Sequence[str] = ()) ->
     each with file, line and key.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `ls configs/` shows the ones that ship with SynPro") from None
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read ({problem.strerror})") from problem
-    except UnicodeDecodeError as problem:
-        raise ConfigError(f"{path}: is not UTF-8 at byte {problem.start}; save it as UTF-8") from problem
-    except tomllib.TOMLDecodeError as problem:
-        raise ConfigError(f"{path}: not TOML: {problem}") from problem
+    text, table = _read_toml(path)
     table.setdefault("operations", {name: {} for name in PAPER})  # `--set operations.rephrase.steps=5` must not drop the others
     for assignment in sets:
         _apply(table, assignment)
@@ -140,6 +152,43 @@ def load_config_as(kind: type[C], path: Path | str, sets: Sequence[str] = ()) ->
     except SchemaError as problem:
         keys = [s.partition("=")[0].strip() for s in sets]
         raise ConfigError("\n".join(_located(e, path, text, keys) for e in problem.errors)) from problem
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Text and table of a TOML file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        return text, tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `ls configs/` shows the ones that ship with SynPro") from None
+    except OSError as problem:
+        raise ConfigError(f"{path}: cannot be read ({problem.strerror})") from problem
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path}: is not UTF-8 at byte {problem.start}; save it as UTF-8") from problem
+    except tomllib.TOMLDecodeError as problem:
+        raise ConfigError(f"{path}: not TOML: {problem}") from problem
+
+
+def _drop(table: Any, path: Sequence[str]) -> None:
+    """Leave a key out of a table."""
+    for part in path[:-1]:
+        table = table[int(part)] if isinstance(table, list) else table.get(part, {})
+    if isinstance(table, dict):
+        table.pop(path[-1], None)
+
+
+def _renewed(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with its keys where they are now; a key that belongs to each operation now is given to all."""
+    moved: dict[str, Any] = {}
+    table = renew(kind, table, moved)
+    for path, value in moved.items():
+        names = list(table["operations"]) if path.startswith("operations.NAME.") else [""]
+        for *parents, last in (path.replace("NAME", name).split(".") for name in names):
+            here = table
+            for part in parents:
+                here = here.setdefault(part, {})
+            here.setdefault(last, value)
+    return table
 
 
 def _located(error: SchemaError, path: Path, text: str, set_keys: Sequence[str]) -> str:

@@ -22,16 +22,16 @@ def loop(cfg: RunConfig, run_step: RunStep) -> None:
     verifier, shards, generators = None, list[Shard](), dict[str, Generator]()
     if cfg.rounds:
         verifier = run_step("round-00/verifier", train_verifier, cfg.train_verifier, corpus=corpus, judges=cfg.judges)
-    model = pretrain_to_plateau(cfg, run_step, "round-00", corpus, shards, None)
+    model = None if cfg.generate_only else pretrain_to_plateau(cfg, run_step, "round-00", corpus, shards, None)
     for number in range(1, cfg.rounds + 1):
-        if cfg.pretrain.steps_after(model.tokens_seen) == 0:
+        if model and cfg.pretrain.steps_after(model.tokens_seen) == 0:
             break  # the token budget of the whole run is used
         name = f"round-{number:02d}"
-        probe = run_step(f"{name}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
-        scoring = Scoring(cfg.rubric, cfg.judges, probe, verifier)
+        probe = run_step(f"{name}/probe", fit_probe, cfg.probe, corpus=corpus, model=model) if model else None
+        scoring = Scoring(cfg.rubric, cfg.judges, probe, verifier, cfg.filters)
         new_shards, generators = synthesize_round(cfg, run_step, number, corpus, scoring, generators)
         shards = [*shards, *new_shards]  # the text of earlier rounds stays in the mixture
-        model = pretrain_to_plateau(cfg, run_step, name, corpus, shards, model)
+        model = pretrain_to_plateau(cfg, run_step, name, corpus, shards, model) if model else None
 
 
 def pretrain_to_plateau(

@@ -19,6 +19,8 @@ class NotRun:
     reference_loss: float
     """Falls from step to step, so that a search for settings goes on to its last trial."""
     tokens_seen: int = 0
+    text_tokens: int = 1
+    """Another number for each step, so that arms differ in it."""
     tokens: Mapping[str, float] = field(default_factory=lambda: {"train": math.inf})
 
 
@@ -33,7 +35,7 @@ def step_names(walk: Callable[[Any], object]) -> list[str]:
 
     def note(name: str, stage: Callable[..., Any], cfg: object, *, seed_key: str | None = None, **inputs: object) -> Any:
         names.append(name)
-        return cast(Any, NotRun(name, -float(len(names))))
+        return cast(Any, NotRun(name, -float(len(names)), text_tokens=len(names)))
 
     walk(note)
     return names

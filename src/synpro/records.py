@@ -117,8 +117,12 @@ class Checkpoint:
     reason: str
     """Why training ended, in words."""
     reference_loss: float
-    """Mean cross-entropy per token on the reference split, nats."""
+    """Mean cross-entropy per token on the reference split, nats: of this state, the best that was measured."""
     digest: str
+    last_reference_loss: float | None = None
+    """Where training ended; None in older runs, which kept that state."""
+    best_tokens: int | None = None
+    """Training tokens of all rounds at which this state was measured."""
 
 
 @dataclass(frozen=True)
@@ -166,21 +170,29 @@ class TrainedVerifier:
 class Shard:
     """Synthetic text of one operation in one round (stage `synthesize`).
 
-    Holds `documents.parquet` (what is trained on), `rewrites.parquet` (every passage with its lineage and scores, kept or
-    dropped) and `rejects.jsonl`.
+    Holds `documents.parquet` (what is trained on), `tokens.bin` (the same as token ids), `rewrites.parquet` (every answer with
+    its lineage and scores, kept or dropped) and `rejects.jsonl`.
     """
 
     dir: Path
     operation: str
     round: int
     passages: int
-    """Passages that were rewritten: `kept + dropped`."""
+    """Passages that were to be rewritten."""
     kept: int
     dropped: int
     documents: int
     tokens: int
     """Tokens the generator generated, dropped answers included."""
     digest: str
+    answers: int = 0
+    """Answers to the passages: `kept + dropped`."""
+    covered: int = 0
+    """Passages with at least one kept text."""
+    text_tokens: int = 0
+    """Tokens of the kept texts by the corpus' tokenizer, EOS included: the length of `tokens.bin`."""
+    tokenizer: str = ""
+    """sha256 of that tokenizer; empty for a shard of an earlier version, which has no `tokens.bin`."""
 
 
 @dataclass(frozen=True)

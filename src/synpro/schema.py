@@ -18,6 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 T = TypeVar("T")
@@ -141,37 +142,47 @@ def renamed(cls: type) -> dict[str, str]:
     return {old: new for base in reversed(cls.__mro__) for old, new in base.__dict__.get("RENAMED", {}).items()}
 
 
-def renew(hint: Any, value: Any) -> Any:
+def renew(hint: Any, value: Any, moved: dict[str, Any] | None = None) -> Any:
     """Plain data that an earlier version stored, with its keys as they are called now; keys that are gone are left out.
 
-    `hint` is the type it is built as. A key that has moved to another table stays, and `build` says where it is now.
+    `hint` is the type it is built as. With `moved`, keys that are now in another table are put there by their new path;
+    otherwise they stay, and `build` says where they are now.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         tag = next((a for a in args if isinstance(a, Tagged)), None)
         if tag is None or not isinstance(value, Mapping):
-            return renew(args[0], value)
-        return renew(tag.classes.get(value.get(tag.key, tag.default)), value)
+            return renew(args[0], value, moved)
+        return renew(tag.classes.get(value.get(tag.key, tag.default)), value, moved)
     if origin in (typing.Union, types.UnionType):
-        return renew(next((a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a)), None), value)
+        return renew(next((a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a)), None), value, moved)
     if origin is tuple and isinstance(value, (list, tuple)):
-        return [renew(args[0], v) for v in value]
+        return [renew(args[0], v, moved) for v in value]
     if origin is dict and isinstance(value, Mapping):
-        return {k: renew(args[1], v) for k, v in value.items()}
+        return {k: renew(args[1], v, moved) for k, v in value.items()}
     if not dataclasses.is_dataclass(hint) or not isinstance(value, Mapping):
         return value
     hints = typing.get_type_hints(hint, include_extras=True)
-    names = {old: new for old, new in renamed(typing.cast(type, hint)).items() if "." not in new and old not in hints}
-    moved = {names.get(key, key): part for key, part in value.items() if names.get(key, key) not in value or key not in names}
-    return {key: renew(hints.get(key), part) for key, part in moved.items() if key}
+    names = {old: new for old, new in renamed(typing.cast(type, hint)).items() if old not in hints}
+    out = {}
+    for key, part in value.items():
+        name = names[key] if key in names else str(key)
+        if "." in name and key in names:
+            if moved is None:
+                out[key] = part
+            else:
+                moved[name] = part
+        elif name and (name == key or name not in value):
+            out[name] = renew(hints.get(name), part, moved)
+    return out
 
 
 def check_range(metadata: Mapping[str, Any], value: Any, key: str) -> None:
     """Raise SchemaError for a number, or an element of a list or table, that is outside the range in a field's metadata."""
     if isinstance(value, Mapping):
-        _together((lambda v=v, k=k: check_range(metadata, v, _join(key, k))) for k, v in value.items())
+        _together(partial(check_range, metadata, v, _join(key, k)) for k, v in value.items())
     elif isinstance(value, tuple):
-        _together((lambda v=v, i=i: check_range(metadata, v, f"{key}.{i}")) for i, v in enumerate(value))
+        _together(partial(check_range, metadata, v, f"{key}.{i}") for i, v in enumerate(value))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high, above, below = (metadata.get(name) for name in ("min", "max", "above", "below"))
         inside = (low is None or value >= low) and (high is None or value <= high)
@@ -225,11 +236,11 @@ def _fit(hint: Any, value: Any, key: str) -> Any:
         if len(value) != len(types_):
             raise SchemaError(key, f"should have {len(types_)} values, has {len(value)}")
         pairs = enumerate(zip(types_, value, strict=True))
-        return tuple(_together((lambda i=i, a=a, v=v: _fit(a, v, f"{key}.{i}")) for i, (a, v) in pairs))
+        return tuple(_together(partial(_fit, a, v, f"{key}.{i}") for i, (a, v) in pairs))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise SchemaError(key, f"should be a table, is {value!r}")
-        fitted = _together((lambda k=k, v=v: _fit(args[1], v, _join(key, k))) for k, v in value.items())
+        fitted = _together(partial(_fit, args[1], v, _join(key, k)) for k, v in value.items())
         return dict(zip(value, fitted, strict=True))
     return _fit_scalar(hint, value, key)
 

@@ -88,5 +88,5 @@ def test_the_default_generator_on_a_sample(name: str, engine: HFEngine) -> None:
         sample, build_operation(operation_config(name)), engine, SUBJECTS[:1], Sampling(temperature=0.0, max_new_tokens=24)
     )
     assert len(answers) == 6 and [a.attack for a in answers[:1]] == [None]
-    # Most hold. Which one gets through depends on the rounding of the machine; that no attack becomes a turn is tested by its tokens.
+    # Most hold. Which one gets through depends on rounding; that no attack becomes a turn is tested by its tokens.
     assert sum(a.succeeded for a in answers if a.attack) <= 2

@@ -9,11 +9,14 @@ import pytest
 
 from synpro.commands.configs import load_comparison
 from synpro.commands.run_dir import init_or_verify
-from synpro.compare.arms import ARMS
+from synpro.compare.arms import ARMS, arm_order, find_arm
 from synpro.compare.comparison import comparison_outline
 from synpro.compare.config import CompareConfig
+from synpro.compare.contrasts import find_contrasts
 from synpro.config import ConfigError, dumps, load_config_as
 from synpro.config import load_config as load_run
+from synpro.operations.registry import build_operation
+from synpro.records import Passage
 from tests.conftest import ROOT
 
 ALL = f"compare.arms={list(ARMS)}"
@@ -32,27 +35,36 @@ def test_arms_share_what_is_equal_and_seeds_share_the_texts() -> None:
     names = comparison_outline(load_comparison(SMALL, [ALL, "rounds=2", "compare.seeds=[0, 1]"]))
     assert len(set(names)) == len(names)
     kinds = Counter(n.partition("/")[0] + "/" + n.rsplit("/", 1)[1] for n in names if n.startswith("text/"))
-    assert kinds["text/probe"] == 3, "one for all first rounds, one each for the second of synpro (and static) and placebo"
+    assert kinds["text/probe"] == 5, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
     static = [n for n in names if n.startswith("text/static")]
     assert static == ["text/static/round-02/synthesize-rephrase", "text/static/round-02/synthesize-reformat"]
-    assert not any(n.startswith("text/megadocs") for n in names)
+    assert not any(n.startswith(("text/megadocs", "text/synpro-one-round")) for n in names)
+    assert any(n.startswith("tune/megadocs/") for n in names), "packed otherwise, it has a search of its own"
     for arm in ARMS:
         assert [n for n in names if n.startswith(f"arms/{arm}/") and n.endswith("pretrain")] == [
             f"arms/{arm}/seed-{seed}/pretrain" for seed in (0, 1)
         ]
 
 
-def test_texts_of_their_own_for_each_seed() -> None:
-    cfg = load_comparison(SMALL, ["compare.arms=['synpro']", "compare.seeds=[0, 1]", "compare.texts=per-seed"])
+def test_texts_are_sampled_anew_and_seeds_take_turns() -> None:
+    cfg = load_comparison(SMALL, ["compare.arms=['synpro']", "compare.seeds=[0, 1, 2]", "compare.text_draws=2"])
     names = comparison_outline(cfg)
-    assert sum("synthesize-rephrase" in n for n in names) == 2 * cfg.rounds
-    assert {"text/shared/seed-0/round-00/pretrain", "text/shared/seed-1/round-00/pretrain"} <= set(names)
+    assert [n for n in names if n.startswith("text/synpro")] == [
+        *(f"text/synpro/round-01/{kind}-{op}" for op in ("rephrase", "reformat") for kind in ("train", "synthesize")),
+        *(f"text/synpro/draw-1/round-01/synthesize-{op}" for op in ("rephrase", "reformat")),
+    ], "generators are trained once"
+    measured = [n for n in names if n.startswith("arms/synpro") and n.endswith("pretrain")]
+    assert measured == [f"arms/synpro/{part}/pretrain" for part in ("seed-0", "draw-1/seed-1", "seed-2")]
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("compare.arms=['sinpro']", "no arm 'sinpro'"),
+        ("compare.arms=['oracle-8']", "oracle-8 needs 8 among them"),
+        ("compare.text_draws=3", "3 draws need as many seeds"),
+        ("compare.arms=['best-of-n-9']", "best-of-n-9: num_candidates: 2 is below num_versions = 9"),
+        ("compare.texts=once", "is gone"),
         ("compare.seeds=[1, 1]", "listed twice"),
         ("compare.anchors=[1]", r"compare\.anchors.*2"),
         ("compare.tune.trials=0", "tuned-repetition needs a search"),
@@ -75,6 +87,77 @@ def test_a_smaller_batch_is_evaluated_and_saved_as_often_by_tokens() -> None:
         assert getattr(found, name) * found.batch_size == getattr(usual.pretrain, name) * usual.pretrain.batch_size
     with pytest.raises(ConfigError, match=r"compare\.batch_size.*0"):
         load_comparison(SMALL, ["compare.batch_size=-1"])
+
+
+def test_the_order_is_search_then_probe_then_texts_then_each_arms_own_search() -> None:
+    names = comparison_outline(load_comparison(SMALL))
+    first = {
+        kind: next(i for i, n in enumerate(names) if n.startswith(kind)) for kind in ("tune/u1", "text/shared/round-01/probe")
+    }
+    places = [
+        *first.values(),
+        *(next(i for i, n in enumerate(names) if n.startswith(p)) for p in ("text/synpro", "tune/synpro")),
+    ]
+    assert places == sorted(places)
+    assert not any(n.startswith("text/shared/round-00/pretrain") for n in names), "the probe's model is the search's winner"
+
+
+def test_an_arm_is_searched_with_as_many_settings_as_repetition() -> None:
+    names = comparison_outline(load_comparison(SMALL))
+    counts = Counter(n.split("/")[1] for n in names if n.startswith("tune/"))
+    assert counts["u1"] == counts["synpro"] == counts["prompt-only"] == counts["best-of-n"]
+    assert {"arms/synpro/seed-0/pretrain", "forced/synpro/seed-0/pretrain"} <= set(names)
+    none = comparison_outline(load_comparison(SMALL, ["compare.tune.own_search=false"]))
+    assert not any(n.startswith(("tune/synpro", "forced/")) for n in none)
+
+
+def test_under_the_continued_protocol_the_search_continues_the_plateau_too() -> None:
+    names = comparison_outline(load_comparison(SMALL, ["compare.protocol=continued"]))
+    assert names.index("text/shared/round-00/pretrain") < names.index("tune/u1/trial-00/pretrain")
+
+
+def test_arms_with_a_number_and_of_one_operation() -> None:
+    sets = ["compare.arms=['synpro', 'prompt-only-4', 'prompt-only-1', 'questions-only', 'best-of-n-2', 'generator-text']"]
+    cfg = load_comparison(SMALL, [*sets, "compare.best_of=6"])
+    names = ["generator-text", "prompt-only-1", "prompt-only-4", "questions-only", "best-of-n-2", "synpro"]
+    assert list(cfg.arms) == names == sorted(names, key=arm_order)
+    for name, versions in (("prompt-only-4", 4), ("prompt-only-1", 1)):
+        assert {(o.num_versions, o.steps) for o in cfg.of_arm(name).operations.values()} == {(versions, 0)}
+    assert {(o.num_versions, o.tries, o.select_by) for o in cfg.of_arm("best-of-n-2").operations.values()} == {(2, 6, "reward")}
+    assert list(cfg.of_arm("questions-only").operations) == ["questions"]
+    assert not find_arm("prompt-only-4").looks and find_arm("best-of-n-2").looks and find_arm("oracle-2").oracle == 2
+
+
+def test_placebo_and_no_influence_keep_the_gate() -> None:
+    cfg = load_comparison(SMALL)
+    values = {name: cfg.of_arm(name).rubric.influence.values for name in ("synpro", "placebo", "no-influence")}
+    assert values == {"synpro": "measured", "placebo": "shuffled", "no-influence": "none"}
+    assert all(cfg.of_arm(n).operations["rephrase"].weights["influence"] > 0 for n in values)
+
+
+def test_contrasts_have_the_control_of_the_same_number() -> None:
+    found = {
+        c.name: c.equal for c in find_contrasts(["prompt-only-1", "prompt-only-4", "synpro-4", "best-of-n", "rephrase-only"])
+    }
+    assert found == {
+        "synpro-4~prompt-only-4": True,
+        "synpro-4~best-of-n": True,
+        "best-of-n~prompt-only-4": True,
+        "rephrase-only~prompt-only-1": True,
+        "prompt-only-4~prompt-only-1": False,
+    }
+
+
+def test_text_without_sources_is_about_topics_that_the_passage_only_chooses() -> None:
+    own = load_comparison(SMALL).of_arm("generator-text")
+    operation = build_operation(own.operations["topic"])
+    asked = [operation.prompt(Passage(f"d#{i}", "d", i, 0, 9, "The secret text.")) for i in range(40)]
+    assert not any("secret" in m["content"] for chat in asked for m in chat)
+    assert len({chat[-1]["content"] for chat in asked}) > 30 and asked[0] == operation.prompt(
+        Passage("d#0", "d", 0, 0, 4, "Else")
+    )
+    assert operation.parse("Passage:\nUmbrellas keep off rain.") == "Umbrellas keep off rain."
+    assert own.filters.min_faithfulness == 0 and not own.operations["topic"].steps
 
 
 def test_run_names_the_right_command_for_a_comparison() -> None:

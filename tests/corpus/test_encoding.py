@@ -16,15 +16,16 @@ from benchmarks.corpus_scale import texts as made
 from benchmarks.corpus_scale import write_corpus
 from synpro.corpus import encoding
 from synpro.corpus.files import CorpusError
+from synpro.corpus.gather import Gatherer, GatherSettings
 from synpro.corpus.mixture import MixtureConfig, build_epoch, plan_epoch, repeat_documents
-from synpro.corpus.readers import SourceConfig
+from synpro.corpus.readers import SourceConfig, find_files, read_source
 from synpro.corpus.splits import DocumentIndex
 from synpro.corpus.tokens import TokenizedDocuments, encode_documents, load_tokenizer, save_tokenizer, write_tokens
 from synpro.corpus.tokens import train_tokenizer as trained
 from synpro.runner.context import StepContext
 from synpro.runner.launch import MachineConfig, threads
 from synpro.runner.logger import StepLogger
-from synpro.stages.prepare import PrepareConfig, _ray_encoder, _read_documents
+from synpro.stages.prepare import _ray_encoder
 from tests.corpus.texts import CFG, TEXTS, TRICKY
 
 ROOT = Path(__file__).parents[2]
@@ -150,9 +151,12 @@ def test_an_epoch_takes_few_bytes_per_document_beside_its_tokens() -> None:
 def test_reading_keeps_little_of_each_document(tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
     source = tmp_path / "many.jsonl"
     source.write_text("".join(f'{{"text": "Document {i} of river and stone."}}\n' for i in range(20_000)))
-    cfg, index, held = PrepareConfig((SourceConfig(str(source)),)), DocumentIndex(), []
+    settings = GatherSettings((SourceConfig(str(source)),), 10**6, 0.1, None, None, None)
+    index, held, logger = DocumentIndex(0.01, 0.01), [], StepLogger(tmp_path)
+    gatherer, (file,) = Gatherer(settings, index, logger), find_files(settings.sources[0], slot="s").files
     tracemalloc.start()
-    for number, _ in enumerate(_read_documents(cfg, index, StepLogger(tmp_path)), start=1):
+    rows = (row for item in read_source(file, settings.sources[0], 10**6) for row in gatherer.documents_of(item))
+    for number, _ in enumerate(rows, start=1):
         if number % 10_000 == 0:
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()

@@ -32,13 +32,13 @@ DUMP += (
 
 def items(path: Path | str, limit: int = 1000) -> list[SourceRow | Reject]:
     cfg = SourceConfig(str(path))
-    return [item for file, reader in find_files(cfg, slot="s") for item in read_source(file, reader, cfg, limit)]
+    return [item for file in find_files(cfg, slot="s").files for item in read_source(file, cfg, limit)]
 
 
 def test_pages_of_a_dump(tmp_path: Path) -> None:
     (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress((DUMP + "</mediawiki>").encode()))
     found = items(tmp_path)
-    assert found[0] == SourceRow("1", "The first article.", "wiki.xml.bz2:One")
+    assert found[0] == SourceRow("1", "The first article.", "wiki.xml.bz2:One", group="1")
     assert [(i.id, i.reason) for i in found if isinstance(i, Reject)] == [
         ("2", "redirect"), ("3", "namespace"), ("4", "empty"), ("wiki.xml.bz2:Five", "too-large"),
     ]  # fmt: skip

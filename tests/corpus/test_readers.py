@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import lzma
 import tracemalloc
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import zstandard
 
 from synpro.corpus.files import CorpusError, SourceFile, split_lines
-from synpro.corpus.readers import SourceConfig, SourceRow, find_files, read_source
+from synpro.corpus.readers import RejectCount, SourceConfig, SourceRow, find_files, read_source
 from synpro.runner.rejects import Reject
 
 LIMIT = 1_000_000
@@ -20,9 +21,8 @@ LIMIT = 1_000_000
 
 def rows(path: Path | str, limit: int = LIMIT, **settings: str) -> tuple[list[SourceRow], list[Reject]]:
     cfg = SourceConfig(str(path), **settings)  # type: ignore[arg-type]
-    items = [
-        item for file, reader in find_files(cfg, slot="prepare.sources.0") for item in read_source(file, reader, cfg, limit)
-    ]
+    found = find_files(cfg, slot="prepare.sources.0")
+    items = [*found.rejects, *(item for file in found.files for item in read_source(file, cfg, limit))]
     return [i for i in items if isinstance(i, SourceRow)], [i for i in items if isinstance(i, Reject)]
 
 
@@ -34,7 +34,8 @@ GOOD = jsonl(*({"text": f"text number {i} é", "key": i} for i in range(2000)))
 
 
 @pytest.mark.parametrize(
-    ("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".zst", zstandard.compress), (".bz2", bz2.compress)]
+    ("ending", "pack"),
+    [("", bytes), (".gz", gzip.compress), (".zst", zstandard.compress), (".bz2", bz2.compress), (".xz", lzma.compress)],
 )
 def test_jsonl_plain_and_compressed(tmp_path: Path, ending: str, pack) -> None:
     path = tmp_path / f"a.jsonl{ending}"
@@ -57,9 +58,27 @@ def test_a_file_cut_short_keeps_the_rows_before_and_says_so(tmp_path: Path, endi
     assert bad[-1].reason == "damaged" and "ends in the middle" in bad[-1].detail and bad[-1].source == f"a.jsonl{ending}"
 
 
-def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.zst").write_bytes(GOOD)
-    assert [(b.reason, "cannot be decompressed" in b.detail) for b in rows(tmp_path)[1]] == [("damaged", True)]
+def test_files_are_what_their_bytes_say_not_their_names(tmp_path: Path) -> None:
+    one = jsonl({"text": "one"})
+    parquet = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": ["p"]}), parquet)
+    for name, content in {
+        "a.jsonl.zst": one, "b.jsonl": gzip.compress(one), "c.jsonl": parquet.getvalue().to_pybytes(),
+        "d.data": lzma.compress(one),
+        "e.jsonl": b"PK\x03\x04....", "f.jsonl": b"<!DOCTYPE html><p>Please log in",
+        "g.jsonl": '{"text": "x"}'.encode("utf-16"),
+        "h.jsonl.gz": b"\0\1\2", "i.parquet": b"", "j.jsonl": b"\xef\xbb\xbf", "k.parquet.gz": gzip.compress(b"PAR1...."),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    good, bad = rows(tmp_path)
+    assert [(r.source, r.text) for r in good] == [("a.jsonl.zst:1", "one"), ("b.jsonl:1", "one"), ("c.jsonl:1", "p")]
+    assert [(b.id, b.reason) for b in bad] == [
+        ("d.data", "no-reader"), ("e.jsonl", "mislabelled"), ("f.jsonl", "mislabelled"), ("g.jsonl", "mislabelled"),
+        ("h.jsonl.gz", "unreadable"), ("i.parquet", "damaged"), ("j.jsonl", "no-rows"), ("k.parquet.gz", "unreadable"),
+    ]  # fmt: skip
+    told = " ".join(b.detail for b in bad)
+    for what in ("is a ZIP archive", "is an HTML page", "is UTF-16 text (`iconv -f utf-16", "it is empty", "decompress it"):
+        assert what in told
 
 
 def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
@@ -71,7 +90,8 @@ def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
     good, bad = rows(path, limit=1000)
     assert [r.text for r in good] == ["first", "last"]
     assert [(b.reason, b.source) for b in bad] == [
-        ("invalid-json", "a.jsonl:2"), ("invalid-json", "a.jsonl:4"), ("not-text", "a.jsonl:5"), ("not-text", "a.jsonl:6"),
+        ("invalid-json", "a.jsonl:2"), ("invalid-json", "a.jsonl:4"), ("not-text-column", "a.jsonl:5"),
+        ("not-text", "a.jsonl:6"),
         ("empty", "a.jsonl:7"), ("no-column", "a.jsonl:8"), ("invalid-utf8", "a.jsonl:9"), ("invalid-utf8", "a.jsonl:10"),
         ("too-large", "a.jsonl:11"),
     ]  # fmt: skip
@@ -81,24 +101,34 @@ def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
 
 
 def test_ids_must_be_text_or_whole_numbers(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(
-        jsonl({"text": "a", "id": 1}, {"text": "b", "id": 1.5}, {"text": "c", "id": "x"}, {"text": "d", "id": True})
-    )
+    ids: list[object] = [1, 1.5, "x", True, 2.0, float("nan"), None, [1], "", float("inf")]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(*({"text": f"text {i}", "id": id} for i, id in enumerate(ids))))
     good, bad = rows(tmp_path, id_column="id")
-    assert [r.id for r in good] == ["1", "x"] and [b.reason for b in bad] == ["bad-id", "bad-id"]
+    assert [r.id for r in good] == ["1", "x", "2", None, None] and [b.reason for b in bad] == ["bad-id"] * 5
+    table = pa.table({"text": ["a", "b", "c"], "id": pa.array([1.0, None, 3.0])})  # as pandas writes whole numbers beside a gap
+    pq.write_table(table, tmp_path / "b.parquet")
+    assert [r.id for r in rows(tmp_path / "b.parquet", id_column="id")[0]] == ["1", None, "3"]
 
 
 def test_a_wrong_column_names_the_columns_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(jsonl(*({"content": "x", "url": "y"} for _ in range(3))))
-    with pytest.raises(CorpusError, match=r"a.jsonl: no column 'text'; it has content, url; set `text_column`"):
-        rows(tmp_path)
-    with pytest.raises(CorpusError, match=r"no column 'key'; it has content, url; set `id_column`"):
-        rows(tmp_path, text_column="content", id_column="key")
-    pq.write_table(pa.table({"content": ["x"], "n": [1]}), tmp_path / "b.parquet")
-    with pytest.raises(CorpusError, match=r"b.parquet: no column 'text'; it has content, n; set `text_column`"):
-        rows(tmp_path / "b.parquet")
-    with pytest.raises(CorpusError, match=r"column 'n' is int64, not text"):
-        rows(tmp_path / "b.parquet", text_column="n")
+    _, bad = rows(tmp_path)
+    assert {b.detail for b in bad} == {"no column 'text'; the row has content, url; set `text_column` of this source"}
+    count = RejectCount("prepare.sources", 0.1, "max_rejected")
+    for reject in bad:
+        count.add(reject)
+    with pytest.raises(
+        CorpusError, match=r"3 of 3 rows.*nothing is left: 3 no-column \(a.jsonl:1: no column 'text'; the row has"
+    ):
+        count.check()
+    assert (
+        "no column 'key'; the row has content, url; set `id_column`"
+        in rows(tmp_path, text_column="content", id_column="key")[1][0].detail
+    )
+    pq.write_table(pa.table({"content": ["x"] * 500, "n": [1] * 500}), tmp_path / "b.parquet")
+    _, bad = rows(tmp_path / "b.parquet")
+    assert len(bad) == 101 and "no column 'text'; the row has content, n" in bad[0].detail and "is not read" in bad[-1].detail
+    assert rows(tmp_path / "b.parquet", text_column="n")[1][0].detail == "the text is int"
 
 
 def test_a_row_of_fifty_megabytes_does_not_stand_in_memory(tmp_path: Path) -> None:
@@ -140,8 +170,8 @@ def test_parquet_with_bytes_that_are_not_utf8(tmp_path: Path) -> None:
 def test_a_parquet_file_cut_short_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"] * 100}), tmp_path / "a.parquet")
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
-    with pytest.raises(CorpusError, match=r"a.parquet: not a complete Parquet file"):
-        rows(tmp_path)
+    (bad,) = rows(tmp_path)[1]
+    assert (bad.id, bad.reason) == ("a.parquet", "damaged") and "not a complete Parquet file" in bad.detail
 
 
 def test_text_files_keep_every_character(tmp_path: Path) -> None:
@@ -154,9 +184,13 @@ def test_text_files_keep_every_character(tmp_path: Path) -> None:
     (tmp_path / ".hidden.txt").write_bytes(b"no")
     (tmp_path / "notes.md").write_bytes(b"no")
     good, bad = rows(tmp_path, limit=1000)
-    assert [(r.source, r.text) for r in good] == [("a.txt", "mark"), ("c.txt.gz", "packed"), ("deep/b.txt", "é\r\n e\u0301\t ")]
-    assert [(b.source, b.reason) for b in bad] == [("bad.txt", "invalid-utf8"), ("big.txt", "too-large")]
-    assert "byte 3 (0xe9)" in bad[0].detail
+    assert [(r.source, r.text) for r in good] == [
+        ("a.txt", "mark"), ("c.txt.gz", "packed"), ("deep/b.txt", "é\r\n e\u0301\t "), ("notes.md", "no"),
+    ]  # fmt: skip
+    assert [(b.source, b.reason) for b in bad] == [
+        (".hidden.txt", "leftover"), ("bad.txt", "invalid-utf8"), ("big.txt", "too-large"),
+    ]  # fmt: skip
+    assert "byte 3 (0xe9)" in bad[1].detail
     assert rows(tmp_path / "a.txt")[0] == [SourceRow(None, "mark", "a.txt")]
     assert [r.text for r in rows(tmp_path / "*.md", format="text")[0]] == ["no"]
 
@@ -166,8 +200,7 @@ def test_hub_data_sets_are_streamed(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(jsonl({"body": "one", "n": 1}, {"body": "", "n": 2}, {"body": "three", "n": 3}))
     good, bad = rows(f"hf:{tmp_path}", text_column="body", id_column="n")
     assert [(r.id, r.text) for r in good] == [("1", "one"), ("3", "three")] and [b.reason for b in bad] == ["empty"]
-    with pytest.raises(CorpusError, match=r"no column 'text'; it has body, n; set `text_column`"):
-        rows(f"hf:{tmp_path}")
+    assert "no column 'text'; the row has body, n; set `text_column`" in rows(f"hf:{tmp_path}")[1][0].detail
     with pytest.raises(CorpusError, match=r"cannot be read from the hub .*check the name, `subset` and `split`"):
         rows(f"hf:{tmp_path / 'nowhere'}")
     with pytest.raises(CorpusError, match="cannot be read from the hub"):
@@ -191,10 +224,10 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     with pytest.raises(CorpusError, match=r"prepare.sources.0: .*no such file or folder; did you mean corpus.jsonl\?"):
         rows(tmp_path / "korpus.jsonl")
-    with pytest.raises(CorpusError, match=r"no file there that a reader knows; there are corpus.jsonl"):
+    with pytest.raises(CorpusError, match=r"no file there; there are corpus.jsonl"):
         rows(tmp_path / "*.parquet")
     (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(CorpusError, match=r"a.csv: no reader for this suffix"):
+    with pytest.raises(CorpusError, match=r"no reader for .csv\): a.csv. Known endings"):
         rows(tmp_path / "a.csv")
     with pytest.raises(CorpusError, match=r"prepare.sources.0: nope://x"):
         rows("nope://x")
@@ -205,8 +238,10 @@ def test_unreadable_file(tmp_path: Path) -> None:
         def open(self, path: str, mode: str) -> None:
             raise PermissionError(13, "Permission denied")
 
-    with pytest.raises(CorpusError, match=r"a.txt: cannot be read \(Permission denied\)"):
-        next(SourceFile("a.txt", "a.txt", 1, Refusing()).chunks())
+    refused = SourceFile("a.txt", "a.txt", 1, Refusing())
+    (reject,) = read_source(refused, SourceConfig("a.txt"), LIMIT)
+    assert isinstance(reject, Reject) and (reject.id, reject.reason) == ("a.txt", "unreadable")
+    assert "cannot be opened (Permission denied)" in reject.detail
 
 
 def test_lines_count_and_forget_long_ones() -> None:

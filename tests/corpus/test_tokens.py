@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synpro.assets.tokenizer_loss import lost_share
 from synpro.corpus.files import CorpusError
 from synpro.corpus.tokens import (
     TokenizerConfig,
+    check_lossless,
     encode_documents,
     fetch_tokenizer,
     load_tokenizer,
@@ -109,6 +111,19 @@ def test_tokenizers_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     refused("is not a tokenizer.json", source=str(tmp_path))
     (tmp_path / "tokenizer.json").unlink()
     refused("has no tokenizer.json", source=str(tmp_path))
+
+
+def test_a_tokenizer_that_loses_characters_is_refused_with_the_share(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    deaf = Tokenizer(models.BPE(vocab={"b": 0, "e": 1, "s": 2}, merges=[]))  # no unknown token: other characters disappear
+    deaf.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(CorpusError, match=r"prepare\.tokenizer\.source: .* loses 50\.0% of .* 1 documents .*max_lost"):
+        check_lossless(deaf, ["bees 蜜蜂飞来"], CFG)
+    assert check_lossless(load_tokenizer(folder), [*TEXTS, *TRICKY, "bees 蜜蜂飞来"], CFG) == 0
+    assert lost_share(["Caf\u00e9 a"], lambda text: "Cafe\u0301   a") == 0 and lost_share(["ABc"], str.lower) == pytest.approx(
+        2 / 3
+    )
 
 
 @pytest.mark.hub

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
-from synpro.engines.base import Sampling
+from synpro.engines.base import EngineError, Sampling
 from synpro.engines.hf import HFEngine
 from synpro.records import Generator
 
@@ -176,9 +176,9 @@ def test_full_weights_replace_the_base(folder: Path, tokenizer) -> None:
 
 def test_errors_for_people(llama, tokenizer) -> None:
     engine = HFEngine(llama, tokenizer)
-    with pytest.raises(ValueError, match="chat 1 has 300 tokens and the model reads at most 256"):
+    with pytest.raises(ValueError, match="chat 1: the prompt has 300 tokens and the model reads at most 256"):
         engine.generate_ids([[1], [1] * 300], GREEDY)
-    with pytest.raises(ValueError, match="chat 0 is empty"):
+    with pytest.raises(ValueError, match="chat 0: the prompt is empty"):
         engine.generate_ids([[]], GREEDY)
     with pytest.raises(ValueError, match="batch_size"):
         HFEngine(llama, tokenizer, batch_size=0)
@@ -197,7 +197,7 @@ def test_the_context_bounds_the_answer(llama, tokenizer) -> None:
 def test_a_tokenizer_without_a_chat_template(llama, tokenizer) -> None:
     template, tokenizer.chat_template = tokenizer.chat_template, None
     try:
-        with pytest.raises(ValueError, match="no chat template"):
+        with pytest.raises(EngineError, match="no chat template"):
             HFEngine(llama, tokenizer).generate([({"role": "user", "content": "hi"},)], GREEDY)
     finally:
         tokenizer.chat_template = template

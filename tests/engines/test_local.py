@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from synpro.engines.base import Sampling
+from synpro.engines.base import EngineError, Sampling, Unanswered
 from synpro.engines.local import LocalModel
 from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat
@@ -44,19 +44,34 @@ def test_batches_as_on_a_gpu_give_the_same_but_for_rounding(model: LocalModel, m
         assert a == pytest.approx(b, abs=1e-5)
 
 
-def test_a_model_that_answers_nan_is_an_error(model: LocalModel) -> None:
+LONG: Chat = ({"role": "user", "content": "x" * 300},)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_model_that_answers_nan_gives_no_text_and_no_number(model: LocalModel, batched: bool) -> None:
     from copy import deepcopy
 
     broken = deepcopy(model.model)
     with torch.no_grad():
         broken.lm_head.weight[:] = float("nan")
-    with pytest.raises(ValueError, match="NaN"):
-        LocalModel(broken, model.tokenizer).score_options(CHATS, ("A", "B"))
+    engine = LocalModel(broken, model.tokenizer)
+    engine._fast, engine.one_by_one = batched, not batched
+    assert all(isinstance(a, Unanswered) and "NaN" in a.reason for a in engine.score_options(CHATS, ("A", "B")))
+    for temperature in (0.0, 1.0):
+        for completion in (c for group in engine.generate(CHATS, Sampling(temperature, 0.9, 4, n=2)) for c in group):
+            assert (completion.text, completion.finish) == ("", "error") and "are NaN after 0 tokens" in completion.problem
+    with pytest.raises(EngineError, match=r"chat 0: the logits .* NaN .*The prompt ends with"):
+        engine.generate_ids([[1, 2], [3]], Sampling())
 
 
-def test_a_chat_that_does_not_fit_is_refused(model: LocalModel) -> None:
-    with pytest.raises(ValueError, match=r"chat 0 has \d+ tokens and the model reads at most 256"):
-        model.score_options([({"role": "user", "content": "x" * 300},)], ("A", "B"))
+def test_a_chat_that_does_not_fit_has_no_answer_and_the_others_have_theirs(model: LocalModel) -> None:
+    sampling = Sampling(0.0, 1.0, 6, n=2)
+    alone, (first, *rest) = model.generate(CHATS, sampling), model.generate([LONG, *CHATS], sampling)
+    assert rest == alone and [c.finish for c in first] == ["error"] * 2
+    assert "tokens and the model reads at most 256" in first[0].problem
+    refused, *scores = model.score_options([LONG, *CHATS], ("A", "B"))
+    assert scores == model.score_options(CHATS, ("A", "B"))
+    assert isinstance(refused, Unanswered) and "reads at most 256" in refused.reason
     model.close()
     with pytest.raises(ValueError, match="closed"):
         model.score_options(CHATS, ("A", "B"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from synpro.engines.base import Sampling
+from synpro.engines.base import Sampling, Unanswered
 from synpro.engines.fingerprint import ServerFingerprint, difference
 from synpro.engines.local import LocalModel
 from synpro.engines.openai import OpenAIConfig, ServerError, ServerModel
 from synpro.judges.layout_llm import prompt
-from synpro.records import Chat
+from synpro.records import Chat, Completion
 from tests.chat_server import NAME, Handler, Listener, Nursery, Server
 
 URL = "http://127.0.0.1:9/v1"
@@ -115,7 +116,7 @@ class Failing:
         self.over = threading.Event()
 
     def answer(self, ask: dict[str, Any]) -> Any:
-        text, top = "fine", [{"token": "Yes", "logprob": -0.5}, {"token": " No", "logprob": -1.0}]
+        message, top = {"content": "fine"}, [{"token": "Yes", "logprob": -0.5}, {"token": " No", "logprob": -1.0}]
         if ask["max_tokens"] != 8:
             self.asked += 1
             self.now += 1
@@ -126,12 +127,12 @@ class Failing:
                 self.left -= 1
                 if self.fault == "hang":
                     self.over.wait(20)
-                if self.fault in FAULTS and self.fault not in ("empty", "NaN", "unsure"):
+                if self.fault in FAULTS:
                     return FAULTS[self.fault]
-                text = "" if self.fault == "empty" else text
+                message = TEXTS.get(self.fault, message)
                 top = [{"token": "Yes", "logprob": float("nan")}] if self.fault == "NaN" else top
                 top = [{"token": "Perhaps", "logprob": -0.1}] if self.fault == "unsure" else top
-        choice = {"message": {"content": text}, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
+        choice = {"message": message, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
         return {"choices": [choice], "usage": {"completion_tokens": 2}}
 
 
@@ -142,9 +143,12 @@ FAULTS: dict[str, Any] = {
     "html": (200, b"<html>not json</html>"),
     "nothing": (200, b'{"choices": []}'),
     "400": (400, b'{"error": "chat is too long"}'),
-    "empty": None,
-    "NaN": None,
-    "unsure": None,
+    "401": (401, b"no such key"),
+}
+TEXTS: dict[str, Any] = {
+    "empty": {"content": ""},
+    "null": {"content": None},
+    "thoughts": {"content": None, "reasoning_content": "Let me think"},
 }
 
 
@@ -172,13 +176,8 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
     [
         ("hang", r"did not answer within 0\.6 s \(answer_seconds\), after 3 attempts", 3),
         ("drop", r"dropped the connection .*, after 3 attempts", 3),
-        ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 attempts', 3),
         ("html", r"not a JSON object \('<html>not json</html>'\), after 3 attempts", 3),
-        ("nothing", r"without a choice in it, after 3 attempts", 3),
-        ("empty", r"with an empty text .*, after 3 attempts", 3),
-        ("NaN", r"gave nan as the log-probability of 'Yes', after 3 attempts", 3),
-        ("400", r'HTTP 400 \(\{"error": "chat is too long"\}\), after 1 attempt', 1),
-        ("unsure", r"none of Yes, No, but with 'Perhaps', after 1 attempt", 1),
+        ("401", r"HTTP 401 \(no such key\), after 1 attempt", 1),
     ],
 )
 def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: str, attempts: int) -> None:
@@ -187,6 +186,28 @@ def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: 
             _ask(engine, fault)
         assert f"judges.layout_model: the server {engine.address} (model '{NAME}')" in str(raised.value)
         assert model.asked == attempts
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "attempts"),
+    [
+        ("500", r'HTTP 500 \(\{"error": "out of memory"\}\), after 3 attempts', 3),
+        ("400", r'HTTP 400 \(\{"error": "chat is too long"\}\), after 1 attempt', 1),
+        ("nothing", r"without a choice in it, after 3 attempts", 3),
+        ("empty", r"with an empty text .*, after 3 attempts", 3),
+        ("null", r"with content null .*, after 3 attempts", 3),
+        ("thoughts", r"its thoughts and no answer .*after 1 attempt.*enable_thinking = false", 1),
+        ("NaN", r"gave nan as the log-probability of 'Yes', after 3 attempts", 3),
+        ("unsure", r"none of Yes, No, but with 'Perhaps', after 1 attempt", 1),
+    ],
+)
+def test_what_fails_for_one_chat_leaves_it_without_an_answer(fault: str, said: str, attempts: int) -> None:
+    with failing(fault, attempts) as (model, engine):
+        (first,) = _ask(engine, fault)
+        reason = first.reason if isinstance(first, Unanswered) else first[0].problem
+        assert re.search(said, reason) and model.asked == attempts
+        (second,) = _ask(engine, fault)
+        assert not isinstance(second, Unanswered) and (not isinstance(second[0], Completion) or second[0].text == "fine")
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", "500", "html", "nothing", "empty", "NaN"])
@@ -198,10 +219,10 @@ def test_what_passes_is_tried_again(fault: str) -> None:
 
 
 def _ask(engine: ServerModel, fault: str) -> Any:
-    return engine.generate(CHATS[:1], GREEDY) if fault == "empty" else engine.score_options(CHATS[:1], ("Yes", "No"))
+    return engine.generate(CHATS[:1], GREEDY) if fault in TEXTS else engine.score_options(CHATS[:1], ("Yes", "No"))
 
 
-def test_concurrent_requests_are_bounded_and_one_failure_stops_the_rest() -> None:
+def test_concurrent_requests_are_bounded_and_a_server_that_refuses_all_is_at_fault() -> None:
     with failing("", 0) as (model, engine):
         assert len(engine.generate(CHATS * 4, GREEDY)) == 12
         assert 2 <= model.most <= CFG.max_concurrency

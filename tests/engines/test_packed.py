@@ -43,11 +43,14 @@ def separate(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, comp
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("kind", ["llama", "olmo2", "lora"])
+@pytest.mark.parametrize("kind", ["llama", "olmo2", "lora", "eager"])
 def test_packed_rows_equal_separate_rows(kind: str) -> None:
     torch.manual_seed(0)
+    attention = "eager" if kind == "eager" else "sdpa"
     model: torch.nn.Module = (
-        Olmo2ForCausalLM(Olmo2Config(**SHAPE)) if kind == "olmo2" else LlamaForCausalLM(LlamaConfig(**SHAPE))
+        Olmo2ForCausalLM(Olmo2Config(**SHAPE))
+        if kind == "olmo2"
+        else LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation=attention))
     )
     if kind == "lora":
         adapter = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
@@ -75,3 +78,11 @@ def test_a_batch_of_masked_completions_has_a_gradient_of_zero() -> None:
     packed.sum().backward()
     assert packed.abs().sum() == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_a_model_that_ignores_the_mask_or_the_positions_is_not_packed() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    whole = model.model.forward
+    model.model.forward = lambda input_ids, **rest: whole(input_ids, use_cache=False)
+    assert not can_pack(model)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from synpro.assets import AssetError
 from synpro.config import ConfigError, load_config
-from synpro.engines.base import EngineError, EngineSpec, Sampling
+from synpro.engines.base import EngineError, EngineSpec, Sampling, Unanswered
 from synpro.engines.local import LocalModel
 from synpro.engines.openai import OpenAIConfig
 from synpro.engines.registry import ENGINES, EngineTable, check_model
 from synpro.engines.server import ServerConfig
 from synpro.engines.transformers import TransformersConfig
-from synpro.engines.vllm import VLLMConfig, llm_arguments, sampling_arguments
+from synpro.engines.vllm import VLLMConfig, VLLMModel, llm_arguments, sampling_arguments
 from synpro.judges.base import DataManConfig
 from synpro.records import Generator
 from synpro.schema import SchemaError, build, setting
@@ -127,8 +129,7 @@ def test_a_scripted_engine_gives_the_same_chat_the_same_answer() -> None:
     assert engine.generate(chats[::-1], Sampling(n=2)) == answers[::-1] and len({a.text for g in answers for a in g}) == 2
     for (first, _), scores in zip(answers, engine.score_options(chats, ("Yes", "No")), strict=True):
         assert scores == ([1.0, 0.0] if first.text.startswith("Yes") else [0.0, 1.0])
-    with pytest.raises(ValueError, match="begins with none of A, B"):
-        engine.score_options(chats, ("A", "B"))
+    assert all(isinstance(a, Unanswered) and "none of A, B" in a.reason for a in engine.score_options(chats, ("A", "B")))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
@@ -143,11 +144,29 @@ def test_what_vllm_is_asked(tmp_path: Path) -> None:
     arguments = llm_arguments(VLLMConfig(), tmp_path, "judge", None, "judges.dataman")
     assert arguments["model"] == str(tmp_path) and arguments["trust_remote_code"] is False and arguments["max_logprobs"] == 20
     assert arguments["gpu_memory_utilization"] == 0.3, "other models need the rest"
-    chat, other = ({"role": "user", "content": "a"},), ({"role": "user", "content": "b"},)
-    greedy = sampling_arguments(Sampling(0.0, 0.9, 5), chat, 0)
-    assert greedy == {"temperature": 0.0, "top_p": 1.0, "max_tokens": 5}
-    seeds = {sampling_arguments(Sampling(seed=s), c, i)["seed"] for s in (0, 1) for c in (chat, other) for i in (0, 1)}
-    assert len(seeds) == 8 and all(0 <= seed < 2**31 for seed in seeds)
+    assert sampling_arguments(Sampling(0.0, 0.9, 5, n=3)) == {"temperature": 0.0, "top_p": 1.0, "max_tokens": 5, "n": 1}
+    assert "seed" not in sampling_arguments(Sampling(n=3, seed=4)), "with a seed per request vLLM samples row by row"
+
+
+def test_vllm_is_not_asked_about_a_chat_that_does_not_fit(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
+    """vLLM itself would raise for the whole call."""
+
+    class LLM:
+        llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=100))
+
+        def get_tokenizer(self) -> Any:
+            return tokenizer
+
+        def generate(self, prompts: Any, sampling: Any, **more: Any) -> Any:
+            assert all(len(p["prompt_token_ids"]) < 100 for p in prompts)
+            one = SimpleNamespace(text="<think>\nhm</think>\nfine", token_ids=[1, 2], finish_reason="stop")
+            return [SimpleNamespace(outputs=[one] * sampling.n) for _ in prompts]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=SimpleNamespace))
+    chats = [({"role": "user", "content": "x" * size},) for size in (3, 300, 4)]
+    first, long, last = VLLMModel(LLM()).generate(chats, Sampling(n=2))
+    assert [c.text for c in first + last] == ["fine"] * 4 and [c.finish for c in long] == ["error"] * 2
+    assert "reads at most 100" in long[0].problem
 
 
 def test_how_vllm_opens_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from synpro.corpus.passages import sentence_spans
+from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness.claims import KINDS, make_claims, split_claims
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.paraphrases import PARAPHRASES, paraphrase

@@ -14,7 +14,7 @@ from synpro.faithfulness.feature_verifier import FeatureVerifier
 from synpro.faithfulness.registry import open_features, open_judges
 from synpro.judges.base import JudgesConfig
 from synpro.judges.registry import JudgePool
-from synpro.operations.base import split_sentences
+from synpro.language.segmentation import sentences
 from synpro.operations.reformat import Reformat
 from synpro.operations.registry import OPERATIONS
 from synpro.records import TrainedVerifier
@@ -33,7 +33,7 @@ ELSE = (
 HONEST = [
     (claim, SOURCES[name])
     for name in REPHRASED
-    for claim in (*split_sentences(REPHRASED[name]), *(content for _, content in Reformat().entries(REFORMATTED[name])))
+    for claim in (*sentences(REPHRASED[name]), *(content for _, content in Reformat().entries(REFORMATTED[name])))
 ]
 
 
@@ -68,7 +68,7 @@ def test_honest_rewrites_are_mostly_faithful_and_their_corruptions_mostly_not(ju
 
 
 def test_a_claim_about_something_else_is_absent(judges: JudgePool) -> None:
-    claims = split_sentences(SOURCES["glacier"])
+    claims = sentences(SOURCES["glacier"])
     said = judges.verifier.check(claims, [SOURCES["printing"]] * len(claims))
     assert {v.label for v in said} <= {"absent", "unsupported"}
     assert sum(v.label == "absent" for v in said) >= len(claims) / 2

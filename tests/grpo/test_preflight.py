@@ -8,6 +8,7 @@ import pytest
 
 from synpro.grpo.preflight import PreflightError, preflight, zero_std_share
 from synpro.records import Passage, Rewrite
+from synpro.rewards.base import FAILED
 
 PASSAGE = Passage("a#0000", "a", 0, 0, 8, "A source")
 GOOD = Rewrite(PASSAGE, "rephrase", "Rephrased: well", "well", None, 4, "stop")
@@ -39,6 +40,8 @@ def test_many_truncated_answers_are_a_warning() -> None:
 
 def test_spread_counts_only_rewards_with_a_weight() -> None:
     flat = [{"format": 1.0, "quality": None, "unused": 0.0}, {"format": 1.0, "quality": None, "unused": 1.0}]
-    varied = [{"format": 1.0, "quality": None}, {"format": 1.0, "quality": 0.1}]
+    varied = [{"format": 1.0, "quality": 0.3}, {"format": 1.0, "quality": 0.1}]
+    failing = [{"format": 1.0, "quality": 0.3}, {"format": FAILED, "quality": FAILED}]
+    assert zero_std_share([varied, failing], WEIGHTS) == 0.0
     assert zero_std_share([flat, varied], WEIGHTS) == 0.5
     assert zero_std_share([], WEIGHTS) == 1.0

@@ -10,6 +10,7 @@ from synpro.assets import model_folder
 from synpro.judges.base import JudgesConfig
 from synpro.judges.fluency import FluencyQuality
 from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES
+from tests.languages.texts import ENGLISH_INVENTION, PARAGRAPHS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_prose_is_good_and_what_games_it_is_not(judge: FluencyQuality) -> None:
     }
     good = judge.rate([*SOURCES.values(), *REPHRASED.values(), *REFORMATTED.values()])
     assert min(good) > 4.0
-    for name, rating in zip(bad, judge.rate(list(bad.values())), strict=True):
+    for name, rating in zip(bad, judge.rate(list(bad.values()), [source] * len(bad)), strict=True):
         assert 1.0 <= rating < 2.5, name
 
 
@@ -49,3 +50,10 @@ def test_a_rating_does_not_depend_on_its_neighbours(judge: FluencyQuality) -> No
     alone = [judge.losses([t])[0] for t in texts]
     assert judge.losses(texts) == alone
     assert judge.losses(texts[::-1]) == alone[::-1]
+
+
+def test_it_abstains_by_the_language_of_the_source(judge: FluencyQuality) -> None:
+    german, chinese = PARAGRAPHS["de"][0], PARAGRAPHS["zh"][0]
+    assert judge.rate([german, chinese]) == [None, None]
+    rated, foreign = judge.rate([german, ENGLISH_INVENTION], [SOURCES["honey"], german])
+    assert rated is not None and foreign is None  # nothing gains by looking foreign, nor by leaving the passage's language

@@ -62,13 +62,13 @@ def stream_tokens(tokenizer_folder: Path, special_ids: tuple[int, int]) -> np.nd
     return np.concatenate(encode_documents(load_tokenizer(tokenizer_folder), sentences(1, 300), special_ids[0], "uint16"))
 
 
-def tiny_module(*, steps: int = 20, batch: int = 8, lr: float = 3e-3, warmup: int = 0, seed: int = 5):
+def tiny_module(*, steps: int = 20, batch: int = 8, lr: float = 3e-3, warmup: int = 0, seed: int = 5, compile: bool = False):
     from synpro.lm import trainer
 
     return trainer.build_module(
         TINY,
         OptimizerConfig(learning_rate=lr),
-        HardwareConfig(micro_batch_size=4),
+        HardwareConfig(micro_batch_size=4, compile=compile),
         vocab_size=320,
         sequence_length=LENGTH,
         batch_size=batch,
@@ -95,6 +95,6 @@ def pair(
         )
         trainer.train(module, stream, PretrainCallback(), steps=20, work_dir=out / "olmo")
         eos, pad = special_ids
-        checkpoint.export(module, out / name, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+        checkpoint.export(module, out / name, model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
         folders.append(out / name)
     return folders[0], folders[1]

@@ -27,7 +27,7 @@ def test_passes_follow_each_other_without_a_gap(tmp_path: Path) -> None:
     got = np.concatenate([s(step).input_B_T.ravel() for step in range(5)])
     assert got.tolist() == [*range(100, 110), *range(200, 207), *range(300, 313)]
     assert s.epochs == 3
-    assert [p.name for p in tmp_path.iterdir()] == ["pass-00003.bin"], "old passes are removed"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pass-00002.bin", "pass-00003.bin"], "older passes are removed"
 
 
 def test_a_step_has_the_same_rows_however_it_is_reached(tmp_path: Path) -> None:
@@ -36,6 +36,49 @@ def test_a_step_has_the_same_rows_however_it_is_reached(tmp_path: Path) -> None:
     jumped = stream(tmp_path / "b")
     assert (jumped(11).input_B_T == rows[11]).all()
     assert (jumped(4).input_B_T == rows[4]).all(), "a dry run may look back"
+
+
+def test_a_resumed_run_builds_the_pass_it_is_in_and_no_other(tmp_path: Path) -> None:
+    built = []
+    walked = stream(tmp_path / "a")
+    sizes = (10, 7, 13)
+
+    def epoch(number: int) -> np.ndarray:
+        built.append(number)
+        return np.arange(number * 100, number * 100 + sizes[(number - 1) % 3])
+
+    jumped = TokenStream(
+        epoch,
+        folder=tmp_path / "b",
+        sequence_length=3,
+        batch_size=2,
+        dtype="uint16",
+        length=lambda number: sizes[(number - 1) % 3],
+    )
+    for step in (11, 12):  # tokens 66 to 77: 30 in the first three passes, 30 in the next, 10 in the seventh, 7 in the eighth
+        assert (jumped(step).input_B_T == walked(step).input_B_T).all()
+    assert built == [7, 8, 9]
+
+
+def test_a_process_builds_its_own_rows_and_they_are_those_of_the_batch(tmp_path: Path) -> None:
+    from synpro.lm.loader import StepLoader
+
+    whole, alone = stream(tmp_path / "a", batch=4), stream(tmp_path / "b", batch=4)
+    for step in range(4):
+        assert (alone(step, slice(2, 4)).input_B_T == whole(step).input_B_T[2:]).all()
+    read = []
+
+    def noted(step: int, rows: slice):
+        read.append((step, rows.start, rows.stop))
+        return whole(step, rows)
+
+    noted.batch_size, noted.tokens_per_batch = 4, 12
+    loader = StepLoader(noted, steps=3, work_dir=tmp_path / "olmo", world=2, rank=1)
+    loader.reshuffle(1)
+    assert len(list(loader)) == 3 and read == [(step, 2, 4) for step in range(3)]
+    examples = [PromptCompletion((n,), (n,)) for n in range(2, 34)]
+    answers = PromptCompletionBatches(examples, sequence_length=8, batch_size=8, eos=0, pad=1, seed=4)
+    assert (answers(1, slice(2, 5)).input_B_T == answers(1).input_B_T[2:5]).all()
 
 
 def test_a_batch_larger_than_a_pass_takes_several(tmp_path: Path) -> None:
@@ -119,6 +162,21 @@ def test_answers_are_shuffled_anew_every_pass() -> None:
 
 
 def test_a_measured_split_begins_with_eos_and_is_not_empty() -> None:
-    assert eval_tokens(np.array([5, 6, 7], np.uint16), 0, 2).tolist() == [0, 5, 6]
+    assert eval_tokens(np.array([5, 6, 7], np.uint16), 0, 9).tolist() == [0, 5, 6, 7]
+    assert eval_tokens(np.array([5, 6, 7], np.uint16), 0, 2).tolist() == [0, 5, 6, ~0], "the end of a cut text is not scored"
     with pytest.raises(ValueError, match="no tokens"):
         eval_tokens(np.empty(0, np.uint16), 0, 5)
+
+
+def test_a_sample_of_a_split_is_spread_over_its_documents() -> None:
+    # Document n has 100 + n tokens of the value n, and its EOS.
+    documents = [np.array([*[n] * (100 + n), 0], np.uint16) for n in range(1, 60)]
+    split = np.concatenate(documents)
+    assert eval_tokens(split, 0, len(split)).tolist() == [0, *split.tolist()]
+    sample = eval_tokens(split, 0, 4000)
+    assert set(sample[sample > 0]) == set(range(1, 60)), "every document is in it"
+    assert 3900 <= (sample >= 0).sum() - 1 <= 4000
+    few = eval_tokens(split, 0, 640)
+    assert sorted(set(few[few > 0])) == [1 + i * 59 // 10 for i in range(10)], "documents at even distances"
+    mixed = np.concatenate([np.array([*[n] * size, 0], np.uint16) for n, size in ((1, 10), (2, 400), (3, 400))])
+    assert [int((eval_tokens(mixed, 0, 300) == n).sum()) for n in (1, 2, 3)] == [10, 144, 144], "short ones leave room"

@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, sp
     module = trainer.build_module(
         TINY,
         OptimizerConfig(learning_rate=3e-3),
-        HardwareConfig(micro_batch_size=2),
+        HardwareConfig(micro_batch_size=2, dtype="float32"),
         vocab_size=320,
         sequence_length=LENGTH,
         batch_size=2,
@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, sp
     stream = TokenStream(lambda n: stream_tokens, folder=out / "data", sequence_length=LENGTH, batch_size=2, dtype="uint16")
     trainer.train(module, stream, PretrainCallback(), steps=8, work_dir=out / "olmo")
     eos, pad = special_ids
-    checkpoint.export(module, out / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+    checkpoint.export(module, out / "hf", model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
     return module, out / "hf"
 
 

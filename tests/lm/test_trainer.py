@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from threading import Event, Timer
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,7 +16,10 @@ import torch
 from synpro.lm.plateau import PlateauConfig
 from synpro.runner.logger import StepLogger
 from synpro.runner.process_group import init_distributed
-from tests.lm.conftest import LENGTH, tiny_module
+from tests.lm.conftest import LENGTH, TINY, tiny_module
+
+if TYPE_CHECKING:
+    from synpro.lm.callbacks import PretrainCallback
 
 
 def run(
@@ -29,10 +31,10 @@ def run(
     told_at: int | None = None,
     checkpoint_every: int | None = None,
     start: Path | None = None,
-) -> dict[str, float]:
+) -> PretrainCallback | None:
     """A training with everything on; after step `stop_at` it is broken off as by a kill, after `told_at` it is asked to end.
 
-    Under torchrun process 0 alone writes, as in the pretrain stage.
+    Returns its callback, or None after a break.
     """
     from synpro.lm import checkpoint, trainer
     from synpro.lm.batches import TokenStream
@@ -60,7 +62,6 @@ def run(
         batch_size=8,
         dtype="uint16",
         is_first=group.is_first,
-        barrier=checkpoint.barrier,
     )
     callback = Killed(
         logger=StepLogger(out) if group.is_first else None,
@@ -69,14 +70,15 @@ def run(
         log_every=3,
         checkpoint_every=checkpoint_every,
         checkpoints=out / "states",
+        keep_best=True,
     )
     try:
         trainer.train(module, stream, callback, steps=steps, work_dir=out / "olmo")
     except (Broken, KeyboardInterrupt):
         callback.writer.wait()  # this process lives on, and what it was writing with it
-        return {}
+        return None
     checkpoint.save(module, out / "trainer", {})
-    return callback.latest
+    return callback
 
 
 def same(a: Path, b: Path) -> bool:
@@ -144,7 +146,7 @@ def test_what_is_saved_beside_training_is_what_was_there_and_a_disk_that_fails_i
 
 
 def test_rows_tell_losses_and_rate(tmp_path: Path, stream_tokens: np.ndarray) -> None:
-    last = run(tmp_path, stream_tokens, steps=8)
+    last = run(tmp_path, stream_tokens, steps=8).latest
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = [r for r in rows if "reference_loss" in r]
     trained = [r for r in rows if "train_loss" in r]
@@ -185,8 +187,16 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, stream_tokens:
         checkpoint.load(tiny_module(), tmp_path / "trainer")
 
 
+def turn_rope(folder: Path) -> Path:
+    """Change a setting that the weights do not show."""
+    body = json.loads((folder / "config.json").read_text())
+    body["rope_parameters"]["rope_theta"] = 10_000
+    (folder / "config.json").write_text(json.dumps(body))
+    return folder
+
+
 def test_exported_logits_are_the_trained_ones_to_the_last_bit(
-    tmp_path: Path, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray
+    tmp_path: Path, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray, monkeypatch
 ) -> None:
     from transformers import AutoTokenizer
 
@@ -196,9 +206,9 @@ def test_exported_logits_are_the_trained_ones_to_the_last_bit(
     module = tiny_module()
     checkpoint.load(module, tmp_path / "trainer")
     eos, pad = special_ids
-    checkpoint.export(module, tmp_path / "hf", tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+    checkpoint.export(module, tmp_path / "hf", model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
     ids = torch.from_numpy(stream_tokens[: 3 * LENGTH].astype(np.int64)).reshape(3, LENGTH)
-    assert checkpoint.max_logit_difference(module, tmp_path / "hf", ids) == 0.0
+    assert checkpoint.max_logit_difference(module.model, tmp_path / "hf", ids) == 0.0
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (eos, pad)
 
@@ -207,8 +217,11 @@ def test_exported_logits_are_the_trained_ones_to_the_last_bit(
     weights = load_file(tmp_path / "hf" / "model.safetensors")
     weights["model.norm.weight"] *= 1.01
     save_file(weights, tmp_path / "hf" / "model.safetensors", metadata={"format": "pt"})
+    assert checkpoint.max_logit_difference(module.model, tmp_path / "hf", ids) > 0.0
     with pytest.raises(RuntimeError, match="gives other logits"):
-        checkpoint._compare_logits(module, tmp_path / "hf", LENGTH)
+        complete = checkpoint._complete_config
+        monkeypatch.setattr(checkpoint, "_complete_config", lambda folder, **ids: complete(turn_rope(folder), **ids))
+        checkpoint.export(module, tmp_path / "hf", model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
 
 
 def test_a_plateau_ends_training(tmp_path: Path, stream_tokens: np.ndarray) -> None:
@@ -244,22 +257,35 @@ def test_a_batch_that_does_not_divide_is_refused(batch: int) -> None:
         tiny_module(batch=batch + 1 if batch == 12 else batch)
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path, stream_tokens: np.ndarray) -> None:
-    np.save(tmp_path / "tokens.npy", stream_tokens)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    for processes in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-        command += ["--local-addr=127.0.0.1", __file__, str(tmp_path / f"out{processes}"), str(tmp_path / "tokens.npy")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, done.stderr
-    one, two = (
-        [json.loads(line) for line in (tmp_path / f"out{n}" / "metrics.jsonl").read_text().splitlines()] for n in (1, 2)
-    )
-    assert len(one) == len(two) == 8
-    for a, b in zip(one, two, strict=True):
-        assert a.keys() == b.keys()
-        assert all(abs(a[k] - b[k]) <= 1e-4 for k in a), (a, b)
+def test_the_best_state_is_kept_through_a_kill(tmp_path: Path, stream_tokens: np.ndarray, monkeypatch) -> None:
+    from synpro.lm import callbacks, checkpoint
+
+    losses = iter([])
+    monkeypatch.setattr(callbacks, "packed_loss", lambda *_, **__: next(losses))
+    measured = [9.0, 9.0, 5.0, 5.0, 4.0, 4.0, 6.0, 6.0, 7.0, 7.0]  # reference and held-out at steps 0, 4, 8, 12, 16
+    losses = iter(measured)
+    whole = run(tmp_path / "a", stream_tokens, steps=16, checkpoint_every=5)
+    losses = iter(measured[:8])
+    run(tmp_path / "b", stream_tokens, steps=16, checkpoint_every=5, stop_at=13)
+    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000010"]
+    losses = iter(measured[6:])
+    resumed = run(tmp_path / "b", stream_tokens, steps=16, checkpoint_every=5)
+    assert (whole.best_step, resumed.best_step, whole.best["reference"], whole.latest["reference"]) == (8, 8, 4.0, 7.0)
+    losses = iter(measured[:6])
+    run(tmp_path / "c", stream_tokens, steps=8)
+    checkpoint.write(tmp_path / "a" / "trainer", whole.best_state, {})
+    checkpoint.write(tmp_path / "b" / "trainer", resumed.best_state, {})
+    assert same(tmp_path / "a", tmp_path / "c") and same(tmp_path / "b", tmp_path / "c"), "the state after 8 steps"
+    losses = iter(sorted(measured, reverse=True))
+    assert run(tmp_path / "d", stream_tokens, steps=16).best_state is None, "the last state is the best"
 
 
-if __name__ == "__main__":  # the two processes of the test above
-    run(Path(sys.argv[1]), np.load(sys.argv[2]), steps=12)
+def test_a_machine_without_a_compiler_trains_and_says_so(monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
+    from torch._inductor import cpp_builder, exc
+
+    def missing() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
+    module = tiny_module(compile=True)
+    assert not module.model.compile_enabled and "install g++" in caplog.text

@@ -42,6 +42,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.90 <= covered / runs <= 0.985
 
 
+def test_whole_groups_are_resampled() -> None:
+    rng = np.random.default_rng(2)
+    change = np.repeat(rng.normal(0, 1, 30), 4)
+    before, groups = np.zeros(120), [str(i // 4) for i in range(120)]
+    alone, together = paired_difference(before, change), paired_difference(before, change, groups=groups)
+    assert together.mean == pytest.approx(alone.mean) and together.documents == 30
+    assert together.high - together.low == pytest.approx(2 * (alone.high - alone.low), rel=0.1)
+    with pytest.raises(ValueError, match="as many groups"):
+        paired_difference([1.0, 2.0], [1.0, 2.0], groups=["a"])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "units", "said"),
     [

@@ -36,7 +36,7 @@ def repetition(unique: float) -> float:
     ("name", "settings", "chosen"),
     [
         ("3 seeds, 4 anchors", {}, {}),
-        ("5 seeds, 3 anchors", {"seeds": 5, "sizes": (1, 2, 4)}, {}),
+        ("5 seeds, 4 anchors", {"seeds": 5, "sizes": (1, 2, 3, 4)}, {}),
         ("3 seeds, the repetition law", {"curve": repetition}, {"law": "repetition"}),
     ],
 )
@@ -55,7 +55,7 @@ def test_the_interval_covers_the_truth_at_the_stated_rate(name: str, settings: d
     # 200 draws at 95% have a standard error of 1.5%. Two sources of noise and two degrees of freedom err on the wide side.
     assert 0.92 <= covered <= 1.0
     assert abs(bias) < 0.02
-    assert np.median(high - low) < 0.25, "wide enough to cover, not by covering all"
+    assert np.median(high - low) < 0.3, "wide enough to cover, not by covering all"
 
 
 def test_one_seed_is_said_to_speak_of_documents_only() -> None:
@@ -92,11 +92,45 @@ def test_against_an_untuned_baseline_nothing_is_claimed(baseline: Baseline, said
 
 def test_what_a_reader_must_know_of_the_baseline_is_noted() -> None:
     method, anchors = experiment(np.random.default_rng(3))
-    edge = dataclasses.replace(TUNED, chosen={"weight_decay": 3.2}, carried=True, split="heldout")
+    edge = dataclasses.replace(TUNED, open_axes=("weight_decay",), carried=True, split="heldout")
     notes = data_efficiency(method, anchors, edge).notes
-    assert [n for n in notes if "edge of its search" in n and "3.2" in n]
+    assert [n for n in notes if "did not settle" in n and "weight decay" in n]
     assert [n for n in notes if "used at all of them" in n] and [n for n in notes if "heldout split" in n]
     assert not data_efficiency(method, anchors, TUNED).notes
+
+
+def test_a_baseline_that_still_gains_from_tokens_is_refused() -> None:
+    method, anchors = experiment(np.random.default_rng(3))
+    found = data_efficiency(method, anchors, dataclasses.replace(TUNED, gains_from_tokens=True))
+    assert isinstance(found, Refusal) and "not data-bound" in found.reason and "budget_tokens" in found.reason
+
+
+def test_against_a_search_that_did_not_settle_there_is_an_upper_bound_alone() -> None:
+    method, anchors = experiment(np.random.default_rng(3))
+    unsettled = dataclasses.replace(TUNED, open_axes=("weight_decay",))
+    full, found = data_efficiency(method, anchors, TUNED), data_efficiency(method, anchors, unsettled)
+    assert isinstance(full, Estimate) and isinstance(found, Estimate)
+    assert found.words == f"at most {full.high:.2f}x" and full.words.startswith(f"{full.value:.2f}x [")
+    gap = oracle_gap(method, anchors[0].losses, anchors[-1].losses, unsettled)
+    assert gap.words.startswith("at most ") and gap.words.endswith("%")
+
+
+def test_the_spread_between_laws_is_part_of_the_interval_and_chords_are_beside() -> None:
+    found = data_efficiency(*experiment(np.random.default_rng(9), curve=repetition, seed_noise=1e-4), TUNED)
+    assert isinstance(found, Estimate) and set(found.laws) == {"power", "repetition", "interpolation"}
+    assert found.laws["power"] == found.value != found.laws["repetition"]
+    assert found.low <= min(found.laws["power"], found.laws["repetition"])
+    assert found.high >= max(found.laws["power"], found.laws["repetition"])
+
+
+def test_an_exponent_outside_of_what_is_plausible_is_told() -> None:
+    def steep(unique: float) -> float:
+        return 4.0 + 1.5 * (unique / UNIQUE) ** -1.9
+
+    notes = data_efficiency(*experiment(np.random.default_rng(6), curve=steep, seed_noise=1e-4), TUNED).notes
+    assert [n for n in notes if "exponent of 1." in n and "outside 0.05 to 1" in n]
+    plain = data_efficiency(*experiment(np.random.default_rng(6), seed_noise=1e-4), TUNED).notes
+    assert not [n for n in plain if "exponent" in n]
 
 
 @pytest.mark.parametrize(("truth", "outside"), [(1.2, False), (7.5, False), (0.6, True), (12.0, True)])
@@ -129,7 +163,7 @@ def test_a_law_that_misses_its_anchors_says_by_how_much() -> None:
 def test_two_anchors_are_enough_for_interpolation_and_too_few_for_a_law() -> None:
     method, anchors = experiment(np.random.default_rng(7), sizes=(1, 2))
     refused = data_efficiency(method, anchors, TUNED)
-    assert isinstance(refused, Refusal) and "3 or more" in refused.reason
+    assert isinstance(refused, Refusal) and "4 or more" in refused.reason
     found = data_efficiency(method, anchors, TUNED, law="interpolation")
     assert isinstance(found, Estimate) and found.low < found.value < found.high
     assert found.value == pytest.approx(1.5, abs=0.08), "chords lie above a curve that bends upward: a little too many tokens"
@@ -158,7 +192,7 @@ def test_the_share_of_the_gap_covers_its_truth_too() -> None:
     assert isinstance(refused, Refusal) and "not clearly worse" in refused.reason
 
 
-@pytest.mark.parametrize("sizes", [(1, 2, 4), (1, 2, 4, 8, 16)])
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (1, 2, 4, 8, 16)])
 def test_fits_of_exact_curves_are_exact_and_inverted_exactly(sizes: tuple[int, ...]) -> None:
     unique = np.array(sizes, float) * UNIQUE
     power = fit_curve(unique, np.array([[law(u) for u in unique]]))
@@ -178,7 +212,7 @@ def test_r_star_is_found_where_there_are_anchors_enough() -> None:
     seen = effective_tokens(unique, training, 4.0)
     fitted = fit_curve(unique, 3 + 2 * (seen[None] / UNIQUE) ** -0.4, law="repetition", training=training, r_star=None)
     assert fitted.r_star == pytest.approx(4.0, rel=0.1)
-    few = fit_curve(unique[:3], 3 + 2 * (seen[None, :3] / UNIQUE) ** -0.4, law="repetition", training=training[:3], r_star=None)
+    few = fit_curve(unique[:4], 3 + 2 * (seen[None, :4] / UNIQUE) ** -0.4, law="repetition", training=training[:4], r_star=None)
     assert few.r_star == R_STAR
 
 
@@ -197,11 +231,11 @@ def test_a_picture_s_band_holds_its_curve_and_narrows_with_seeds() -> None:
 @pytest.mark.parametrize(
     ("unique", "loss", "chosen", "said"),
     [
-        ([1e5, 2e5], [[5.0, 4.0]], {}, "at least 3"),
-        ([1e5, 1e5, 2e5], [[5.0, 4.0, 3.0]], {}, "different"),
-        ([1e5, 2e5, 3e5], [[5.0, math.nan, 3.0]], {}, "finite"),
+        ([1e5, 2e5], [[5.0, 4.0]], {}, "at least 4"),
+        ([1e5, 1e5, 2e5, 3e5], [[5.0, 4.0, 3.0, 2.0]], {}, "different"),
+        ([1e5, 2e5, 3e5, 4e5], [[5.0, math.nan, 3.0, 2.0]], {}, "finite"),
         ([1e5, 2e5, 3e5], [[5.0, 4.0, 3.0]], {"law": "cubic"}, "not one of power"),
-        ([1e5, 2e5, 3e5], [[5.0, 4.0, 3.0]], {"law": "repetition"}, "training tokens of every anchor"),
+        ([1e5, 2e5, 3e5, 4e5], [[5.0, 4.0, 3.0, 2.0]], {"law": "repetition"}, "training tokens of every anchor"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(unique: list, loss: list, chosen: dict, said: str) -> None:

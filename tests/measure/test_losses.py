@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from synpro.measure.losses import Losses, Resampling, difference, loss_interval, mean_losses, resample_means
+from synpro.measure.losses import (
+    Losses,
+    Resampling,
+    detectable_effect,
+    difference,
+    loss_interval,
+    mean_losses,
+    resample_means,
+)
 from tests.measure.synthetic import losses
 
 
@@ -56,3 +64,41 @@ def test_the_interval_of_a_difference_is_that_of_t_over_seeds_when_documents_agr
     second = Losses(tuple(range(seeds)), names, nats - gain[:, None] * tokens, tokens)
     expected = stats.t.interval(0.95, seeds - 1, -gain.mean(), gain.std(ddof=1) / 2)
     assert difference(first, second, resampling=Resampling(resamples=100_000))[1:] == pytest.approx(expected, abs=0.002)
+
+
+def test_whole_groups_are_drawn_so_that_parts_of_one_article_do_not_count_as_many() -> None:
+    """40 articles of 5 parts each, whose changes differ by article alone: the interval by document is too narrow."""
+    rng = np.random.default_rng(5)
+    change = np.repeat(rng.normal(-0.05, 0.2, 40), 5)
+    tokens, nats, names = np.full(200, 100.0), np.full((1, 200), 500.0), tuple(map(str, range(200)))
+    groups = tuple(f"a{i // 5}" for i in range(200))
+
+    def width(groups: tuple[str, ...]) -> float:
+        first = Losses((0,), names, nats, tokens, groups)
+        mean, low, high = difference(first, Losses((0,), names, nats + change * tokens, tokens, groups))
+        assert mean == pytest.approx(change.mean()) and first.units == len(set(groups or names))
+        return high - low
+
+    assert width(groups) == pytest.approx(np.sqrt(5) * width(()), rel=0.1)
+    with pytest.raises(ValueError, match="different held-out documents"):
+        mean_losses([Losses((0,), names, nats, tokens), Losses((0,), names, nats, tokens, groups)])
+
+
+def test_rows_take_their_groups_by_document() -> None:
+    found = Losses.from_rows({0: rows([1.0, 2.0, 3.0])}, {"a": "x", "b": "x"})
+    assert found.groups == ("x", "x", "c") and found.units == 2
+    assert Losses.from_rows({0: rows([1.0, 2.0, 3.0])}, {}).groups == ()
+
+
+def test_an_effect_of_the_detectable_size_is_found_four_times_in_five() -> None:
+    rng, found, size = np.random.default_rng(7), 0, 0.0
+    for i in range(300):
+        change = rng.normal(0, 0.3, 80) + (-size if i else 0.0)
+        first = Losses((0,), tuple(map(str, range(80))), np.full((1, 80), 500.0), np.full(80, 100.0))
+        second = Losses(first.seeds, first.documents, first.nats + change * 100.0, first.tokens)
+        interval = difference(first, second, Resampling(resamples=200))
+        if i == 0:
+            size = detectable_effect(interval)
+        else:
+            found += interval[2] < 0
+    assert 0.7 < found / 299 < 0.9

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from synpro.config import ConfigError, load_config
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
-from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages, split_sentences
+from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages
+from synpro.language.segmentation import sentences
 from synpro.operations.entries import MAX_ENTRIES
 from synpro.operations.registry import OPERATIONS, build_operation, operation_config
 from synpro.records import Passage
@@ -184,7 +185,7 @@ def test_rewrite_keeps_order_and_reasons() -> None:
 
 
 def test_sentences_of_nothing() -> None:
-    assert split_sentences("  \n ") == []
+    assert sentences("  \n ") == []
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -8,6 +8,7 @@ import pytest
 
 from synpro.config import load_config
 from synpro.lm.model_config import ModelConfig, flops_per_token
+from synpro.planning.gpu_plan import GPUS, GpuPlan
 from synpro.planning.plan import PlanError, corpus_size, estimate_stages, format_plan, generator_parameters
 from synpro.planning.throughput import Throughput, measure_throughput
 from tests.conftest import ROOT
@@ -41,6 +42,36 @@ def test_a_prepared_corpus_is_known_and_another_is_estimated(tmp_path):
     result.parent.mkdir(parents=True)
     result.write_text(json.dumps({"record": {"tokens": {"train": 7000}, "passages": 70}}))
     assert corpus_size(cfg, tmp_path) == dataclasses.replace(corpus_size(cfg, tmp_path), tokens=7000, passages=70, known=True)
+
+
+def test_passages_follow_from_the_length_of_documents(tmp_path):
+    def planned(*sets):
+        return corpus_size(load_config(CONFIGS / "400m.toml", list(sets)), tmp_path)
+
+    web = planned()
+    assert web.documents == pytest.approx(600e6 * 6 / 5600, rel=1e-3) and "5,600 characters on average assumed" in web.about
+    assert 850_000 < web.passages < 950_000, "most documents are shorter than a passage may be"
+    assert planned("prepare.document_characters=7e6").passages == pytest.approx(600e6 * 6 / 7000, rel=0.01)
+    rows = "".join(json.dumps({"text": "a word of this " * n}) + "\n" for n in (100, 1000))
+    (tmp_path / "a.jsonl").write_text(rows)
+    measured = planned(f"prepare.sources=[{{path='{tmp_path}/a.jsonl'}}]", "prepare.train_words=3850")
+    assert (measured.documents, measured.passages) == (3, 6) and "first 2 of the sources" in measured.about
+
+
+def test_evaluation_versions_and_the_engine_are_counted(tmp_path):
+    def planned(stage, *sets):
+        return row(estimate_stages(load_config(CONFIGS / "400m.toml", list(sets)), tmp_path, None), stage)
+
+    evaluated = planned("evaluate")
+    assert evaluated.tokens > 4 * 5e6 and evaluated.host_seconds > 600e6 / 560e3, (
+        "items are looked for in all that is trained on"
+    )
+    once, four = (planned("synthesize-rephrase", f"operations.rephrase.num_versions={n}") for n in (1, 4))
+    assert four.tokens == pytest.approx(4 * once.tokens) and four.flops == pytest.approx(4 * once.flops, rel=0.01)
+    slow = planned("synthesize-rephrase", 'synthesize.engine={type="transformers", batch_size=64}')
+    assert once.decode_steps == 0 and slow.decode_steps == slow.tokens / 64
+    plan = GpuPlan(1, GPUS["h100"])
+    assert plan.hours(slow) > 1.5 * plan.hours(once)
 
 
 def test_what_cannot_be_known_is_said(tmp_path):

@@ -12,6 +12,7 @@ from synpro.lm.model_config import ModelConfig, flops_per_token, num_parameters
 from synpro.outline import outline
 from synpro.planning.step_cost import (
     Cost,
+    claims_per_text,
     count_parameters,
     eval_flops,
     forward_flops,
@@ -78,9 +79,19 @@ def test_a_language_model_that_checks_claims_reads_the_passage_with_each() -> No
     few, many = (
         judge_flops(cfg, "rephrase", lambda name: 1.0, tokens=0, texts=2, passage_tokens=60, model_flops=0) for cfg in kinds
     )
-    assert (few, many) == (0, 2 * 4 * 2 * (60 + 40))
+    sentences = 60 / 1.35 / 20
+    assert (few, many) == (0, pytest.approx(2 * sentences * 2 * (60 + 40 + 150)))
     tokens, flops = verifier_cost(kinds[1], lambda name: 1.0, passages=1, passage_tokens=50)
     assert tokens == (12 + 350) * (50 + 150) * kinds[1].train_verifier.epochs and flops == 6 * tokens
+
+
+def test_claims_of_a_text_are_counted_by_the_length_of_its_passage() -> None:
+    def claims(*sets: str) -> tuple[float, float]:
+        cfg = load_config(LOOP, list(sets))
+        return claims_per_text(cfg, "rephrase", 1600), claims_per_text(cfg, "reformat", 1600)  # 7,000 characters
+
+    assert claims() == (8, 8) and claims("rubric.faithfulness.max_claims=3") == (3, 3)
+    assert claims("rubric.faithfulness.max_claims=none") == (pytest.approx(1600 / 1.35 / 20), 8), "60 sentences, 8 entries"
 
 
 def test_parts_add_up() -> None:

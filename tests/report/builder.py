@@ -174,7 +174,8 @@ def _synthesize(out: Path, rng: random.Random, operation: str, number: int, pass
         scores = {n: (None if text is None else rng.gauss(0.0, 0.02) if n == "influence" else 0.7) for n in REWARDS[operation]}
         detail = f"{reason}: seen in passage {i}" if reason else None
         lineage = {"id": f"{p['id']}:{operation}:{number:02d}:0", "passage": p["id"], "document": p["document"]}
-        made = {"operation": operation, "round": number, "version": 0}
+        document = None if reason else f"{p['document']}:{operation}:{number:02d}:0"
+        made = {"operation": operation, "round": number, "version": 0, "synthetic": document, "rank": None, "selection": None}
         made |= {"generator": f"g-{operation}-{number}", "base": "wheel:smol"}
         how = {"prompt_hash": "ab" * 32, "seed": 100 + i, "sampling": json.dumps({"temperature": 1.0, "top_p": 0.9})}
         said = {"answer": f"Rephrased:\n{text}", "text": text, "kept": reason is None, "reason": reason, "detail": detail}
@@ -182,19 +183,38 @@ def _synthesize(out: Path, rng: random.Random, operation: str, number: int, pass
         cost = {"scores": json.dumps(scores), "claims": json.dumps(claims), "tokens": 90, "finish": "stop"}
         rows.append({**lineage, "start": p["start"], "end": p["end"], **made, **how, **said, **cost})
         if reason:
-            rejects.append({"id": p["id"], "reason": reason, "detail": detail, "source": p["id"], "text": text or HOSTILE})
+            rejects.append(
+                {"id": lineage["id"], "reason": reason, "detail": detail, "source": p["id"], "text": text or HOSTILE}
+            )
         else:
             joined.setdefault(p["document"], []).append(str(text))
     write_table(out / "rewrites.parquet", rows)
     write_table(
         out / "documents.parquet",
         [
-            {"id": f"{d}:{operation}:{number:02d}", "document": d, "operation": operation, "round": number, "text": text}
+            {
+                "id": f"{d}:{operation}:{number:02d}:0",
+                "document": d,
+                "operation": operation,
+                "round": number,
+                "version": 0,
+                "text": text,
+            }
             for d, text in ((d, "\n\n".join(texts)) for d, texts in joined.items())
         ],
     )
     write_lines(out / "rejects.jsonl", rejects)
     kept = len(rows) - len(rejects)
-    counts = {"passages": len(rows), "kept": kept, "dropped": len(rejects), "documents": len(joined), "tokens": 90 * len(rows)}
+    counts = {
+        "passages": len(rows),
+        "answers": len(rows),
+        "covered": kept,
+        "text_tokens": 0,
+        "tokenizer": "",
+        "kept": kept,
+        "dropped": len(rejects),
+        "documents": len(joined),
+        "tokens": 90 * len(rows),
+    }
     record = {"record": "Shard", "dir": {"path": f"round-{number:02d}/synthesize-{operation}"}, "operation": operation}
     finish(out, {**record, "round": number, **counts, "digest": "s"}, 51.0, 1900 << 20)

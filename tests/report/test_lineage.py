@@ -15,7 +15,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_synthetic_document_names_everything_that_made_it(run: Path) -> None:
-    found = why(run, "wiki00:reformat:02")
+    found = why(run, "wiki00:reformat:02:0")
     assert found.kind == "synthetic document"
     assert found.source is not None and found.source.source == "wiki.jsonl:1"
     assert [p.id for p in found.passages] == ["wiki00#0000", "wiki00#0001", "wiki00#0002"]
@@ -44,7 +44,7 @@ def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:
     dropped = why(run, "wiki01#0000:rephrase:01:0")
     assert (dropped.kind, dropped.synthetic) == ("rewrite", ())
     assert "dropped: unparsed (unparsed: seen in passage 3)" in "\n".join(format_lineage(dropped))
-    assert why(run, "wiki01#0001:rephrase:01:0").synthetic == ("wiki01:rephrase:01",)
+    assert why(run, "wiki01#0001:rephrase:01:0").synthetic == ("wiki01:rephrase:01:0",)
 
 
 def test_organic_ids_show_what_was_made_from_them(run: Path) -> None:
@@ -53,7 +53,9 @@ def test_organic_ids_show_what_was_made_from_them(run: Path) -> None:
     assert [r.kept for r in passage.rewrites] == [False] * 4
     document = why(run, "wiki00")
     assert document.kind == "organic document" and len(document.rewrites) == 12
-    assert document.synthetic == ("wiki00:rephrase:01", "wiki00:reformat:01", "wiki00:rephrase:02", "wiki00:reformat:02")
+    assert document.synthetic == tuple(
+        f"wiki00:{operation}:{r:02d}:0" for r in (1, 2) for operation in ("rephrase", "reformat")
+    )
     heldout = why(run, "wiki15")
     assert heldout.rewrites == () and "generators only see the train split" in "\n".join(format_lineage(heldout))
 
@@ -93,7 +95,7 @@ def test_steps_that_are_not_done_are_named_and_damage_is_an_error(run: Path, tmp
     copy = Path(shutil.copytree(run, tmp_path / "demo"))
     (copy / "round-02/synthesize-reformat/result.json").unlink()
     with pytest.raises(UnknownText, match="round-02/synthesize-reformat is not done"):
-        why(copy, "wiki00:reformat:02")
+        why(copy, "wiki00:reformat:02:0")
     (copy / "round-01/synthesize-rephrase/rewrites.parquet").write_bytes(b"")
     with pytest.raises(CorruptRun, match=r"rewrites\.parquet is not a readable Parquet file"):
         why(copy, "wiki00#0000")

@@ -175,3 +175,14 @@ def test_the_report_reaches_no_model_library() -> None:
 @pytest.mark.parametrize(("value", "said"), [(3.21, "3.2 s"), (190, "3 min 10 s"), (7500, "2 h 05 min"), (None, "–")])
 def test_times_read_well(value: float | None, said: str) -> None:
     assert seconds(value) == said
+
+
+def test_influence_that_measures_memorisation_is_warned_of(page: str, tmp_path: Path) -> None:
+    assert "memorisation" not in body(page)
+    run = build(tmp_path / "memorised")
+    file = run / "round-01/probe/probe.json"
+    seen = {"train": -0.54, "heldout": 0.39, "error": 0.03}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"memorization": seen}))
+    assert "measures memorisation as well as learning" in body(write_report(run).read_text())
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"memorization": {**seen, "train": 0.35}}))
+    assert "memorisation" not in body(write_report(run).read_text())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from synpro.report.headline import changes, headline
+from synpro.report.page import render, summary
 from synpro.report.run_data import load_run
 from synpro.report.samples import samples
 from synpro.report.warnings import find_warnings
@@ -143,15 +144,26 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
         ("round-02/train-reformat", "Influence on the validation passages did not clearly rise (-0.0020 nats per token"),
     }
     file = run / "round-01/train-rephrase/metrics.jsonl"
-    rows = [json.loads(line) | {"zero_std": 0.9} for line in file.read_text().splitlines()]
+    health = {"zero_std": 0.9, "share/influence": 0.02, "share/failing": 0.9}
+    rows = [json.loads(line) | health for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     validation = run / "round-01/train-rephrase/validation.json"
     body = json.loads(validation.read_text())
     body["after"]["reward/structure"] = 0.2
+    body["before"]["passed"], body["after"]["passed"] = 0.8, 0.5
+    body |= {"kept": 0, "measured": [{"step": 0, "reward": 0.0, "passed": 0.8}, {"step": 12, "reward": -1.25, "passed": 0.4}]}
     validation.write_text(json.dumps(body))
     said = [c.what for c in find_warnings(load_run(run)) if c.where == "round-01/train-rephrase"]
+    fall = (
+        "Training made this generator worse: after 12 steps its reward on the validation passages had fallen by 1.25 "
+        "deviations, with 40% of the answers passing. On goes the generator as it was before."
+    )
+    assert summary(run)[1] == f"round-01/train-rephrase: {fall}" and fall in render(run).partition("</header>")[0]
     assert said == [
+        fall,
         "In 90% of the groups every answer earned the same: no gradient came from them.",
+        "Influence is 2% of the variance of what was learned from; failing is 90%.",
+        "Fewer answers pass on validation after training than before: 80% to 50%.",
         "Lower on validation after training than before: structure (0.500 to 0.200).",
     ]
 
@@ -175,7 +187,7 @@ def test_a_shard_of_which_nothing_was_kept_is_shown_as_that(run: Path) -> None:
         rows = [r | {"kept": False, "text": None, "reason": "unparsed"} for r in pq.read_table(file).to_pylist()]
         pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
         result = json.loads((run / step / "result.json").read_text())
-        result["record"] |= {"kept": 0, "dropped": 36}
+        result["record"] |= {"kept": 0, "covered": 0, "dropped": 36}
         (run / step / "result.json").write_text(json.dumps(result))
     found = load_run(run)
     assert [s.operation for s in samples(found)] == ["reformat"] * 3

@@ -11,7 +11,7 @@ from synpro.records import Evaluation, digest_files
 from synpro.rewards.rubric import Rubric
 from synpro.rewards.scoring import Scoring
 from synpro.runner.context import StepContext
-from tests.rewards.reference import REPHRASED, SOURCES, answered, passage
+from tests.rewards.reference import REPHRASED, answered
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,6 @@ class ScoreConfig:
 def score(cfg: ScoreConfig, *, operation: OperationConfig, scoring: Scoring, ctx: StepContext) -> Evaluation:
     op = build_operation(operation)
     rewards = Rubric.build(op, scoring)
-    rewards.prepare([passage(n) for n in SOURCES])
     scores = rewards.score([answered(op, cfg.name, f"Rephrased:\n{REPHRASED[cfg.name]}")])
     (ctx.out / "scores.json").write_text(json.dumps(scores))
     return Evaluation(ctx.out, 0.0, 0.0, digest=digest_files(ctx.out, ctx.out / "scores.json"))

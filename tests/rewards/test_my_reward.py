@@ -11,6 +11,7 @@ import pytest
 from synpro.config import ConfigError, dumps, load_config
 from synpro.judges.base import JudgesConfig
 from synpro.operations.registry import build_operation, operation_config
+from synpro.rewards.base import FAILED
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.registry import REWARDS
 from synpro.rewards.rubric import Rubric
@@ -18,7 +19,7 @@ from synpro.rewards.scoring import Scoring
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps
-from tests.rewards.reference import SOURCES, answered, passage
+from tests.rewards.reference import SOURCES, answered
 from tests.rewards.scoring import ScoreConfig, score
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +43,9 @@ def test_it_pays_for_easier_text_and_not_for_exploits(file: Path) -> None:
         SOURCES["honey"].replace(", where enzymes begin to split its sucrose into", ". It turns to").replace("less than ", "")
     )
     texts = [easy, SOURCES["honey"], "Bees. Go. Hum.", ""]
-    rubric.prepare([passage(n) for n in SOURCES])
     scores = rubric.score([answered(operation, "honey", f"Rephrased:\n{t}" if t else "") for t in texts])
     gains = [s["reading_ease"] for s in scores]
-    assert 0 < gains[0] <= 1 and gains[1] == 0.0 and gains[2] == gains[3] == -1.0
+    assert gains[0] is not None and 0 < gains[0] <= 1 and gains[1] == gains[2] == gains[3] == FAILED
 
 
 def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from synpro.rewards.base import RewardContext
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.registry import REWARDS
 from synpro.rewards.rubric import Rubric
-from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES, answered, passage
+from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES, answered
 
 
 @pytest.fixture
@@ -51,7 +51,6 @@ def test_a_source_is_scored_once_however_many_answers_it_has(
     context = RewardContext(RubricConfig(), operation, fresh, probe)
     weights = operation.config.weights
     rubric = Rubric([REWARDS[name].from_context(context) for name in weights], weights)
-    rubric.prepare([passage(name) for name in SOURCES])
     honest = f"Rephrased:\n{REPHRASED['honey']}" if kind == "rephrase" else REFORMATTED["honey"]
     answers = [honest.replace("wax", word) for word in ("wax", "a lid", "wax", "clay", "wax", "wax", "clay", "wax")]
     rewrites = [answered(operation, "honey", answer) for answer in answers]

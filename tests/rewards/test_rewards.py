@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Barrier
 
 import pytest
 
@@ -13,15 +11,16 @@ from synpro.faithfulness.rule_verifier import has_details
 from synpro.judges.base import JudgesConfig
 from synpro.judges.registry import JudgePool
 from synpro.operations.registry import build_operation, operation_config
+from synpro.rewards.advantages import normalized_totals
+from synpro.rewards.base import FAILED
 from synpro.rewards.config import InfluenceConfig, RubricConfig, SimilarityConfig
 from synpro.rewards.faithfulness import Faithfulness
 from synpro.rewards.influence import Influence
 from synpro.rewards.length import Length
 from synpro.rewards.registry import REWARDS, needs_of
-from synpro.rewards.rubric import Rubric, normalized_totals
+from synpro.rewards.rubric import Rubric
 from synpro.rewards.scoring import Scoring
 from synpro.rewards.similarity import Similarity
-from synpro.runner.process_group import ProcessGroup
 from synpro.schema import build
 from tests.rewards.reference import REFORMAT, REFORMATTED, REPHRASE, REPHRASED, SOURCES, answered, passage
 
@@ -41,66 +40,46 @@ class Counting:
         return [len(t) / 1000 for t in texts]
 
 
-def test_influence_scores_each_source_once_and_is_a_difference(judges: JudgePool) -> None:
+def test_influence_scores_a_source_when_it_is_shown_once_and_is_a_difference(judges: JudgePool) -> None:
     scorer = Counting()
     reward = Influence(scorer, judges.encoder, RubricConfig())
-    reward.prepare([passage(n) for n in SOURCES])
-    lengths = [len(t) / 1000 for t in SOURCES.values()]
-    assert reward.worst == pytest.approx(min(lengths) - max(lengths))
+    assert not reward.reads_corpus, "no corpus is scored beforehand"
     (value,) = reward.score(told("honey", REPHRASED["honey"]))
-    gain = (len(REPHRASED["honey"]) - len(SOURCES["honey"])) / 1000
-    assert value == pytest.approx(min(gain, -reward.worst))
+    assert value == pytest.approx((len(REPHRASED["honey"]) - len(SOURCES["honey"])) / 1000)
     reward.score(told("honey", REPHRASED["honey"]))
-    assert len(scorer.asked) == len(SOURCES) + 1
-
-
-def test_processes_score_each_source_once_between_them(judges: JudgePool) -> None:
-    meet, boxes = Barrier(3), [list[tuple[str, float]]() for _ in range(3)]
-
-    def reward(number: int) -> tuple[Counting, float, list[float | None]]:
-        def all_gather_object(part: list) -> list:
-            boxes[number] = part
-            meet.wait()
-            return boxes
-
-        scorer = Counting()
-        mine = Influence(scorer, judges.encoder, RubricConfig(), ProcessGroup(number, 3, all_gather_object))
-        mine.prepare([passage(n) for n in SOURCES])
-        return scorer, mine.worst, mine.score([])
-
-    with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(reward, range(3)))
-    alone = Influence(Counting(), judges.encoder, RubricConfig())
-    alone.prepare([passage(n) for n in SOURCES])
-    assert sorted(text for scorer, *_ in done for text in scorer.asked) == sorted(SOURCES.values())
-    assert all(scorer.asked for scorer, *_ in done) and {worst for _, worst, _ in done} == {alone.worst}
+    assert sorted(scorer.asked) == sorted([SOURCES["honey"], REPHRASED["honey"]]), "each text once, no other source"
+    reward.score(told("honey", SOURCES["honey"]))
+    assert len(scorer.asked) == 2, "nothing is scored of what fails"
 
 
 @pytest.mark.parametrize(
     "text", ["Bees make honey.", SOURCES["honey"], SOURCES["printing"], "Bees make honey from nectar. " * 9]
 )
-def test_influence_of_what_does_not_carry_its_passage_is_the_worst(text: str, judges: JudgePool) -> None:
-    reward = Influence(Counting(), judges.encoder, RubricConfig())
-    reward.prepare([passage(n) for n in SOURCES])
-    assert reward.score(told("honey", text)) == [reward.worst]
+def test_influence_of_what_does_not_carry_its_passage_has_failed(text: str, judges: JudgePool) -> None:
+    assert Influence(Counting(), judges.encoder).score(told("honey", text)) == [FAILED]
 
 
-def test_the_placebo_deals_the_values_of_what_carries_its_passage_and_leaves_the_worst(judges: JudgePool) -> None:
+def test_placebo_and_no_influence_keep_the_gate(judges: JudgePool) -> None:
     rewrites = [r for name, text in REPHRASED.items() for r in told(name, text)] + told("honey", "Bees make honey.")
     scores = {}
-    for shuffled in (False, True):
-        reward = Influence(Counting(), judges.encoder, RubricConfig(influence=InfluenceConfig(shuffled=shuffled)))
-        reward.prepare([passage(n) for n in SOURCES])
-        scores[shuffled] = reward.score(rewrites)
-        assert reward.score(rewrites) == scores[shuffled], "the same batch is dealt alike"
-    assert scores[True] != scores[False] and sorted(scores[True]) == sorted(scores[False])
-    assert scores[True][-1] == scores[False][-1] == reward.worst
+    for values in ("measured", "shuffled", "none"):
+        reward = Influence(Counting(), judges.encoder, RubricConfig(influence=InfluenceConfig(values=values)))
+        scores[values] = reward.score(rewrites)
+        assert reward.score(rewrites) == scores[values], "the same batch is dealt alike"
+    assert scores["shuffled"] != scores["measured"] and sorted(scores["shuffled"]) == sorted(scores["measured"])
+    assert scores["none"] == [0.0] * len(REPHRASED) + [FAILED] and scores["measured"][-1] == scores["shuffled"][-1] == FAILED
+
+
+def test_novelty_is_less_the_more_is_copied() -> None:
+    half = SOURCES["honey"][: len(SOURCES["honey"]) // 2] + " and after that the insects do their slow work in the dark."
+    values = [REWARDS["novelty"]().score(told("honey", t))[0] for t in (REPHRASED["honey"], half, SOURCES["honey"])]
+    assert values[0] > 0.8 > values[1] > 0.1 > values[2] == 0.0
 
 
 def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: JudgePool) -> None:
     reward = Similarity(judges.encoder)
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"])
-    assert [reward.score(told("honey", t))[0] for t in texts] == [1.0, 0.0, 0.0]
+    assert [reward.score(told("honey", t))[0] for t in texts] == [1.0, FAILED, 0.0]
 
 
 def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePool) -> None:
@@ -108,7 +87,7 @@ def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePo
     rewrites = [told("honey", t)[0] for t in texts]
     plain = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous")))
     good, copy, other, empty = plain.score(rewrites)
-    assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == plain.worst == 0.0
+    assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == FAILED
     (alignment,) = judges.encoder.align([REPHRASED["honey"]], [SOURCES["honey"]])
     assert good == alignment.f1
 
@@ -192,7 +171,9 @@ def test_rewards_declare_what_they_need() -> None:
 
 def test_totals_give_small_and_large_rewards_the_same_voice() -> None:
     scores = [{"influence": 0.01, "format": 0.0}, {"influence": 0.03, "format": 1.0}, {"influence": 0.02, "format": None}]
-    low, high, middle = normalized_totals(scores, {"influence": 3.0, "format": 1.0})
+    weights = {"influence": 3.0, "format": 1.0}
+    low, high, middle = normalized_totals(scores, weights)
     assert low < middle < high
     assert high == pytest.approx(-low)
+    assert high == pytest.approx(normalized_totals([{**s, "influence": s["influence"] * 1000} for s in scores], weights)[1])
     assert normalized_totals([{"format": 1.0}] * 3, {"format": 1.0}) == [0.0] * 3

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from synpro.records import Evaluation, digest_files
 from synpro.runner.context import StepContext
+from synpro.schema import setting
+
+
+@dataclass(frozen=True)
+class Pace:
+    batch: int = setting(4, execution=True)
+    style: str = "calm"
 
 
 @dataclass(frozen=True)
 class CountConfig:
+    RENAMED: ClassVar[Mapping[str, str]] = {"limit": "upto", "colour": "", "harsh": "cfg.trouble"}
+
     upto: int = 3
     trouble: str = ""
+    data: str = ""
+    every: int = setting(1, execution=True)
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,10 @@ class Bundle:
     cfg: CountConfig
     before: Evaluation | None
     after: Evaluation | None
+
+
+def _full(*args: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
 def count(
@@ -41,9 +61,19 @@ def count(
     if bundle is not None:
         start += bundle.cfg.upto + (bundle.before.heldout_loss if bundle.before else 0.0)
     logger.truncate({})
+    logger.log(f"every {cfg.every}, batches of {cfg.pace.batch}, threads {os.environ['OMP_NUM_THREADS']}")
+    logger.log(f"GPUs {os.environ['CUDA_VISIBLE_DEVICES']!r}")
     for i in range(cfg.upto):
         logger.metrics(step=i, value=start + i)
         logger.progress(i + 1, cfg.upto, "counting")
+    if cfg.trouble.startswith("full") and not (out / "room").exists():
+        if "no note" in cfg.trouble:
+            sys.modules["__main__"].write_json = _full  # type: ignore[attr-defined]  # of the child
+        _full()
+    if cfg.trouble == "private":
+        (out / "private.bin").touch(0o600)
+    if cfg.trouble == "always killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if cfg.trouble == "kill" and not (out / "scratch").exists():
         (out / "scratch").mkdir()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ def test_running_steps_are_asked_to_end_once(tmp_path: Path) -> None:
     )
     log, used = tmp_path / "log.txt", []
     waiting = threading.Thread(
-        target=lambda: used.append(launch.launch([sys.executable, "-c", code], log, 1, lambda event: None))
+        target=lambda: used.append(launch.launch([sys.executable, "-c", code], log, os.environ, lambda event: None))
     )
     waiting.start()
     while not log.exists() or "up" not in log.read_text():

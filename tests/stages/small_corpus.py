@@ -39,17 +39,8 @@ def small_corpus(folder: Path) -> Corpus:
     return Corpus(folder, 320, eos, pad, "uint16", {n: len(t) for n, t in splits.items()}, tokens, 0, digest)
 
 
-def small_shard(folder: Path) -> Shard:
+def small_shard(folder: Path, corpus: Corpus) -> Shard:
     """40 synthetic documents."""
-    import pyarrow as pa
+    from synpro.corpus.synthetic import shard_of_texts
 
-    from synpro.corpus.store import write_rows
-
-    folder.mkdir(parents=True)
-    schema = pa.schema([*((n, pa.string()) for n in ("id", "document", "operation")), ("text", pa.large_string())])
-    rows = [
-        {"id": f"s-{i}", "document": f"train-{i}", "operation": "rephrase", "text": text}
-        for i, text in enumerate(sentences(14, 40))
-    ]
-    write_rows(folder / "documents.parquet", schema, rows)
-    return Shard(folder, "rephrase", 1, 40, 40, 0, 40, 1000, digest_files(folder, folder / "documents.parquet"))
+    return shard_of_texts(folder, ((f"train-{i}", text) for i, text in enumerate(sentences(14, 40))), corpus, "rephrase")

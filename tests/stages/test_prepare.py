@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from synpro.assets import AssetError
-from synpro.corpus import store
-from synpro.corpus.files import CorpusError
+from synpro.corpus import gather, store
+from synpro.corpus.files import CorpusError, SourceFile
+from synpro.corpus.listing import Listing
 from synpro.corpus.passages import PassageConfig, join_passages
-from synpro.corpus.readers import SourceConfig
+from synpro.corpus.readers import SourceConfig, read_source
 from synpro.corpus.tokens import TokenizerConfig, load_tokenizer, read_tokens, split_documents
 from synpro.records import Corpus
 from synpro.runner.context import StepContext
@@ -79,7 +80,7 @@ def test_a_larger_corpus_holds_the_smaller_one_and_reads_with_its_tokenizer(data
 def test_everything_goes_somewhere(data: Path, tmp_path: Path) -> None:
     corpus, logger = run(config(data), tmp_path / "out")
     assert sum(corpus.documents.values()) == 120 and min(corpus.documents[s] for s in ("train", "reference", "heldout")) > 0
-    assert logger.rejects.reasons() == {"duplicate": 3, "empty": 1, "not-text": 1, "duplicate-id": 1}
+    assert logger.rejects.reasons() == {"duplicate": 3, "empty": 1, "not-text-column": 1, "duplicate-id": 1}
     assert "the same text as document doc-50" in {r.detail for r in logger.rejects.rows()}
     kept = {d.id: d.text for split in store.SPLITS for d in store.read_documents(corpus.dir, split)}
     assert len(kept) == 120 and set(kept.values()) - {text(i) for i in range(120)} <= {"Another text."}
@@ -104,7 +105,7 @@ def test_no_generator_sees_reference_or_held_out_text(data: Path, tmp_path: Path
     assert len(passages) == corpus.passages and {p.document for p in passages} == set(train)
     for id, whole in train.items():
         assert join_passages([p for p in passages if p.document == id]) == whole
-    hidden = "\n".join(d.text for split in ("reference", "heldout", "unused") for d in store.read_documents(corpus.dir, split))
+    hidden = "\n".join(d.text for split in ("reference", "heldout") for d in store.read_documents(corpus.dir, split))
     assert hidden and not any(p.text.strip() in hidden for p in passages)
 
 
@@ -141,11 +142,9 @@ def test_ids_without_a_column_are_hashes_of_the_text(data: Path, tmp_path: Path)
 def test_caps_say_what_they_leave_out(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, _ = run(config(data, train_words=1500), tmp_path / "out")
     words = sum(len(d.text.split()) for d in store.read_documents(corpus.dir, "train"))
-    assert 1300 < words <= 1500 and corpus.documents["unused"] > 50
-    assert (
-        f"train_words = 1,500: {words:,} words are used, {corpus.documents['unused']} train documents are left unused"
-        in capsys.readouterr().out
-    )
+    assert 1300 < words <= 1500 and sum(corpus.documents.values()) < 70  # the others are not written
+    told = capsys.readouterr().out
+    assert f"train_words = 1,500: {words:,} words of " in told and "the held-out split has documents of only" in told
     corpus, _ = run(config(data, max_documents=60), tmp_path / "sixty")
     assert sum(corpus.documents.values()) == 60 and "stopped reading after 60 documents" in capsys.readouterr().out
 
@@ -156,7 +155,8 @@ def test_the_same_bytes_every_time_and_after_leftovers(data: Path, tmp_path: Pat
     (two / "tokens").mkdir(parents=True)
     (two / "tokens" / "old.bin").write_bytes(b"x")
     (two / "documents.parquet.partial").write_bytes(b"half")
-    (two / "spool.parquet").write_bytes(b"half")
+    (two / "spool-000000000000").mkdir()
+    (two / "spool-000000000000" / "00000.parquet").write_bytes(b"half")
     (two / "rejects.jsonl").write_text('{"id": "old"')
     (two / "metrics.jsonl").write_text("half a row")
     run(config(data), two)
@@ -209,7 +209,7 @@ def test_corpora_that_cannot_be_used(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     refused(r"prepare.sources: no corpus is named", config(data, sources=()), out)
     refused(
-        r"no usable text \(rejected: 1 empty, 1 not-text\); see rejects.jsonl",
+        r"2 of 2 rows and files cannot be used, nothing is left: 1 empty \(a.jsonl:1: .*1 not-text-column.*see rejects.jsonl",
         config(data, sources=(SourceConfig(str(empty)),)),
         out,
     )
@@ -222,7 +222,11 @@ def test_corpora_that_cannot_be_used(data: Path, tmp_path: Path) -> None:
     refused(
         r"prepare.sources.0: .*no such file or folder", config(data, sources=(SourceConfig(str(tmp_path / "nowhere")),)), out
     )
-    refused(r"no column 'body'; it has key, text", config(data, sources=(SourceConfig(str(data), text_column="body"),)), out)
+    refused(
+        r"no column 'body'; the row has key, text; set `text_column`",
+        config(data, sources=(SourceConfig(str(data), text_column="body"),)),
+        out,
+    )
     (few / "b.jsonl").write_text("".join(json.dumps({"text": text(i), "n": i % 3}) + "\n" for i in range(30)))
     refused(r"27 of 30 rows repeat an id", config(data, sources=(SourceConfig(str(few / "b.jsonl"), id_column="n"),)), out)
 
@@ -267,6 +271,89 @@ def test_importing_the_config_opens_nothing_heavy() -> None:
     code = f"import sys, synpro.stages.prepare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_no_split_shares_a_group_with_another(data: Path, tmp_path: Path) -> None:
+    with (data / "c.jsonl").open("w") as handle:
+        for i in range(200):
+            handle.write(json.dumps({"key": f"part-{i}", "text": text(1000 + i), "site": {"name": i % 40}}) + "\n")
+    sources = (SourceConfig(str(data / "c.jsonl"), id_column="key", group_column="site.name"),)
+    small, _ = run(config(data, sources=sources, document_words=40, train_words=600, sample_words=2500), tmp_path / "small")
+    whole = config(data, sources=sources, document_words=40, train_words=1800, sample_words=2500)
+    large = prepare(whole, base=small, ctx=StepContext.local(tmp_path / "large", 0))
+    for corpus in (small, large):
+        groups = {split: set(store.read_groups(corpus.dir, split)) for split in store.SPLITS}
+        assert sum(map(len, groups.values())) == len(set.union(*groups.values())) and min(map(len, groups.values())) > 1
+        assert corpus.documents["train"] > len(groups["train"])  # several documents of a group
+    ids = [{d.id for d in store.read_documents(c.dir, "train")} for c in (small, large)]
+    assert ids[0] < ids[1] and small.documents["heldout"] == large.documents["heldout"]
+
+
+def test_reading_stops_when_the_splits_have_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endless source ends, and is not held in memory."""
+
+    class Endless:
+        """A file system with one file without an end, in which documents repeat after a while."""
+
+        def open(self, path: str, mode: str) -> "Endless":
+            self.read_bytes, self.number = 0, 0
+            return self
+
+        def read(self, size: int) -> bytes:
+            self.number += 1
+            block = b"".join(json.dumps({"text": text(self.number * 40 + i)}).encode() + b"\n" for i in range(40))
+            self.read_bytes += len(block)
+            assert self.read_bytes < 3_000_000, "reading does not stop"
+            return block
+
+        def __enter__(self) -> "Endless":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    endless = SourceFile("endless.jsonl", "endless.jsonl", 1 << 60, Endless())
+    monkeypatch.setattr(gather, "find_files", lambda cfg, **_: Listing([endless]))
+    corpus, _ = run(config(tmp_path, sources=(SourceConfig("endless.jsonl"),), train_words=1000), tmp_path / "out")
+    words = sum(len(d.text.split()) for d in store.read_documents(corpus.dir, "train"))
+    assert 950 < words <= 1000 and min(corpus.documents["reference"], corpus.documents["heldout"]) >= 20
+    assert sum(corpus.documents.values()) < 200
+
+
+def test_reading_goes_on_after_the_files_that_were_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "c.jsonl").write_text("".join(json.dumps({"key": f"c{i}", "text": text(i)}) + "\n" for i in range(100, 160)))
+    monkeypatch.setattr(gather, "_PART_CHARACTERS", 1)  # each file is a part
+    run(config(data, document_words=60), tmp_path / "one")
+    opened: list[str] = []
+
+    def failing(file: SourceFile, *rest):
+        opened.append(file.name)
+        for number, item in enumerate(read_source(file, *rest)):
+            if file.name == "b.jsonl" and number == 20 and opened.count("b.jsonl") == 1:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(gather, "read_source", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(data, document_words=60), tmp_path / "two")
+    capsys.readouterr()
+    run(config(data, document_words=60), tmp_path / "two")
+    assert opened == ["a.jsonl", "b.jsonl", "b.jsonl", "c.jsonl"]
+    assert "1 files were read by an earlier attempt" in capsys.readouterr().out
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_passages_are_drawn_without_loading_all(data: Path, tmp_path: Path) -> None:
+    corpus, _ = run(config(data), tmp_path / "out")
+    everything = store.read_passages(corpus.dir)
+    drawn = store.sample_passages(corpus.dir, 10, seed=3)
+    assert len({p.id for p in drawn}) == 10 and drawn == store.sample_passages(corpus.dir, 10, 3) != store.sample_passages(
+        corpus.dir, 10, 4
+    )
+    assert store.read_passages(corpus.dir, [everything[5].id, everything[2].id]) == [everything[2], everything[5]]
+    assert sorted(p.id for p in store.sample_passages(corpus.dir, 10**6, 0)) == sorted(p.id for p in everything)
 
 
 def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_killed_round_carries_on_to_the_same_end(first: Checkpoint, corpus, tm
 
 
 def test_a_later_round_counts_on_and_has_no_second_warmup(first: Checkpoint, corpus, tmp_path: Path) -> None:
-    shard = small_shard(tmp_path / "shard")
+    shard = small_shard(tmp_path / "shard", corpus)
     second = run(CFG, corpus, tmp_path / "second", start=first, shards=[shard])
     assert (second.steps, second.tokens_seen) == (24, 2 * first.tokens_seen)
     found = rows(second.dir)
@@ -91,6 +91,51 @@ def test_a_plateau_ends_the_round(corpus, tmp_path: Path) -> None:
     )
     ended = run(cfg, corpus, tmp_path)
     assert ended.plateau and ended.steps < 20 and "surely less than 9.0" in ended.reason
+
+
+def test_the_best_state_is_the_result_and_the_start_of_the_next_round(corpus, tmp_path: Path) -> None:
+    from synpro.lm.loss import load_model
+
+    cfg = dataclasses.replace(
+        CFG, optimizer=OptimizerConfig(learning_rate=3e-2), evaluate_every=15, max_tokens=180 * 8 * LENGTH, plateau=None
+    )
+    ended = run(cfg, corpus, tmp_path / "a")
+    measured = {r["tokens"]: r["reference_loss"] for r in rows(ended.dir) if "reference_loss" in r}
+    assert ended.reference_loss == min(measured.values()) < ended.last_reference_loss == list(measured.values())[-1]
+    assert ended.best_tokens is not None and measured[ended.best_tokens] == ended.reference_loss
+    assert ended.tokens_seen == list(measured)[-1] > ended.best_tokens, "what was spent counts"
+    later = run(CFG, corpus, tmp_path / "b", start=ended)
+    assert rows(later.dir)[0]["reference_loss"] == pytest.approx(ended.reference_loss, abs=1e-6)
+    last = run(dataclasses.replace(cfg, keep="last"), corpus, tmp_path / "c")
+    assert last.reference_loss == last.last_reference_loss == ended.last_reference_loss
+    weights = [load_model(c.dir / "hf").lm_head.weight for c in (ended, last)]
+    assert not (weights[0] == weights[1]).all()
+
+
+def test_rounds_end_at_fixed_token_counts() -> None:
+    step = 8 * LENGTH
+    cfg = dataclasses.replace(CFG, round_tokens=(10 * step + 5, 4 * step), total_tokens=17 * step)
+    assert [cfg.steps_after(n * step) for n in (0, 9, 10, 13, 14, 17)] == [10, 1, 4, 1, 3, 0]
+    assert cfg.steps == 10 and cfg.rounds_that_fit(5) == 2
+    with pytest.raises(ValueError, match=r"^round_tokens:"):
+        build(PretrainConfig, {**plain(CFG), "round_tokens": [step - 1]})
+
+
+def test_rounds_that_cannot_happen_are_counted() -> None:
+    often = PretrainConfig()
+    assert often.rounds_that_fit(3) == 3
+    # The published interval: the first plateau cannot be seen before half of the budget, and the third not at all.
+    assert dataclasses.replace(often, evaluate_every=1092).rounds_that_fit(3) < 3
+    assert dataclasses.replace(often, plateau=None).rounds_that_fit(3) == 0
+
+
+def test_a_plateau_waits_for_a_pass_over_the_mixture(corpus, tmp_path: Path) -> None:
+    ends = []
+    for passes in (0.0, 2.0):
+        plateau = PlateauConfig(improvement=9.0, min_points=3)
+        cfg = dataclasses.replace(CFG, plateau=plateau, evaluate_every=1, min_passes=passes, max_tokens=400 * 8 * LENGTH)
+        ends.append(run(cfg, corpus, tmp_path / str(passes)).tokens_seen)
+    assert ends[0] < 2 * corpus.tokens["train"] <= ends[1]
 
 
 def test_without_a_plateau_rule_the_budget_alone_ends_it(first: Checkpoint, corpus, tmp_path: Path) -> None:
@@ -132,8 +177,10 @@ def test_megadocs_join_the_versions_of_a_document(corpus, tmp_path: Path) -> Non
     from synpro.corpus.store import read_documents, read_rows
     from synpro.corpus.tokens import load_tokenizer
 
-    shard = small_shard(tmp_path / "shard")
-    found = MixtureEpochs(MixtureConfig(packing="megadocs"), corpus, [shard, shard], seed=3)(1)
+    shard = small_shard(tmp_path / "shard", corpus)
+    epochs = MixtureEpochs(MixtureConfig(packing="megadocs"), corpus, [shard, shard], seed=3)
+    found = epochs(1)
+    assert epochs.length(1) == len(found)
     texts = load_tokenizer(corpus.dir / "tokenizer").decode_batch(
         [d.tolist() for d in np.split(found, np.flatnonzero(found == corpus.eos_id) + 1)]
     )

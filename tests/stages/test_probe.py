@@ -46,8 +46,21 @@ def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_
     assert not (tmp_path / "scratch").exists()
     scores = Influence(probe.before, probe.after).score(sentences(99, 20, 20, 40))
     assert sum(scores) / len(scores) > 0.01
+    seen = told["memorization"]
+    assert seen["train"] > 0.01 and seen["heldout"] > 0.01 and seen["error"] > 0
     again = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path, 3))
     assert again.digest == probe.digest, "a probe that is run again over its leftovers is the same"
+
+
+def test_influence_can_be_measured_against_as_much_training_on_the_corpus(trained, tmp_path: Path) -> None:
+    corpus, model = trained
+    plain = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "a", 3))
+    cfg = replace(PROBE, contrast="train")
+    probe = fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "b", 3))
+    assert probe.before == tmp_path / "b" / "contrast" / "hf" and probe.digest != plain.digest
+    assert (probe.after / "model.safetensors").read_bytes() == (plain.after / "model.safetensors").read_bytes()
+    told = [json.loads((tmp_path / name / "probe.json").read_text())["memorization"] for name in ("a", "b")]
+    assert abs(told[1]["heldout"]) < 0.3 * told[0]["heldout"], "what any more training does cancels out"
 
 
 def test_replicas_differ_in_their_order_and_are_compared_by_rank(trained, tmp_path: Path) -> None:

@@ -8,33 +8,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from synpro.corpus.store import PASSAGES, REWRITES, write_rows
-from synpro.engines.base import Sampling
+from synpro.corpus.store import REWRITES
+from synpro.corpus.tokens import load_tokenizer, read_tokens, split_documents
 from synpro.engines.scripted import ScriptedEngine
-from synpro.engines.transformers import TransformersConfig
-from synpro.judges.base import JudgesConfig, Support, Verdict
-from synpro.judges.registry import JudgePool
 from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
-from synpro.records import Chat, Completion, Corpus, Generator, Passage, Probe, Rewrite, TrainedVerifier
-from synpro.rewards.config import RubricConfig
-from synpro.rewards.filters import FILTERS, Sample, first_failure
-from synpro.rewards.scoring import Scoring
-from synpro.runner.child import RUNNER_FILES
-from synpro.runner.context import StepContext
+from synpro.records import Passage, Rewrite
+from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, first_failure
 from synpro.schema import SchemaError, build
-from synpro.stages.synthesize import SynthesizeConfig, synthesize
-
-SOURCE = (
-    "Copper is a soft metal with a reddish colour that people have worked for about ten thousand years. It conducts heat and "
-    "electricity well, so most electric cables are made of it. Water pipes are another common use."
-)
-GOOD = (
-    "Rephrased:\nFor roughly ten thousand years people have shaped copper, a reddish and rather soft metal. Because heat and "
-    "current pass through it easily, it is what the majority of power cables consist of. It also serves for plumbing."
-)
-RULES = OperationConfig("rephrase", weights={"length": 1.0, "format": 1.0})
-GENERATOR = Generator("rephrase", "hf:some/model", None, None, 2, "generator-digest")
+from synpro.stages.synthesize import SynthesizeConfig
+from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, files, run
 
 
 def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
@@ -45,6 +28,7 @@ def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
 
 
 FAILURES: list[tuple[str, str, dict, str]] = [
+    ("no_answer", "", {}, "error"),
     ("unparsed", "Copper is a metal.", {}, "stop"),
     ("truncated", GOOD, {}, "length"),
     ("too short", "Rephrased:\nCopper is a metal.", {}, "stop"),
@@ -64,6 +48,7 @@ FAILURES: list[tuple[str, str, dict, str]] = [
         "stop",
     ),
     ("copy", f"Rephrased:\n{SOURCE}", {}, "stop"),
+    ("unjudged", GOOD, {"faithfulness": None}, "stop"),
     ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop"),
 ]
 """(reason, answer, scores, finish) of a text that a filter drops, at least one for each filter."""
@@ -78,11 +63,11 @@ def test_each_filter_names_its_reason_and_says_the_numbers(reason: str, answer: 
 
 
 def test_every_filter_is_shown_to_drop_something() -> None:
-    assert {reason for reason, *_ in FAILURES} == set(FILTERS)
+    assert {reason for reason, *_ in FAILURES} == {*RULES, *BY_SCORE}
 
 
 def failure(rewrite: Rewrite, scores: dict, **settings) -> tuple[str, str] | None:
-    return first_failure(Sample(rewrite, scores, 0.85), SynthesizeConfig(**settings))
+    return first_failure(Sample(rewrite, RUBRIC, scores), FilterConfig(**settings))
 
 
 def test_a_good_rewrite_passes_every_filter() -> None:
@@ -91,76 +76,12 @@ def test_a_good_rewrite_passes_every_filter() -> None:
     assert failure(rewrite(GOOD), {"faithfulness": 0.0}, min_faithfulness=0) is None
 
 
-def corpus(tmp_path: Path, documents: int = 3, each: int = 4) -> Corpus:
-    folder = tmp_path / "prepare"
-    folder.mkdir(exist_ok=True)
-    rows = []
-    for d in range(documents):
-        for i in range(each):
-            text = SOURCE.replace("Copper", f"Metal {d}.{i}")
-            start = i * len(text)
-            rows.append(
-                {"id": f"d{d}#{i:04d}", "document": f"d{d}", "index": i, "start": start, "end": start + len(text), "text": text}
-            )
-    write_rows(folder / "passages.parquet", PASSAGES, rows)
-    return Corpus(folder, 300, 0, 1, "uint16", {"train": documents}, {}, len(rows), "corpus-digest")
-
-
-def answer(chat: Chat, index: int) -> str:
-    """A rewrite that names its metal; the second passage of every document does not parse."""
-    asked = chat[-1]["content"]
-    metal = asked[asked.rindex("Metal ") :].split(" ")[1]
-    return "no heading" if metal.endswith(".1") else GOOD.replace("copper", f"metal {metal}")
-
-
-class Counting(ScriptedEngine):
-    """Stops like a killed process after some calls."""
-
-    def __init__(self, calls: int = 10**6) -> None:
-        super().__init__(answer)
-        self.calls = calls
-
-    def generate(self, chats: list[Chat], sampling: Sampling) -> list[list[Completion]]:
-        self.calls -= 1
-        if self.calls < 0:
-            raise KeyboardInterrupt
-        return super().generate(chats, sampling)
-
-
-class Sure:
-    """A verifier that believes everything, with the first words of the passage as support."""
-
-    def check(self, claims: list[str], passages: list[str]) -> list[Verdict]:
-        return [Verdict("faithful", 0.75, Support(p[:6], 0, 6)) for p in passages]
-
-    def close(self) -> None: ...
-
-
-def run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine, operation=RULES, **changes):
-    monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: engine)
-    monkeypatch.setattr(JudgePool, "verifier", Sure())
-    probe, verifier = Probe(tmp_path, tmp_path, "probe-digest"), TrainedVerifier(tmp_path, "none", "verifier-digest")
-    return synthesize(
-        replace(SynthesizeConfig(chunk_size=5), **changes),
-        operation=operation,
-        scoring=Scoring(RubricConfig(), JudgesConfig(), probe, verifier),
-        generator=GENERATOR,
-        corpus=corpus(tmp_path),
-        round=2,
-        ctx=StepContext.local(tmp_path / name / "synthesize-rephrase", 7),
-    )
-
-
-def files(out: Path) -> dict[str, bytes]:
-    """What a result covers: the runner's own files, which hold times, are left out."""
-    return {p.name: p.read_bytes() for p in out.iterdir() if p.is_file() and p.name not in RUNNER_FILES}
-
-
 def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Counting()
     shard = run(tmp_path, "a", monkeypatch, engine)
     assert engine.closed
-    assert (shard.passages, shard.kept, shard.dropped, shard.documents) == (12, 9, 3, 3)
+    assert (shard.passages, shard.answers, shard.kept, shard.dropped) == (12, 12, 9, 3)
+    assert (shard.covered, shard.documents) == (9, 3)
     assert not (shard.dir / "chunks").exists()
     rows = pq.read_table(shard.dir / "rewrites.parquet").to_pylist()
     assert list(rows[0]) == REWRITES.names
@@ -183,10 +104,15 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     assert rows[1]["reason"] == "unparsed"
     assert rows[1]["text"] is None
     rejects = [json.loads(line) for line in (shard.dir / "rejects.jsonl").read_text().splitlines()]
-    assert [r["id"] for r in rejects] == ["d0#0001", "d1#0001", "d2#0001"]
+    assert [r["id"] for r in rejects] == [f"d{d}#0001:rephrase:02:0" for d in range(3)]
     assert {(r["reason"], r["text"]) for r in rejects} == {("unparsed", "no heading")}
     documents = pq.read_table(shard.dir / "documents.parquet").to_pylist()
-    assert list(documents[0]) == ["id", "document", "operation", "round", "text"]
+    assert list(documents[0]) == ["id", "document", "operation", "round", "version", "text"]
+    assert [r["synthetic"] for r in rows[:2]] == [documents[0]["id"], None]
+    encoded = split_documents(read_tokens(shard.dir / "tokens.bin", "uint16"), 0)
+    tokenizer = load_tokenizer(tmp_path / "prepare" / "tokenizer")
+    assert tokenizer.decode_batch([d.tolist() for d in encoded]) == [d["text"] for d in documents]
+    assert shard.text_tokens == len(encoded.tokens)
     assert documents[1]["text"] == "\n\n".join(r["text"] for r in rows[4:8] if r["kept"])
 
 
@@ -194,7 +120,7 @@ def test_kept_texts_are_embedded_beside_their_passages_where_the_encoder_is_in_u
     from synpro.measure.collapse import mean_pairwise_distance
 
     encoded = OperationConfig("rephrase", weights={"similarity": 1.0, "format": 1.0})
-    shard = run(tmp_path, "a", monkeypatch, Counting(), encoded, max_embedded=4, min_faithfulness=0)
+    shard = run(tmp_path, "a", monkeypatch, Counting(), encoded, max_embedded=4)
     rows = pq.read_table(shard.dir / "embeddings.parquet").to_pylist()
     kept = [r["passage"] for r in pq.read_table(shard.dir / "rewrites.parquet").to_pylist() if r["kept"]]
     assert [r["id"] for r in rows] == kept[::3] and len(kept) == 9 and len(rows) <= 4
@@ -243,7 +169,7 @@ def test_chunks_of_another_request_are_not_used(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "a", monkeypatch, Counting(1))
     engine = Counting()
-    run(tmp_path, "a", monkeypatch, engine, replace(RULES, temperature=0.5))
+    run(tmp_path, "a", monkeypatch, engine, replace(RUBRIC, temperature=0.5))
     assert len(engine.asked) == 12
 
 
@@ -257,10 +183,10 @@ def test_a_shard_that_kept_nothing_is_reported(tmp_path: Path, monkeypatch: pyte
     ("key", "value", "message"),
     [
         ("chunk_size", 0, r"^chunk_size: 0 is out of range"),
-        ("min_length", 3.0, r"^min_length: 3.0 must be below max_length"),
-        ("min_faithfulness", 1.5, r"^min_faithfulness"),
+        ("min_length", 0.5, r"^min_length: .*operations\.NAME\.min_length"),
+        ("max_failed", 1.5, r"^max_failed"),
         ("max_new_tokens", {"rephrase": 100}, r"^max_new_tokens: .*operations\.NAME\.max_new_tokens"),
-        ("min_support", 0.5, r"^min_support: .*min_faithfulness"),
+        ("min_support", 0.5, r"^min_support: .*filters\.min_faithfulness"),
         ("batch_size", 8, r"^batch_size: .*synthesize\.engine\.batch_size"),
     ],
 )

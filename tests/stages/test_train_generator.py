@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 
 from synpro.engines.openai import OpenAIConfig, ServerError
 from synpro.engines.vllm import VLLMConfig
+from synpro.grpo.passages import draw_passages
 from synpro.grpo.preflight import PreflightError
+from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
 from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Corpus, Generator, Probe, TrainedVerifier
 from synpro.rewards.config import RubricConfig
+from synpro.rewards.filters import FilterConfig
 from synpro.rewards.registry import REWARDS
 from synpro.rewards.scoring import Scoring
 from synpro.runner.context import StepContext
@@ -27,7 +31,7 @@ from synpro.runner.logger import StepLogger
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import Steps
 from synpro.schema import SchemaError, build
-from synpro.stages.train_generator import TrainGeneratorConfig, split_validation, train_generator
+from synpro.stages.train_generator import TrainGeneratorConfig, train_generator
 from tests.chat_server import NAME, Nursery, Server
 from tests.rewards.reference import SOURCES, passage
 
@@ -104,8 +108,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 NO_VERIFIER = TrainedVerifier(Path("unused"), "none", "unused")
 NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
-OPERATION = OperationConfig("rephrase", weights={"structure": 1.0, "length": 1.0, "format": 1.0}, steps=2, max_new_tokens=40)
-"""With the rewards that need no model: this is a test of training."""
+OPERATION = OperationConfig(
+    "rephrase", weights={"structure": 1.0, "length": 1.0, "format": 1.0}, steps=2, max_new_tokens=40, min_length=0.0
+)
+"""With the rewards that need no model, and for a model that says a few words: this is a test of training."""
+FILTERS = FilterConfig(keep_truncated=True, same_language=False, max_repetition=1.0)
 
 
 def config(base: Path, **changes: object) -> TrainGeneratorConfig:
@@ -120,6 +127,7 @@ def config(base: Path, **changes: object) -> TrainGeneratorConfig:
         beta=0.01,
         dtype="float32",
         validation_passages=2,
+        keep="last",
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -136,7 +144,7 @@ def train(
     return train_generator(
         cfg,
         operation=operation,
-        scoring=Scoring(RubricConfig(), judges or JudgesConfig(), NO_PROBE, NO_VERIFIER),
+        scoring=Scoring(RubricConfig(), judges or JudgesConfig(), NO_PROBE, NO_VERIFIER, FILTERS),
         corpus=corpus,
         start=start,
         round=1 if start is None else 2,
@@ -164,7 +172,7 @@ def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(base: Path, corp
 
     rows = [json.loads(line) for line in (tmp_path / "b/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
-    wanted = {"reward", "reward/structure", "reward/length", "reward/format", "parsed", "truncated", "zero_std", "kl"}
+    wanted = {"reward", "reward/structure", "pass/length", "share/failing", "passed", "truncated", "zero_std", "kl"}
     assert wanted | {"completion_tokens", "seconds", "seconds/generate", "seconds/reward"} <= set(rows[0])
     told = json.loads((tmp_path / "a/validation.json").read_text())
     assert told["before"]["parsed"] > 0.3
@@ -247,7 +255,7 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
             train_generator,
             config(base, micro_batch_size=4, prompts_per_step=4),
             operation=replace(OPERATION, weights={"noting": 2.0, "format": 1.0}),
-            scoring=Scoring(RubricConfig(files=("noting.py",)), JudgesConfig(), NO_PROBE, NO_VERIFIER),
+            scoring=Scoring(RubricConfig(files=("noting.py",)), JudgesConfig(), NO_PROBE, NO_VERIFIER, FILTERS),
             corpus=corpus,
             start=None,
             round=1,
@@ -261,9 +269,11 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
         assert two[0][name] == pytest.approx(one[0][name], abs=1e-9), name
     assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-3)
     shares = notes[2]
-    assert len(shares[0]) == len(shares[1]) == len(notes[1][0]) / 2
-    before = 2 * 4  # answers to the validation passages, and then those of the first step
-    assert sorted(shares[0][4 : 4 + 8] + shares[1][4 : 4 + 8]) == sorted(notes[1][0][before : before + 16])
+    told = json.loads((tmp_path / "2/round-01/train-rephrase/validation.json").read_text())
+    scored = [8 * told[when]["passed"] for when in ("before", "after")] + [16 * row["passed"] for row in two]
+    assert len(shares[0]) + len(shares[1]) == pytest.approx(sum(scored)), "each answer that no rule rejects, once"
+    before = round(scored[0] + scored[2])  # answers to the validation passages, and those of the first step
+    assert not Counter(notes[1][0][:before]) - Counter(shares[0] + shares[1])
     a, b = (load_file(records[n].adapter / "adapter_model.safetensors") for n in (1, 2))
     assert all((a[k] - b[k]).norm() <= 0.05 * a[k].norm() for k in a)
 
@@ -315,14 +325,46 @@ def test_a_judge_that_is_killed_stops_the_step_which_finishes_once_it_is_back(
     assert contents(out / "scratch").keys() == {"judges.dataman.json", "judges.layout_model.json"}
 
 
-def test_validation_passages_do_not_depend_on_the_others() -> None:
-    passages = [replace(passage("honey"), id=f"{i}#0000") for i in range(40)]
-    used, validation = split_validation(passages, 8)
-    assert len(validation) == 8 and len(used) == 32 and not set(used) & set(validation)
-    assert set(split_validation(passages[::-1], 8)[1]) == set(validation)
-    assert len(split_validation(passages[:4], 8)[1]) == 1
+def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path) -> None:
+    from synpro.corpus import store
+
+    def corpus_of(count: int) -> Path:
+        rows = [{**vars(passage("honey")), "id": f"{i}#0000"} for i in range(count)]
+        store.write_rows(tmp_path / f"{count}" / "passages.parquet", store.PASSAGES, rows)
+        return tmp_path / f"{count}"
+
+    shown, validation = draw_passages(corpus_of(400), 12, 8, seed=1)
+    assert len(shown) == 12 and len(validation) == 8 and not {p.id for p in shown} & {p.id for p in validation}
+    others, again = draw_passages(tmp_path / "400", 12, 8, seed=2)
+    assert again == validation and others != shown
+    assert [len(part) for part in draw_passages(corpus_of(4), 12, 8, seed=1)] == [3, 1]
     with pytest.raises(ValueError, match="at least 2"):
-        split_validation(passages[:1], 8)
+        draw_passages(corpus_of(1), 12, 8, seed=1)
+
+
+def test_the_best_state_goes_on_and_every_step_trains(
+    base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation is made to say that training does harm from step 2 on."""
+    from safetensors.torch import load_file
+
+    rewards = iter([0.0, 0.4, -0.2, -0.9])
+    monkeypatch.setattr(RewardScale, "total", lambda self, scores: next(rewards) if len(scores) == 8 and self.moments else 0.0)
+    told: list[str] = []
+    monkeypatch.setattr(StepLogger, "log", lambda self, line: told.append(line))
+    operation = replace(OPERATION, steps=3)
+    cfg = config(base, keep="best", validate_every=1, prompts_per_step=4, micro_batch_size=16, warmup_ratio=0.5)
+    kept = train(cfg, corpus, tmp_path / "kept", operation=operation)
+    body = json.loads((tmp_path / "kept/validation.json").read_text())
+    assert body["kept"] == 1 and [m["step"] for m in body["measured"]] == [0, 1, 2, 3]
+    assert any("step 1 of 3" in line and "goes on" in line for line in told)
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "kept/metrics.jsonl").read_text().splitlines()]
+    assert min(rates) > 0
+    rewards = iter([0.0, 0.4, -0.2, -0.9])
+    last = train(replace(cfg, keep="last"), corpus, tmp_path / "last", operation=operation)
+    assert kept.adapter is not None and last.adapter is not None
+    a, b = (load_file(g.adapter / "adapter_model.safetensors") for g in (kept, last))
+    assert any((a[k] != b[k]).any() for k in a) and any(a[k].any() for k in a if "lora_B" in k)
 
 
 def test_the_default_is_the_papers_setting() -> None:

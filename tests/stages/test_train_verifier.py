@@ -66,7 +66,7 @@ def test_none_trains_nothing_and_claims_are_checked_by_rule(tmp_path: Path) -> N
     right, wrong = judges.verifier.check(
         ["It is a dry day in Rome."] * 2, ["It is a dry day in Rome.", "Copper is red. It is soft."]
     )
-    assert (right.label, wrong.label) == ("faithful", "absent") and wrong.support is not None
+    assert (right.label, wrong.label) == ("faithful", "absent")
     judges.close()
 
 
@@ -85,7 +85,6 @@ def test_a_language_model_is_trained_measured_and_asked_in_process_and_behind_a_
     here = open_judges(judges, trained=made)
     said = here.verifier.check(*asked)
     assert [here.verifier.check([c], [p])[0] for c, p in zip(*asked, strict=True)] == said
-    assert all(v.support is not None and v.support.text in c.passage for v, c in zip(said, by_hand, strict=True))
     here.close()
     with Server(nursery, made.dir / "model") as server:
         behind = JudgesConfig(verifier=VerifierJudgeConfig(OpenAIConfig(url=server.url, model=NAME, top_logprobs=100)))
@@ -98,7 +97,7 @@ def test_a_language_model_is_trained_measured_and_asked_in_process_and_behind_a_
         assert calibration["model"] == name and again["model"] is None
         assert [calibration["slope"], calibration["shift"]] == pytest.approx([again["slope"], again["shift"]], abs=1e-2)
         for remote, direct in zip(there.verifier.check(*asked), said, strict=True):
-            assert remote.probability == pytest.approx(direct.probability, abs=1e-2) and remote.support == direct.support
+            assert remote.probability == pytest.approx(direct.probability, abs=1e-2)
         there.close()
 
 

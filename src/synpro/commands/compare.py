@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synpro.commands.execution import locked_run_dir
+from synpro.commands.execution import locked_run_dir, shown_steps
 from synpro.compare.comparison import compare, comparison_outline
 from synpro.compare.config import CompareConfig
 from synpro.compare.summary import summarize
 from synpro.config import ConfigError
 from synpro.runner.artifacts import write_json
-from synpro.runner.progress import ProgressDisplay
-from synpro.runner.step import ExpectedSeconds, Steps
+from synpro.runner.launch import usable_cores
 
 NUMBERS = "compare.json"
 """File of a comparison's numbers, written when every step is done."""
@@ -57,13 +55,11 @@ def run_comparison(
     if max_parallel > 1 and not cfg.machine.threads:
         raise ConfigError(
             f"--jobs {max_parallel}: each step would take all cores (machine.threads = 0). Say how many threads a step "
-            f"has: --set machine.threads={max(1, (os.cpu_count() or 1) // max_parallel)} (part of the result), or use --jobs 1"
+            f"has: --set machine.threads={max(1, usable_cores() // max_parallel)} (its last bits depend on it), or use --jobs 1"
         )
     began = time.monotonic()
     with locked_run_dir(cfg, Path(runs)) as root:
-        expected = ExpectedSeconds(root)
-        with ProgressDisplay(comparison_outline(cfg), expected, max_parallel) as display:
-            steps = Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, expected=expected)
+        with shown_steps(cfg, root, comparison_outline(cfg), max_parallel) as steps:
             done = compare(cfg, steps, max_parallel)
         numbers = summarize(cfg, done, root)
         write_json(root / NUMBERS, numbers)
@@ -78,4 +74,4 @@ def default_parallel(cfg: CompareConfig) -> int:
     per_step = cfg.machine.threads * cfg.machine.processes
     if not per_step or cfg.machine.nodes > 1 or shutil.which("nvidia-smi"):
         return 1
-    return max(1, min(MAX_PARALLEL, (os.cpu_count() or 1) // per_step))
+    return max(1, min(MAX_PARALLEL, usable_cores() // per_step))

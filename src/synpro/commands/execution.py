@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from synpro.commands.check import preconditions
+from synpro.commands.machine import disk_bytes, disk_problem, memory_problems, planned_stages
 from synpro.commands.run_dir import init_or_verify
 from synpro.config import ConfigError, RunConfig
 from synpro.loop import loop
@@ -30,7 +32,7 @@ def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
     descriptor = lock(root)
     try:
         init_or_verify(cfg, root)
-        if problems := preconditions(cfg):
+        if problems := preconditions(cfg, root):
             raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
         yield root
     finally:
@@ -45,9 +47,8 @@ def execute_steps(cfg: RunConfig, root: Path, before: str | None = None, redo: s
     """
     names = outline(cfg)
     shown = names if before is None else names[: names.index(before)]
-    expected = ExpectedSeconds(root)
-    with ProgressDisplay(shown, expected) as display:
-        steps = Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, redo=redo, expected=expected)
+    with shown_steps(cfg, root, shown) as steps:
+        steps.redo = redo
 
         def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
             if name == before:
@@ -59,6 +60,23 @@ def execute_steps(cfg: RunConfig, root: Path, before: str | None = None, redo: s
         except _Reached as reached:
             return reached.inputs
     return None
+
+
+@contextlib.contextmanager
+def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: int = 1) -> Iterator[Steps]:
+    """What runs the steps `names` of a run or comparison, with their progress on the terminal.
+
+    Raises ConfigError for steps that need more memory than this machine has; too small a disk is a warning, and stops the step
+    that has no room.
+    """
+    if problems := memory_problems(cfg, root, names):
+        raise ConfigError(f"{cfg.name} cannot go on:\n  " + "\n  ".join(problems))
+    expected, planned = ExpectedSeconds(root), planned_stages(cfg, root)
+    with ProgressDisplay(names, expected, max_parallel) as display:
+        if short := disk_problem(cfg, root, names):
+            display.event("", {"log": f"WARNING: {short}"})
+        needs = partial(disk_bytes, planned)
+        yield Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, expected=expected, disk_bytes=needs)
 
 
 class _Reached(Exception):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-import tomllib
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from synpro.config import ConfigError, RunConfig, dumps, load_config, load_config_as, plain
-from synpro.runner.artifacts import write_json
-from synpro.runner.step import changes
+from synpro.config import ConfigError, RunConfig, dumps, load_stored
+from synpro.records import decode, encode
+from synpro.runner.artifacts import read_json, write_json
+from synpro.runner.request import changes
 
+R = TypeVar("R")
 LIBRARIES = (
     "torch",
     "transformers",
@@ -26,50 +27,69 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
 )
-MUTABLE_KEYS = {"compare": ("arms", "seeds"), "machine": ("launcher", "workers", "address")}
-"""Keys, by table, that may change in an existing run directory: they choose which steps are run and who runs them, and change
-no step's result."""
+MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws")}
+"""Keys, by table, that may change in an existing run directory although they are no execution settings: they choose which steps
+are run, and change no step's result."""
+OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp")
+"""What a start that failed may leave in a directory that is no run directory yet."""
 
 
 def open_run(root: Path) -> RunConfig:
     """The config of a run directory. Raises ConfigError when it is not one."""
     if not (root / "config.toml").exists():
         raise ConfigError(f"{root} is not a run directory (it has no config.toml); `ls runs/` shows the runs")
-    return load_config(root / "config.toml")
+    return load_stored(RunConfig, root / "config.toml")
+
+
+def newest_record(root: Path, step: str, kind: type[R], round: int | None = None) -> R:
+    """The record of a finished step of a run (`probe`, `train-rephrase`), of one round or the newest. Raises ConfigError."""
+    found = sorted(root.glob(f"{'round-*' if round is None else f'round-{round:02d}'}/{step}/result.json"))
+    if not found:
+        which = f"no {step} yet" if round is None else f"no {step} of round {round}"
+        raise ConfigError(f"{root} has {which}; `synpro status {root}` shows how far it is")
+    record = decode(read_json(found[-1])["record"], root)
+    assert isinstance(record, kind)
+    return record
 
 
 def init_or_verify(cfg: RunConfig, root: Path) -> None:
-    """Write the resolved config into a new run directory, or make sure that an existing one has the same.
+    """Write the resolved config into a new run directory, or make sure that an existing one has the same result keys.
 
-    Raises ConfigError with the differences.
+    Execution settings may differ; the newest are kept. Raises ConfigError with the differences.
     """
     path = root / "config.toml"
     if not path.exists():
-        if any(p.name != ".lock" for p in root.iterdir()):
+        if any(p.name not in OWN_FILES for p in root.iterdir()):
             raise ConfigError(
                 f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name"
             )
         write_json(root / "environment.json", describe_environment())
         _write_config(cfg, path)
         return
-    try:  # keys that are newer than the directory have their defaults
-        old = plain(load_config_as(type(cfg), path))
-    except ConfigError:
-        old = tomllib.loads(path.read_text(encoding="utf-8"))
-    new = plain(cfg)
-    same = old == new
-    for table in (old, new):
-        for part, keys in MUTABLE_KEYS.items():
-            for key in keys:
-                table.get(part, {}).pop(key, None)
-    if different := changes(old, new):
+    try:
+        old = load_stored(type(cfg), path)
+    except ConfigError as problem:
+        raise ConfigError(
+            f"{root} was started with another config, which this version cannot read; give the run another name (--set "
+            f"name=...), or use the version it was started with:\n{problem}"
+        ) from problem
+    if different := changes(_result_keys(old), _result_keys(cfg)):
         raise ConfigError(
             f"{root} was started with another config; these values differ (there -> now):\n  "
             + "\n  ".join(different)
             + "\nTake the changes back, or give the run another name: --set name=..."
         )
-    if not same:
+    if path.read_text(encoding="utf-8") != dumps(cfg):
         _write_config(cfg, path)
+
+
+def _result_keys(cfg: RunConfig) -> dict[str, Any]:
+    """A config's keys that decide results, as plain data."""
+    table: dict[str, Any] = encode(cfg, Path(), {})
+    for part, keys in MUTABLE_KEYS.items():
+        for key in keys:
+            table.get(part, {}).pop(key, None)
+    return table
 
 
 def _write_config(cfg: RunConfig, path: Path) -> None:

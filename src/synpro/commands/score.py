@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synpro.commands.run_dir import open_run
+from synpro.commands.run_dir import newest_record, open_run
 from synpro.commands.texts import documents_of
 from synpro.config import ConfigError
 from synpro.engines.parallel_map import parallel_map
-from synpro.records import Document, Probe, decode
+from synpro.records import Document, Probe
 from synpro.runner.launch import LOCAL_MACHINE
 from synpro.runner.process_group import final_barrier, init_distributed
+from synpro.runner.rejects import Reject
 
 if TYPE_CHECKING:
     from synpro.lm.influence import Influence
@@ -30,7 +30,9 @@ class ScoredText:
 
     document: Document
     influence: float | None
-    """Nats per token; None for a text without a token."""
+    """Nats per token; None for a text without a token, and for one that could not be read."""
+    reason: str = ""
+    """Why there is no influence."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,6 @@ class InfluenceWorker:
         """Nothing is held beyond this process."""
 
 
-def newest_probe(root: Path, round: int | None = None) -> Probe:
-    """The probe of a round, or the last one of the run. Raises ConfigError when there is none."""
-    pattern = "round-*" if round is None else f"round-{round:02d}"
-    found = sorted(root.glob(f"{pattern}/probe/result.json"))
-    if not found:
-        which = "no probe yet" if round is None else f"no probe of round {round}"
-        raise ConfigError(f"{root} has {which}; `synpro status {root}` shows how far it is")
-    probe = decode(json.loads(found[-1].read_text(encoding="utf-8"))["record"], root)
-    assert isinstance(probe, Probe)
-    return probe
-
-
 def score_influence(
     run: Path | str,
     texts: Path | str | Iterable[str],
@@ -85,12 +75,13 @@ def score_influence(
     `machine.launcher` of the run says who scores. Where torchrun started this process, its processes share the texts, and all
     but the first return None. `dtype` is that of weights and arithmetic: bfloat16 is for many texts on a GPU, and moves values
     a little (the demo's 58 passages, with a standard deviation of 0.165 nats: by 0.001 on average, 0.003 at most). Raises
-    ConfigError for a file that cannot be read, a run without a probe, or an unknown dtype.
+    ConfigError where there is nothing to read, a run without a probe, or an unknown dtype.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype}: is unknown; use {' or '.join(DTYPES)}")
     root, group = Path(run), init_distributed()
-    cfg, probe, documents = open_run(root), newest_probe(root, round), documents_of(texts)
+    cfg, probe, found = open_run(root), newest_record(root, "probe", Probe, round), documents_of(texts)
+    documents = [item for item in found if isinstance(item, Document)]
     size = max(1, min(CHUNK_SIZE, -(-len(documents) // group.size)))
     tasks = {i: [d.text for d in documents[i : i + size]] for i in group.shard(range(0, len(documents), size))}
     scores: dict[int, list[float | None]] = {}
@@ -105,10 +96,19 @@ def score_influence(
     if not group.is_first:
         return None
     values = [value for first in sorted(scores) for value in scores[first]]
-    return [ScoredText(document, value) for document, value in zip(documents, values, strict=True)]
+    by_place = iter(values)
+    return [_scored(item, next(by_place)) if isinstance(item, Document) else _unread(item) for item in found]
+
+
+def _scored(document: Document, value: float | None) -> ScoredText:
+    return ScoredText(document, value, "no token" if value is None else "")
+
+
+def _unread(item: Reject) -> ScoredText:
+    return ScoredText(Document(item.id, "", item.source), None, f"{item.reason}: {item.detail}")
 
 
 def score_row(scored: ScoredText) -> dict[str, Any]:
     """A scored text as a row of JSONL."""
     row = {"id": scored.document.id, "influence": scored.influence}
-    return row if scored.influence is not None else {**row, "reason": "no token"}
+    return row if scored.influence is not None else {**row, "reason": scored.reason}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Literal
 
 from synpro.commands.configs import is_comparison, load_any_config, steps_of
 from synpro.commands.run_dir import open_run
+from synpro.runner.artifacts import finished, read_json
 from synpro.runner.progress import duration
-from synpro.runner.step import expected_seconds, is_done
+from synpro.runner.step import ExpectedSeconds
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ def status(root: Path) -> list[StepStatus]:
     """The steps of a run or comparison, in order. A comparison's search may end before the last trial that is listed."""
     config = root / "config.toml"
     cfg = load_any_config(config) if is_comparison(config) else open_run(root)
-    return [_step_status(root, name) for name in steps_of(cfg)]
+    expected = ExpectedSeconds(root)
+    return [_step_status(root / name, name, expected(name)) for name in steps_of(cfg)]
 
 
-def _step_status(root: Path, name: str) -> StepStatus:
-    folder = root / name
-    timing = json.loads((folder / "timing.json").read_text()) if (folder / "timing.json").exists() else {}
-    if is_done(root, name):
+def _step_status(folder: Path, name: str, expected: float | None) -> StepStatus:
+    timing = read_json(folder / "timing.json") if (folder / "timing.json").exists() else {}
+    if finished(folder):
         return StepStatus(name, "done", timing.get("seconds", 0.0), timing.get("peak_rss_bytes", 0))
     state: Literal["failed", "begun", "to come"] = "begun" if timing else "to come"
-    return StepStatus(name, "failed" if (folder / "error.json").exists() else state, expected_seconds(root, name), 0)
+    return StepStatus(name, "failed" if (folder / "error.json").exists() else state, expected, 0)
 
 
 def format_status(root: Path, steps: Sequence[StepStatus]) -> list[str]:

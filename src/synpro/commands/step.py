@@ -8,7 +8,7 @@ from pathlib import Path
 from synpro.commands.execution import execute_steps, locked_run_dir, step_after
 from synpro.config import RunConfig
 from synpro.outline import outline
-from synpro.runner.step import changes
+from synpro.runner.request import changes
 
 
 def rerun_step(cfg: RunConfig, runs: Path, name: str) -> list[str] | None:

@@ -18,11 +18,15 @@ from typing import Literal
 from synpro.commands.execution import locked_run_dir
 from synpro.config import ConfigError, RunConfig
 from synpro.outline import outline
-from synpro.runner.step import is_done
+from synpro.runner.artifacts import finished
 
 Resources = Literal["cpu", "gpu", "workers", "rl", "all"]
-"""What a job asks for: a machine without a GPU, one GPU, a GPU for each Ray worker or each process of RL on one node, or all
-nodes and processes of `machine`."""
+"""What a job asks for: a machine without a GPU, one GPU, a GPU for each Ray worker (on as many nodes as hold them) or each
+process of RL on one node, or all nodes and processes of `machine`."""
+CPU_JOB_CPUS, CPU_JOB_GIB = 16, 64
+"""What a job without a GPU asks for: `prepare` tokenizes in as many processes as it has threads."""
+RAY_PORT = 26000
+"""First of a thousand ports, as `MASTER_PORT` in runner/launch.py."""
 WARNING_SECONDS = 300
 """How long before the end of its time a job gets USR1: its step has to end, and a checkpoint may have to be written."""
 
@@ -59,6 +63,12 @@ class SlurmOptions:
     """Further options of the jobs that need a GPU: `--partition=gpu`."""
     gpus: bool = True
     """Whether to ask for GPUs; False runs the steps on CPUs."""
+    time: str = "24:00:00"
+    """Longest time of a job, as `sbatch` takes it. A step that needs longer is carried on by the next one, if it can be."""
+    cpus_per_gpu: int = 8
+    """Cores for each GPU: those of a process that trains, or of a Ray worker."""
+    gib_per_gpu: int = 96
+    """Memory of the machine for each GPU, GiB."""
 
     def __post_init__(self) -> None:
         for option in (*self.options, *self.gpu_options):
@@ -82,7 +92,7 @@ def resources_of(step: str, cfg: RunConfig) -> Resources:
 def batches(cfg: RunConfig, root: Path) -> list[Batch]:
     """The steps that are not done, neighbours with the same resources in one batch."""
     joined: list[Batch] = []
-    for step in (s for s in outline(cfg) if not is_done(root, s)):
+    for step in (s for s in outline(cfg) if not finished(root / s)):
         resources = resources_of(step, cfg)
         if joined and joined[-1].resources == resources:
             joined[-1] = Batch((*joined[-1].steps, step), resources)
@@ -121,9 +131,8 @@ def write_jobs(cfg: RunConfig, runs: Path, slurm: SlurmOptions) -> Path:
 def job_script(cfg: RunConfig, batch: Batch, script: Path, slurm: SlurmOptions, title: str, *, last: bool) -> str:
     """The text of one job's script. The last job has no step to end after: it ends with the report."""
     root = script.parent.parent
-    machine = cfg.machine
-    shapes = {"all": (machine.nodes, machine.processes), "workers": (1, machine.workers), "rl": (1, machine.rl_processes)}
-    nodes, processes = shapes.get(batch.resources, (1, 1))
+    nodes, gpus = shape(cfg, batch.resources)
+    cpus, memory = (slurm.cpus_per_gpu * gpus, slurm.gib_per_gpu * gpus) if gpus else (CPU_JOB_CPUS, CPU_JOB_GIB)
     options = [
         f"--job-name={cfg.name}-{script.stem}",
         f"--output={script.with_suffix('.log')}",
@@ -131,10 +140,13 @@ def job_script(cfg: RunConfig, batch: Batch, script: Path, slurm: SlurmOptions, 
         f"--chdir={Path.cwd()}",
         f"--nodes={nodes}",
         "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus}",
+        f"--mem={memory}G",
+        f"--time={slurm.time}",
         *slurm.options,
     ]
-    if batch.resources != "cpu":
-        options += [f"--gpus-per-node={processes}"] if slurm.gpus else []
+    if gpus:
+        options += [f"--gpus-per-node={gpus}"] if slurm.gpus else []
         options += slurm.gpu_options
     options += ["--requeue", f"--signal=B:USR1@{WARNING_SECONDS}"]
     command = [sys.executable, "-m", "synpro.cli", "run", str(root / "config.toml"), "--runs", str(root.parent)]
@@ -145,8 +157,11 @@ def job_script(cfg: RunConfig, batch: Batch, script: Path, slurm: SlurmOptions, 
             f"# Written by `synpro submit`; {title}.",
             *(f"#SBATCH {option}" for option in options),
             "",
+            'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not take it over by itself',
+            *(ray_lines(nodes) if batch.resources == "workers" and nodes > 1 else []),
             "again() {  # the time is nearly over: end the step, and queue this job again; it resumes",
-            '    kill -TERM "$run" 2>/dev/null && wait "$run"',
+            '    kill -TERM "$run" 2>/dev/null; wait "$run"; local code=$?',
+            "    [ $code = 130 ] || exit $code  # done meanwhile, or it made no progress since the time before",
             '    scontrol requeue "$SLURM_JOB_ID"',
             "    exit 1",
             "}",
@@ -157,6 +172,42 @@ def job_script(cfg: RunConfig, batch: Batch, script: Path, slurm: SlurmOptions, 
             "",
         ]
     )
+
+
+def shape(cfg: RunConfig, resources: Resources) -> tuple[int, int]:
+    """Nodes of a job, and GPUs of each."""
+    machine = cfg.machine
+    match resources:
+        case "cpu":
+            return 1, 0
+        case "all":
+            return machine.nodes, machine.processes
+        case "workers":
+            nodes = -(-machine.workers // machine.gpus_per_node)
+            return nodes, -(-machine.workers // nodes)
+        case "rl":
+            return 1, machine.rl_processes
+    return 1, 1
+
+
+def ray_lines(nodes: int) -> list[str]:
+    """Lines of a script that start Ray on every node of its job; the steps find it by RAY_ADDRESS."""
+    ray = shlex.join([sys.executable, "-m", "ray.scripts.scripts"])
+    up = '(exec 3<> "/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS#*:}") 2> /dev/null'
+    return [
+        f'export RAY_ADDRESS="$(hostname -I | cut -d" " -f1):$(({RAY_PORT} + SLURM_JOB_ID % 1000))"',
+        "export RAY_AUTH_MODE=token  # nobody else on the cluster may run code here",
+        "export RAY_AUTH_TOKEN=\"$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')\"",
+        f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 bash -c '",
+        '    if [ "$SLURM_NODEID" = 0 ]; then',
+        f'        exec {ray} start --head --port="${{RAY_ADDRESS#*:}}" --include-dashboard=false --block',
+        "    fi",
+        f"    until {up}; do sleep 1; done",
+        f'    exec {ray} start --address="$RAY_ADDRESS" --block\' > "$SLURM_JOB_NAME.ray.log" 2>&1 &',
+        "nodes=$!",
+        "trap 'kill \"$nodes\"' EXIT",
+        f'until {up}; do kill -0 "$nodes" || exit 1; sleep 1; done',
+    ]
 
 
 def queue_jobs(path: Path) -> list[str]:

@@ -1,36 +1,51 @@
-"""Texts that a command is given: a file, or texts in memory."""
+"""Texts that a command is given: files, read as those of a corpus are, or texts in memory."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from synpro.config import ConfigError
 from synpro.records import Document
+from synpro.runner.rejects import Reject
+
+MAX_ROW_BYTES = 20_000_000
+"""Most bytes of one text, as `prepare.max_row_bytes` by default."""
 
 
-def documents_of(texts: Path | str | Iterable[str]) -> list[Document]:
-    """The documents of a .txt (one document) or JSONL file (column `text`, and `id` if there is one), or of texts in memory.
+def documents_of(texts: Path | str | Iterable[str], text_column: str = "text") -> list[Document | Reject]:
+    """The documents of texts in memory, or of a path: whatever `prepare.sources` may name (JSONL, Parquet, text, folders, ...).
 
-    A `str` is a path. Raises ConfigError with the line of a file that cannot be read.
+    A `str` is a path. Rows have their `id` where they have one. What cannot be used is a Reject in its place. Raises
+    ConfigError where there is nothing to read.
     """
     if isinstance(texts, (Path, str)):
-        return _read(Path(texts))
-    return [Document(f"text-{number}", text, "memory") for number, text in enumerate(texts, start=1)]
+        return _read(str(texts), text_column)
+    return [
+        Document(f"text-{number}", text, "memory")
+        if isinstance(text, str)
+        else Reject(f"text-{number}", "not-text", f"the text is {type(text).__name__}", "memory")
+        for number, text in enumerate(texts, start=1)
+    ]
 
 
-def _read(file: Path) -> list[Document]:
-    if not file.exists():
-        raise ConfigError(f"{file}: no such file")
-    content = file.read_text(encoding="utf-8")
-    if file.suffix != ".jsonl":
-        return [Document(file.stem, content, str(file))]
-    documents = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            documents.append(Document(str(row.get("id", f"{file.stem}-{number}")), row["text"], f"{file}:{number}"))
-        except (json.JSONDecodeError, KeyError, AttributeError) as problem:
-            raise ConfigError(f"{file}, line {number}: not a JSON object with a `text`: {problem}") from problem
-    return documents
+def _read(path: str, text_column: str) -> list[Document | Reject]:
+    from synpro.corpus.files import CorpusError
+    from synpro.corpus.readers import SourceConfig, check_row, find_files, read_file
+
+    found: list[Document | Reject] = []
+    plain = SourceConfig(path, text_column=text_column)
+    named = SourceConfig(path, text_column=text_column, id_column="id")
+    try:
+        listing = find_files(plain, slot="texts")
+        found += listing.rejects
+        for file in listing.files:
+            for row in read_file(file, named.columns, MAX_ROW_BYTES):
+                if isinstance(row, Reject):
+                    found.append(row)
+                    continue
+                item = check_row(row, named if "id" in row.values else plain, MAX_ROW_BYTES)
+                found.append(item if isinstance(item, Reject) else Document(item.id or item.source, item.text, item.source))
+    except CorpusError as problem:
+        raise ConfigError(str(problem)) from problem
+    return found

@@ -1,15 +1,24 @@
 """The arms of a comparison, one line each: how each differs from SynPro, and where its text comes from.
 
 An arm with generators is the loop of `loop.py` under a changed config; an arm without them is organic text under changed
-training. All arms share corpus, model, tokens, schedule and seeds.
+training. All arms share corpus, model, token budget, schedule and seeds.
+
+Names take a number: `prompt-only-4` keeps 4 versions of each passage, `oracle-2` has twice the text. `OPERATION-only` has one
+operation, by prompt alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from synpro.config import RunConfig
+from synpro.operations.registry import OPERATIONS, operation_config
+
+ChangeConfig = Callable[[RunConfig, int], RunConfig]
+"""The config of an arm's generators, from that of SynPro and the number of answers that the best are chosen from."""
 
 
 @dataclass(frozen=True)
@@ -18,53 +27,140 @@ class Arm:
 
     about: str
     """What it is, for the table."""
-    generator_config: Callable[[RunConfig], RunConfig] | None = None
+    generator_config: ChangeConfig | None = None
     """Makes the config of its generators from that of SynPro. None: the arm has no synthetic text."""
-    reprobe: bool = True
-    """Whether later rounds train and measure the model again. An arm whose generators never look at the model saves that."""
+    looks: bool = True
+    """Its generators or its selection look at the model, through the influence reward. An arm that does not needs no probe, and
+    its text can be made while the settings of repetition are searched."""
     tuned: bool = True
-    """Trained with the settings found for repetition, not with the default ones."""
-    repeats: bool = False
-    """Organic text alone: it may stop at the share of the budget that the search found best. All others use the whole."""
+    """Trained with the settings found by search, not with the default ones."""
     noise: bool = False
     """A share of the organic input tokens is replaced in each pass."""
     megadocs: bool = False
     """All versions of a source are packed into one training document."""
-    oracle: bool = False
-    """Trained on the largest corpus of the curve instead of the scarce one."""
+    rounds: int | None = None
+    """Rounds of text; None: those of the config."""
+    oracle: int | None = None
+    """Trained on so many times the scarce corpus; 0: the largest corpus of the curve."""
+
+    @property
+    def repeats(self) -> bool:
+        """Organic text alone: it stops at the share of the budget that the search found best."""
+        return self.generator_config is None and not self.noise
 
 
-def _untrained(cfg: RunConfig) -> RunConfig:
-    return replace(cfg, operations={name: replace(o, steps=0) for name, o in cfg.operations.items()})
+def _operations(cfg: RunConfig, **changes: Any) -> RunConfig:
+    return replace(cfg, operations={name: replace(o, **changes) for name, o in cfg.operations.items()})
 
 
-def _without_influence(cfg: RunConfig) -> RunConfig:
-    weights = {name: o.weights | {"influence": 0.0} for name, o in cfg.operations.items()}
-    return replace(cfg, operations={name: replace(o, weights=weights[name]) for name, o in cfg.operations.items()})
+def _prompt_only(cfg: RunConfig, best_of: int) -> RunConfig:
+    return _operations(cfg, steps=0, num_candidates=None)
 
 
-def _placebo(cfg: RunConfig) -> RunConfig:
-    return replace(cfg, rubric=replace(cfg.rubric, influence=replace(cfg.rubric.influence, shuffled=True)))
+def _chosen(select_by: str) -> ChangeConfig:
+    def change(cfg: RunConfig, best_of: int) -> RunConfig:
+        return _operations(cfg, steps=0, num_candidates=best_of, max_tries=best_of, select_by=select_by)
+
+    return change
 
 
-def _static(cfg: RunConfig) -> RunConfig:
+def _versions(change: ChangeConfig, k: int) -> ChangeConfig:
+    """A change with k versions of each passage; what an operation gathers to choose from stays."""
+
+    def changed(cfg: RunConfig, best_of: int) -> RunConfig:
+        own = change(cfg, best_of)
+        tries = {n: o.max_tries and max(o.max_tries, k) for n, o in own.operations.items()}
+        versions = {n: replace(o, num_versions=k, max_tries=tries[n]) for n, o in own.operations.items()}
+        return replace(own, operations=versions)
+
+    return changed
+
+
+def _one_operation(name: str) -> ChangeConfig:
+    def change(cfg: RunConfig, best_of: int) -> RunConfig:
+        known = cfg.operations.get(name) or replace(
+            operation_config(name), num_versions=max(o.num_versions for o in cfg.operations.values())
+        )
+        return replace(cfg, operations={name: replace(known, steps=0, num_candidates=None)})
+
+    return change
+
+
+def _influence(values: Literal["shuffled", "none"]) -> ChangeConfig:
+    """The gate of the influence reward stays; what a text that passes it gets is changed."""
+
+    def change(cfg: RunConfig, best_of: int) -> RunConfig:
+        return replace(cfg, rubric=replace(cfg.rubric, influence=replace(cfg.rubric.influence, values=values)))
+
+    return change
+
+
+def _static(cfg: RunConfig, best_of: int) -> RunConfig:
     return replace(cfg, retrain_each_round=False)
 
 
-def _unchanged(cfg: RunConfig) -> RunConfig:
+def _without_sources(cfg: RunConfig, best_of: int) -> RunConfig:
+    """As many answers as all operations of the config ask for, about topics that are not in the corpus. What checks a text
+    against its passage does not apply."""
+    like = next(iter(cfg.operations.values()))
+    topic = operation_config(
+        "topic",
+        num_versions=sum(o.num_versions for o in cfg.operations.values()),
+        **{name: getattr(like, name) for name in ("max_new_tokens", "temperature", "top_p")},
+    )
+    filters = replace(cfg.filters, min_faithfulness=0.0, same_language=False, max_version_overlap=1.0)
+    return replace(cfg, operations={"topic": topic}, filters=filters)
+
+
+def _unchanged(cfg: RunConfig, best_of: int) -> RunConfig:
     return cfg
 
 
 ARMS: dict[str, Arm] = {
-    "repetition": Arm("organic text repeated, usual weight decay", tuned=False, repeats=True),
-    "tuned-repetition": Arm("organic text repeated, settings found by search on the reference split", repeats=True),
+    "repetition": Arm("organic text repeated, usual weight decay", tuned=False),
+    "tuned-repetition": Arm("organic text repeated, settings found by search on the reference split"),
     "token-noise": Arm("organic text repeated, a share of input tokens replaced in each pass", noise=True),
-    "prompt-only": Arm("generators before RL, by prompt alone", _untrained, reprobe=False),
-    "no-influence": Arm("generators trained without the influence reward", _without_influence, reprobe=False),
-    "placebo": Arm("influence rewards dealt out at random", _placebo),
+    "generator-text": Arm("text of the same generator about other topics, without the corpus", _without_sources, looks=False),
+    "prompt-only": Arm("generators before RL, by prompt alone", _prompt_only, looks=False),
+    "least-copied": Arm("prompt alone; of the answers, those that copy least are kept", _chosen("least_copied"), looks=False),
+    "best-of-n": Arm("prompt alone; of the answers, those with the best rewards are kept", _chosen("reward")),
+    "no-influence": Arm("generators trained with the gate of the influence reward, not its values", _influence("none")),
+    "placebo": Arm("influence rewards dealt out at random among the texts that pass the gate", _influence("shuffled")),
     "synpro": Arm("generators trained on influence and refreshed in every round", _unchanged),
+    "synpro-one-round": Arm("the texts of the first round of synpro", _unchanged, rounds=1),
     "static": Arm("generators of round 1 in every round", _static),
     "megadocs": Arm("the texts of synpro, all versions of a source in one training document", _unchanged, megadocs=True),
-    "oracle": Arm("unique organic text instead of synthetic text", oracle=True, repeats=True),
+    "oracle": Arm("unique organic text instead of synthetic text", oracle=0),
 }
 """Adding an arm: one line here. They run in this order, whatever the order in the config."""
+_NUMBERED = ("prompt-only", "least-copied", "best-of-n", "synpro", "oracle")
+
+
+def find_arm(name: str) -> Arm:
+    """An arm by its name, with a number or an operation in it. Raises ValueError for one that does not exist."""
+    if name in ARMS:
+        return ARMS[name]
+    if found := re.fullmatch(r"(.+)-([1-9]\d*)", name):
+        base, number = found[1], int(found[2])
+        if base == "oracle" and number > 1:
+            return replace(ARMS[base], about=f"{number} times the unique organic text", oracle=number)
+        if base in _NUMBERED and base != "oracle":
+            arm = ARMS[base]
+            assert arm.generator_config is not None
+            about = f"{arm.about}; {number} version{'s' * (number > 1)} of each passage"
+            return replace(arm, about=about, generator_config=_versions(arm.generator_config, number))
+    if name.endswith("-only") and (operation := name.removesuffix("-only")) in OPERATIONS:
+        return Arm(f"the operation {operation} alone, by prompt", _one_operation(operation), looks=False)
+    more = f"{', '.join(f'{n}-K' for n in _NUMBERED)}, {', '.join(f'{o}-only' for o in OPERATIONS)}"
+    raise ValueError(f"there is no arm {name!r}; known: {', '.join(ARMS)}; and {more}")
+
+
+def arm_order(name: str) -> tuple[int, str, int]:
+    """Where an arm comes in the order of `ARMS`: numbered ones beside their base, in the order of their numbers."""
+    names = list(ARMS)
+    base, _, number = name.rpartition("-")
+    if name in ARMS:
+        return names.index(name), "", 0
+    if base in ARMS and number.isdigit():
+        return names.index(base), "", int(number)
+    return names.index("prompt-only"), name, 0

@@ -1,7 +1,11 @@
-"""The comparison, the algorithm: nested corpora, a tuned baseline on each, every arm's text, and one measured model per seed.
+"""The comparison, the algorithm: nested corpora, repetition tuned on each, every arm's text and its own search, one measured
+model per seed.
 
 It runs the stages of `loop.py` through the same `run_step`, in one directory. A step that was asked for before with the same
-config and inputs is not run again under another name: arms share the first plateau, its probe, and whatever else is equal.
+config and inputs is not run again under another name: arms share the probe of tuned repetition, and whatever else is equal.
+
+The order: search of repetition -> probe of its best model -> texts -> each arm's own search -> measured models. Arms whose text
+does not depend on the model are generated while repetition is searched.
 """
 
 from __future__ import annotations
@@ -9,32 +13,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from synpro.compare.arms import ARMS, Arm
+from synpro.compare.arms import Arm, find_arm
 from synpro.compare.config import SCARCE, CompareConfig
-from synpro.compare.search import SearchResult, default_settings, search_settings
+from synpro.compare.contrasts import Contrast, find_contrasts
+from synpro.compare.search import SearchResult, default_settings, search_corpus, search_settings
 from synpro.compare.steps import DedupSteps
+from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_verifier, synthesize_text
 from synpro.compare.tuning import TrainingSettings
-from synpro.loop import synthesize_round
 from synpro.outline import step_names
-from synpro.records import Checkpoint, Corpus, Evaluation, Generator, Shard
-from synpro.rewards.scoring import Scoring
+from synpro.records import Checkpoint, Corpus, Evaluation
 from synpro.runner.jobs import Job, run_jobs
 from synpro.runner.step import RunStep
 from synpro.stages.evaluate import evaluate
 from synpro.stages.prepare import prepare
 from synpro.stages.pretrain import PretrainConfig, pretrain
-from synpro.stages.probe import fit_probe
-from synpro.stages.train_verifier import train_verifier
-
-
-@dataclass(frozen=True)
-class SyntheticText:
-    """Synthetic text of one arm; none for an arm of organic text."""
-
-    shards: tuple[Shard, ...] = ()
-    steps: tuple[str, ...] = ()
-    """The steps that made it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,8 @@ class Target:
     arm: Arm
     single_pass: bool = False
     """Trained on each token of the corpus once."""
+    synthetic_tokens: int | None = None
+    """Most synthetic tokens; None: all there are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class MeasuredModel:
 
 @dataclass(frozen=True)
 class MeasuredModels:
-    """The models of one target, which differ in their seed alone."""
+    """The models of one target, which differ in their seed (and the draw of their text) alone."""
 
     corpus: str
     settings: TrainingSettings
@@ -70,16 +66,32 @@ class MeasuredModels:
 
 
 @dataclass(frozen=True)
+class EqualContrast:
+    """A contrast at equal synthetic tokens: the arm with more of them has a subsample of its texts."""
+
+    contrast: Contrast
+    arm: MeasuredModels
+    control: MeasuredModels
+    tokens: int
+
+
+@dataclass(frozen=True)
 class ComparisonResult:
     """Everything a comparison did, as records; `summary.py` makes numbers of it."""
 
     corpora: Mapping[str, Corpus]
     searches: Mapping[str, SearchResult]
+    """For repetition, by corpus."""
+    own: Mapping[str, SearchResult]
+    """For arms with synthetic text, by arm."""
     arms: Mapping[str, MeasuredModels]
+    forced: Mapping[str, MeasuredModels]
+    """Arms with synthetic text under the settings of tuned repetition."""
     curve: Mapping[str, MeasuredModels]
     """Tuned repetition, by corpus."""
     passes: Mapping[str, MeasuredModels]
     """Single passes, by corpus."""
+    equal: tuple[EqualContrast, ...] = ()
 
 
 def compare(cfg: CompareConfig, run_step: RunStep, max_parallel: int = 1) -> ComparisonResult:
@@ -89,67 +101,120 @@ def compare(cfg: CompareConfig, run_step: RunStep, max_parallel: int = 1) -> Com
     """
     steps = DedupSteps(run_step)
     corpora = prepare_corpora(cfg, steps)
-    seeds = cfg.compare.seeds
-    text_seeds = seeds if cfg.compare.texts == "per-seed" else seeds[:1]
-    # The search and the texts do not need each other. Jobs that share steps wait for each other, so that a step is always
-    # stored under the name of the one that comes first here.
-    jobs = {"search": Job(partial(search_settings, cfg, steps, corpora))}
-    if synthetic_arms(cfg):
-        jobs |= {f"texts/{seed}": Job(partial(synthesize_texts, cfg, steps, corpora[SCARCE], seed)) for seed in text_seeds}
-    for name in corpora:
-        for seed in seeds:
-            jobs[f"organic/{name}/{seed}"] = Job(partial(measure_organic, cfg, steps, corpora, name, seed), ("search",))
-    if synthetic_arms(cfg):
-        for seed in seeds:
-            texts = f"texts/{seed if seed in text_seeds else text_seeds[0]}"
-            after = ("search", texts, f"organic/{SCARCE}/{seed}")
-            jobs[f"synthetic/{seed}"] = Job(partial(measure_synthetic, cfg, steps, corpora, seed), after)
-    done = run_jobs(jobs, max_parallel, steps.stop)
-    measured = {k: m for name, found in done.items() if name.startswith(("organic/", "synthetic/")) for k, m in found.items()}
-    return _result(cfg, corpora, done["search"], measured)
+    shared = shared_steps(cfg)
+    jobs = {name: replace(job, wait=(*job.wait, *shared[name])) for name, job in plan_jobs(cfg, steps, corpora).items()}
+    return _result(cfg, corpora, run_jobs(jobs, max_parallel, steps.stop))
 
 
 def prepare_corpora(cfg: CompareConfig, run_step: RunStep) -> dict[str, Corpus]:
     """The scarce corpus and its multiples: train splits nest, the other splits and the tokenizer are equal."""
-    corpora = {SCARCE: run_step(f"corpus/{SCARCE}/prepare", prepare, cfg.prepare)}
+    scarce, words = cfg.prepare, cfg.prepare.train_words or 0
+    if cfg.compare.anchors:  # all are chosen from the same words, so that they nest
+        scarce = replace(scarce, sample_words=max(scarce.sample_words or 0, max(cfg.compare.anchors) * words))
+    corpora = {SCARCE: run_step(f"corpus/{SCARCE}/prepare", prepare, scarce)}
     for multiple in sorted(cfg.compare.anchors):
-        larger = replace(cfg.prepare, train_words=multiple * (cfg.prepare.train_words or 0))
+        larger = replace(scarce, train_words=multiple * words)
         base = list(corpora.values())[-1]
         corpora[f"u{multiple}"] = run_step(f"corpus/u{multiple}/prepare", prepare, larger, base=base)
     return corpora
 
 
-def synthesize_texts(cfg: CompareConfig, steps: DedupSteps, corpus: Corpus, seed: int) -> dict[str, SyntheticText]:
-    """The text of every arm that has synthetic text, one arm after the other: each finds what it shares with those before."""
-    return {name: synthesize_text(cfg, steps, name, corpus, seed) for name in synthetic_arms(cfg)}
+def plan_jobs(cfg: CompareConfig, steps: DedupSteps, corpora: Mapping[str, Corpus]) -> dict[str, Job]:
+    """The jobs of a comparison, each a few steps one after the other. The first of those that can start are started first, so
+    what others wait for is at the top."""
+    scarce, seeds, synthetic = corpora[SCARCE], cfg.compare.seeds, cfg.synthetic
+    last = f"search/{list(corpora)[-1]}"
+    draws = range(cfg.compare.text_draws)
+    jobs = {"start": Job(partial(first_plateau, cfg, steps, scarce))}
+    jobs[f"search/{SCARCE}"] = Job(partial(search_corpus, cfg, steps, SCARCE, scarce), ("start",))
+    if synthetic:
+        jobs["verifier"] = Job(partial(first_verifier, cfg, steps, scarce))
+    if any(arm.looks for arm in synthetic.values()):
+        jobs["probe"] = Job(partial(first_probe, cfg, steps, scarce), ("start", f"search/{SCARCE}"))
+    for name in sorted(synthetic, key=lambda n: not synthetic[n].looks):  # those with RL take longest
+        after = ("start", "verifier", *(("probe", f"search/{SCARCE}") if synthetic[name].looks else ()))
+        for draw in draws:
+            jobs[f"texts/{name}/{draw}"] = Job(partial(synthesize_text, cfg, steps, name, draw, scarce), after)
+    before = SCARCE
+    for name in list(corpora)[1:]:
+        jobs[f"search/{name}"] = Job(partial(_larger, cfg, steps, name, corpora[name]), (f"search/{before}",))
+        before = name
+    for name in synthetic:
+        after = ("start", f"search/{SCARCE}", f"texts/{name}/0")
+        jobs[f"own/{name}"] = Job(partial(search_own, cfg, steps, name, scarce), after)
+    for name in corpora:
+        for seed in seeds:
+            after = ("start", f"search/{name}", last)
+            jobs[f"organic/{name}/{seed}"] = Job(partial(measure_organic, cfg, steps, corpora, name, seed), after)
+    for name in synthetic:
+        for i, seed in enumerate(seeds):
+            texts = f"texts/{name}/{i % len(draws)}"
+            after = ("start", f"search/{SCARCE}", f"own/{name}", texts)
+            jobs[f"arm/{name}/{seed}"] = Job(partial(measure_synthetic, cfg, steps, name, scarce, seed), after)
+    if cfg.compare.equal_tokens:
+        for i, seed in enumerate(seeds):
+            asked: tuple[str, ...] = ()  # contrasts of a seed follow each other: two may cut an arm to as many tokens
+            for contrast in (c for c in find_contrasts(synthetic) if c.equal):
+                pair = (contrast.arm, contrast.control)
+                drawn = [f"texts/{name}/{draw}" for name in pair for draw in draws]
+                after = ("start", *(f"own/{name}" for name in pair), *drawn)
+                job = partial(measure_equal, cfg, steps, contrast, scarce, seed, i % len(draws))
+                jobs[f"equal/{contrast.name}/{seed}"] = Job(job, after, (*asked, *(f"arm/{name}/{seed}" for name in pair)))
+                asked = (f"equal/{contrast.name}/{seed}",)
+    if cfg.compare.passes:
+        for name in corpora:
+            for seed in seeds:
+                jobs[f"passes/{name}/{seed}"] = Job(partial(measure_pass, cfg, steps, name, corpora[name], seed))
+    return jobs
 
 
-def synthesize_text(cfg: CompareConfig, steps: DedupSteps, name: str, corpus: Corpus, seed: int) -> SyntheticText:
-    """The loop of one arm without its last training: the text of all its rounds."""
-    arm = ARMS[name]
-    assert arm.generator_config is not None
-    own = arm.generator_config(cfg)
-    seed_part = f"seed-{seed}/" if cfg.compare.texts == "per-seed" else ""
-    shared, mine = (steps.within(f"text/{folder}", seed_part) for folder in ("shared", name))
-    verifier = shared("round-00/verifier", train_verifier, cfg.train_verifier, corpus=corpus, judges=cfg.judges)
-    model = first_plateau(cfg, shared, corpus)
-    probe = shared("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
-    shards, generators = list[Shard](), dict[str, Generator]()
-    for number in range(1, cfg.rounds + 1):
-        round = f"round-{number:02d}"
-        if number > 1 and arm.reprobe:
-            probe = mine(f"{round}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
-        scoring = Scoring(own.rubric, own.judges, probe, verifier)
-        new_shards, generators = synthesize_round(own, mine, number, corpus, scoring, generators)
-        shards += new_shards
-        if number < cfg.rounds and arm.reprobe:
-            model = mine(f"{round}/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=list(shards), start=model)
-    return SyntheticText(tuple(shards), (*shared.places, *mine.places))
+def shared_steps(cfg: CompareConfig) -> dict[str, tuple[str, ...]]:
+    """For each job, those before it that may ask for a step of its own first: it waits for them, so that a step is always
+    stored under the same name, however many run at a time. Found by walking all jobs without running anything."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    def walk(run_step: RunStep) -> None:
+        steps = DedupSteps(run_step)
+        corpora = prepare_corpora(cfg, steps)
+        owners, results = dict[str, str](), dict[str, Any]()
+        for name, job in plan_jobs(cfg, steps, corpora).items():
+            begin = len(steps.used)
+            results[name] = job.run(*(results[a] for a in job.after))
+            used = [owners.setdefault(place, name) for place in steps.used[begin:]]
+            found[name] = tuple(dict.fromkeys(owner for owner in used if owner != name))
+
+    step_names(walk)
+    return found
 
 
-def first_plateau(cfg: CompareConfig, run_step: RunStep, corpus: Corpus) -> Checkpoint:
-    """The model that every arm's first round measures: organic text until the plateau."""
-    return run_step("round-00/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=[], start=None)
+def _larger(cfg: CompareConfig, steps: RunStep, name: str, corpus: Corpus, before: SearchResult) -> SearchResult:
+    return search_corpus(cfg, steps, name, corpus, None, before)
+
+
+def search_own(
+    cfg: CompareConfig,
+    steps: DedupSteps,
+    name: str,
+    corpus: Corpus,
+    start: Checkpoint | None,
+    search: SearchResult,
+    text: SyntheticText,
+) -> SearchResult:
+    """The search for an arm with synthetic text, with at most as many settings as repetition's; it begins at those of
+    repetition, with the whole budget. An arm without a text has nothing to search."""
+    begin = replace(search.chosen, share=1.0)
+    trials = search.settings_tried if cfg.compare.tune.own_search and text.tokens else 0
+    return search_settings(
+        cfg,
+        steps,
+        f"tune/{name}",
+        corpus,
+        begin,
+        max_trials=trials,
+        shards=text.shards,
+        start=start,
+        training=arm_training(cfg, find_arm(name)),
+    )
 
 
 def measure_organic(
@@ -158,110 +223,155 @@ def measure_organic(
     corpora: Mapping[str, Corpus],
     corpus: str,
     seed: int,
-    searches: Mapping[str, SearchResult],
-) -> dict[tuple[str, int], MeasuredModel]:
-    """Every model of one seed that reads one corpus alone: arms of organic text, its point of the curve, a single pass."""
-    targets = [t for t in all_targets(cfg, searches) if t.corpus == corpus and t.arm.generator_config is None]
-    return {(t.folder, seed): measure(cfg, steps, t, corpora[corpus], SyntheticText(), seed) for t in targets}
+    start: Checkpoint | None,
+    search: SearchResult,
+    _largest: SearchResult,
+) -> dict[str, MeasuredModel]:
+    """Every model of one seed that reads one corpus alone: arms of organic text, and its point of the curve; by folder."""
+    largest = list(corpora)[-1]
+    targets = [
+        organic_target(cfg, name, corpus, search)
+        for name, arm in cfg.arms.items()
+        if arm.generator_config is None and corpus_of(arm, largest) == corpus
+    ]
+    targets.append(Target(f"curve/{corpus}", corpus, search.chosen, find_arm("tuned-repetition")))
+    return {t.folder: measure(cfg, steps, t, corpora[corpus], SyntheticText(), seed, start) for t in targets}
+
+
+def corpus_of(arm: Arm, largest: str) -> str:
+    """The corpus an arm is trained on."""
+    return SCARCE if arm.oracle is None else f"u{arm.oracle}" if arm.oracle else largest
+
+
+def organic_target(cfg: CompareConfig, name: str, corpus: str, search: SearchResult) -> Target:
+    """What is trained for an arm of organic text."""
+    arm = find_arm(name)
+    settings = search.chosen if arm.tuned else default_settings(cfg)
+    return Target(f"arms/{name}", corpus, settings if arm.repeats else replace(settings, share=1.0), arm)
+
+
+def measure_pass(cfg: CompareConfig, steps: DedupSteps, name: str, corpus: Corpus, seed: int) -> MeasuredModel:
+    """A single pass over a corpus."""
+    target = Target(f"passes/{name}", name, default_settings(cfg), find_arm("repetition"), single_pass=True)
+    return measure(cfg, steps, target, corpus, SyntheticText(), seed, None)
 
 
 def measure_synthetic(
     cfg: CompareConfig,
     steps: DedupSteps,
-    corpora: Mapping[str, Corpus],
+    name: str,
+    corpus: Corpus,
     seed: int,
-    searches: Mapping[str, SearchResult],
-    texts: Mapping[str, SyntheticText],
-    _organic: object,
-) -> dict[tuple[str, int], MeasuredModel]:
-    """The arms with synthetic text, of one seed. `_organic`: those without, which must have asked for shared steps before."""
-    targets = {n: t for n, t in arm_targets(cfg, searches).items() if t.arm.generator_config is not None}
-    return {(t.folder, seed): measure(cfg, steps, t, corpora[t.corpus], texts[n], seed) for n, t in targets.items()}
+    start: Checkpoint | None,
+    search: SearchResult,
+    own: SearchResult,
+    text: SyntheticText,
+) -> dict[str, MeasuredModel]:
+    """An arm with synthetic text, with one seed: under its own settings, and under those of repetition; by folder."""
+    targets = [Target(f"arms/{name}", SCARCE, own.chosen, find_arm(name))]
+    if cfg.compare.forced and own.trials:
+        targets.append(replace(targets[0], folder=f"forced/{name}", settings=replace(search.chosen, share=1.0)))
+    return {t.folder: measure(cfg, steps, t, corpus, text, seed, start) for t in targets}
 
 
-def ordered_arms(cfg: CompareConfig) -> list[str]:
-    """The arms of a comparison, in the order they run in."""
-    return [name for name in ARMS if name in cfg.compare.arms]
+def measure_equal(
+    cfg: CompareConfig,
+    steps: DedupSteps,
+    contrast: Contrast,
+    corpus: Corpus,
+    seed: int,
+    draw: int,
+    start: Checkpoint | None,
+    *given: Any,
+) -> tuple[MeasuredModel, MeasuredModel, int]:
+    """Both arms of a contrast with as many synthetic tokens, each under its own settings, and how many those are.
 
-
-def synthetic_arms(cfg: CompareConfig) -> list[str]:
-    """The arms that have synthetic text."""
-    return [name for name in ordered_arms(cfg) if ARMS[name].generator_config is not None]
-
-
-def arm_targets(cfg: CompareConfig, searches: Mapping[str, SearchResult]) -> dict[str, Target]:
-    """What is trained for each arm."""
-    largest, targets = list(searches)[-1], {}
-    for name in ordered_arms(cfg):
-        arm = ARMS[name]
-        corpus = largest if arm.oracle else SCARCE
-        settings = searches[corpus].chosen if arm.tuned else default_settings(cfg)
-        targets[name] = Target(f"arms/{name}", corpus, settings if arm.repeats else replace(settings, share=1.0), arm)
-    return targets
-
-
-def curve_targets(searches: Mapping[str, SearchResult]) -> dict[str, Target]:
-    """Tuned repetition at every corpus: the curve of loss against unique tokens."""
-    return {n: Target(f"curve/{n}", n, found.chosen, ARMS["tuned-repetition"]) for n, found in searches.items()}
-
-
-def pass_targets(cfg: CompareConfig, searches: Mapping[str, SearchResult]) -> dict[str, Target]:
-    """A single pass over every corpus, where the config asks for it."""
-    if not cfg.compare.passes:
-        return {}
-    plain, arm = default_settings(cfg), ARMS["repetition"]
-    return {name: Target(f"passes/{name}", name, plain, arm, single_pass=True) for name in searches}
-
-
-def all_targets(cfg: CompareConfig, searches: Mapping[str, SearchResult]) -> list[Target]:
-    """Arms, then points of the curve, then single passes."""
-    groups = (arm_targets(cfg, searches), curve_targets(searches), pass_targets(cfg, searches))
-    return [target for group in groups for target in group.values()]
+    `given`: their searches, then the draws of their texts.
+    """
+    (own, control), texts = given[:2], given[2:]
+    pairs = [texts[: len(texts) // 2], texts[len(texts) // 2 :]]
+    tokens = min(text.tokens for draws in pairs for text in draws)  # the same for all draws
+    models = []
+    for name, search, draws in ((contrast.arm, own, pairs[0]), (contrast.control, control, pairs[1])):
+        target = Target(f"equal/{contrast.name}/{name}", SCARCE, search.chosen, find_arm(name), synthetic_tokens=tokens)
+        models.append(measure(cfg, steps, target, corpus, draws[draw], seed, start))
+    return models[0], models[1], tokens
 
 
 def measure(
-    cfg: CompareConfig, steps: DedupSteps, target: Target, corpus: Corpus, text: SyntheticText, seed: int
+    cfg: CompareConfig,
+    steps: DedupSteps,
+    target: Target,
+    corpus: Corpus,
+    text: SyntheticText,
+    seed: int,
+    start: Checkpoint | None,
 ) -> MeasuredModel:
-    """Train a model on organic text and an arm's, and evaluate it."""
-    training = measured_training(cfg, target, corpus)
-    start = None
-    if cfg.compare.protocol == "continued" and target.corpus == SCARCE and not target.single_pass:
-        start = first_plateau(cfg, steps.within("text/shared"), corpus)
-    name, key, shards = f"{target.folder}/seed-{seed}", f"seed-{seed}", list(text.shards)
-    model = steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", corpus=corpus, shards=shards, start=start)
+    """Train a model on organic text and an arm's, and evaluate it. Only models of the scarce corpus continue `start`."""
+    training = measured_training(cfg, target, corpus, text)
+    begin = start if target.corpus == SCARCE and not target.single_pass else None
+    drawn = f"draw-{text.draw}/" if text.draw else ""
+    name, key, shards = f"{target.folder}/{drawn}seed-{seed}", f"seed-{seed}", list(text.shards)
+    model = steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", corpus=corpus, shards=shards, start=begin)
     given = {"corpus": corpus, "model": model, "shards": shards, "reference": cfg.probe.data}
     evaluation = steps(f"{name}/evaluate", evaluate, cfg.evaluate, seed_key=f"{key}/evaluate", **given)
     return MeasuredModel(model, evaluation, text)
 
 
-def measured_training(cfg: CompareConfig, target: Target, corpus: Corpus) -> PretrainConfig:
+def arm_training(cfg: CompareConfig, arm: Arm) -> PretrainConfig:
+    """How the models of an arm are trained, before the searched settings."""
+    mixture = cfg.measured.mixture
+    if arm.megadocs:
+        mixture = replace(mixture, packing="megadocs")
+    if arm.noise:
+        mixture = replace(mixture, token_noise=cfg.compare.token_noise)
+    return replace(cfg.measured, mixture=mixture)
+
+
+def measured_training(cfg: CompareConfig, target: Target, corpus: Corpus, text: SyntheticText) -> PretrainConfig:
     """How a measured model is trained."""
     tokens = int(min(cfg.budget, corpus.tokens["train"])) if target.single_pass else cfg.budget
-    training = target.settings.apply(cfg.measured, tokens, cfg.compare.decay_fraction)
+    training = target.settings.apply(arm_training(cfg, target.arm), tokens, cfg.compare.decay_fraction)
     if target.single_pass:  # a pass over a small corpus may be shorter than the warm-up
         training = replace(training, warmup_steps=min(training.warmup_steps, training.steps // 10))
-    mixture = training.mixture
-    if target.arm.megadocs:
-        mixture = replace(mixture, packing="megadocs")
-    if target.arm.noise:
-        mixture = replace(mixture, token_noise=cfg.compare.token_noise)
-    return replace(training, mixture=mixture)
+    if target.synthetic_tokens is not None and target.synthetic_tokens < text.tokens:
+        training = replace(training, mixture=replace(training.mixture, synthetic_tokens=target.synthetic_tokens))
+    return training
 
 
-def _result(
-    cfg: CompareConfig,
-    corpora: Mapping[str, Corpus],
-    searches: Mapping[str, SearchResult],
-    measured: Mapping[tuple[str, int], MeasuredModel],
-) -> ComparisonResult:
-    def models(targets: Mapping[str, Target]) -> dict[str, MeasuredModels]:
-        return {
-            name: MeasuredModels(t.corpus, t.settings, {seed: measured[t.folder, seed] for seed in cfg.compare.seeds})
-            for name, t in targets.items()
-        }
+def _result(cfg: CompareConfig, corpora: Mapping[str, Corpus], done: Mapping[str, Any]) -> ComparisonResult:
+    seeds, largest = cfg.compare.seeds, list(corpora)[-1]
+    searches = {name: done[f"search/{name}"] for name in corpora}
+    own = {name: done[f"own/{name}"] for name in cfg.synthetic}
 
-    arms, curve = models(arm_targets(cfg, searches)), models(curve_targets(searches))
-    return ComparisonResult(corpora, searches, arms, curve, models(pass_targets(cfg, searches)))
+    def models(job: str, folder: str, corpus: str, settings: TrainingSettings) -> MeasuredModels:
+        return MeasuredModels(corpus, settings, {seed: done[f"{job}/{seed}"][folder] for seed in seeds})
+
+    arms, forced = dict[str, MeasuredModels](), dict[str, MeasuredModels]()
+    for name, arm in cfg.arms.items():
+        if name in own:
+            arms[name] = models(f"arm/{name}", f"arms/{name}", SCARCE, own[name].chosen)
+            if cfg.compare.forced and own[name].trials:
+                settings = replace(searches[SCARCE].chosen, share=1.0)
+                forced[name] = models(f"arm/{name}", f"forced/{name}", SCARCE, settings)
+        else:
+            corpus = corpus_of(arm, largest)
+            target = organic_target(cfg, name, corpus, searches[corpus])
+            arms[name] = models(f"organic/{corpus}", target.folder, corpus, target.settings)
+    curve = {n: models(f"organic/{n}", f"curve/{n}", n, searches[n].chosen) for n in corpora}
+    plain = default_settings(cfg)
+    passes = {n: {s: done[f"passes/{n}/{s}"] for s in seeds} for n in corpora if cfg.compare.passes}
+    equal = []
+    for contrast in find_contrasts(own) if cfg.compare.equal_tokens else ():
+        if contrast.equal:
+            found = {seed: done[f"equal/{contrast.name}/{seed}"] for seed in seeds}
+            one, other = (
+                MeasuredModels(SCARCE, own[name].chosen, {s: f[i] for s, f in found.items()})
+                for i, name in enumerate((contrast.arm, contrast.control))
+            )
+            equal.append(EqualContrast(contrast, one, other, next(iter(found.values()))[2]))
+    passed = {n: MeasuredModels(n, plain, p) for n, p in passes.items()}
+    return ComparisonResult(corpora, searches, own, arms, forced, curve, passed, tuple(equal))
 
 
 def comparison_outline(cfg: CompareConfig) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
-from synpro.compare.arms import ARMS
+from synpro.compare.arms import Arm, arm_order, find_arm
 from synpro.compare.tuning import TuneConfig
 from synpro.config import RunConfig
 from synpro.measure.curves import Law
@@ -21,12 +21,24 @@ SCARCE = "u1"
 class ComparisonConfig:
     """What is compared, and how every arm is measured."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "anneal": "decay_fraction"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "anneal": "decay_fraction", "texts": ""}
 
     arms: tuple[str, ...] = ("repetition", "tuned-repetition", "prompt-only", "synpro", "oracle")
-    """Names from `compare/arms.py`."""
+    """Names from `compare/arms.py`, also with a number (`prompt-only-4`: 4 versions, `oracle-2`: twice the text) and one
+    operation alone (`questions-only`)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One measured model per arm and seed; a seed sets initial weights and data order, the same in every arm."""
+    """One measured model per arm and seed; a seed sets initial weights and data order, the same in every arm. The page prints
+    the smallest effect that they could detect: take 8 where a training is minutes."""
+    text_draws: int = setting(1, source="ours", min=1)
+    """How often the text of an arm is sampled anew. Seeds take turns: with 2 draws, the second, fourth, ... are trained on the
+    second one. Generators are trained once."""
+    best_of: int = setting(8, unit="texts", source="ours", min=2)
+    """Texts of each passage of which the arms best-of-n and least-copied keep `num_versions`."""
+    forced: bool = setting(True, source="ours")
+    """Measure every arm with synthetic text under the settings of tuned repetition too, with the whole budget: the stricter
+    line. false: its own settings alone."""
+    equal_tokens: bool = setting(True, source="ours")
+    """Measure every contrast of two arms with synthetic text once more with as many synthetic tokens in both."""
     budget_tokens: int = setting(0, unit="tokens", min=0)
     """Training tokens of every measured model, repetitions included; 0 takes `pretrain.max_tokens`."""
     batch_size: int = setting(0, unit="sequences", min=0)
@@ -34,9 +46,10 @@ class ComparisonConfig:
     shows what the text is worth; a large one shows that the model has not learned yet."""
     decay_fraction: float = setting(0.2, source="ours", min=0, max=1)
     """Last share of the budget over which the learning rate falls to 0; the same in every arm."""
-    anchors: tuple[int, ...] = setting((2, 4), source="ours", min=2)
+    anchors: tuple[int, ...] = setting((2, 3, 4), source="ours", min=2)
     """Multiples of `prepare.train_words`: sizes of organic corpora at which tuned repetition is measured too, for the curve of
-    loss against unique tokens. The largest is the oracle's."""
+    loss against unique tokens. The largest is the oracle's. A law needs three of them beside the scarce corpus: with fewer
+    points than that it has as many parameters as points."""
     passes: bool = True
     """Measure a single pass over each corpus too, for the oracle-equivalent tokens: a share of one more arm's cost."""
     weight_decay: float = setting(0.1, source="published", min=0)
@@ -46,17 +59,18 @@ class ComparisonConfig:
     protocol: Literal["scratch", "continued"] = "scratch"
     """`scratch`: measured models are trained from new weights on everything there is. `continued`: from the first plateau
     on, as the paper trains; the tokens before it count."""
-    texts: Literal["once", "per-seed"] = "once"
-    """`once`: generators and synthetic text are made once per arm, so that seeds vary the measured training alone. `per-seed`:
-    once per arm and seed, which costs that many times as much, and the interval then covers the generation too."""
     law: Law = "power"
     """The curve of loss against unique tokens (`measure/curves.py`)."""
     tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         for name in self.arms:
-            if name not in ARMS:
-                raise ValueError(f"arms: there is no arm {name!r}; known: {', '.join(ARMS)}")
+            try:
+                multiple = find_arm(name).oracle
+            except ValueError as problem:
+                raise ValueError(f"arms: {problem}") from None
+            if multiple and multiple not in self.anchors:
+                raise ValueError(f"anchors: the arm {name} needs {multiple} among them")
         for field_name in ("arms", "seeds", "anchors"):
             values = getattr(self, field_name)
             if len(set(values)) != len(values):
@@ -67,6 +81,8 @@ class ComparisonConfig:
             raise ValueError("anchors: the oracle needs a larger corpus; give at least one multiple")
         if "tuned-repetition" in self.arms and not self.tune.trials:
             raise ValueError("arms: tuned-repetition needs a search; give compare.tune.trials, or take it out")
+        if self.text_draws > len(self.seeds):
+            raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
 
 @dataclass(frozen=True)
@@ -77,15 +93,36 @@ class CompareConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        synthetic = [name for name in self.compare.arms if ARMS[name].generator_config is not None]
-        if synthetic and not self.rounds:
-            raise ValueError(f"rounds: the arm {synthetic[0]} needs at least one")
-        if "static" in self.compare.arms and self.rounds < 2:
-            raise ValueError("rounds: the arm static differs from synpro from round 2 on only; give at least 2")
+        if self.synthetic and not self.rounds:
+            raise ValueError(f"rounds: the arm {next(iter(self.synthetic))} needs at least one")
+        for name in ("static", "synpro-one-round"):
+            if name in self.compare.arms and self.rounds < 2:
+                raise ValueError(f"rounds: the arm {name} differs from synpro from round 2 on only; give at least 2")
+        for name in self.synthetic:
+            try:
+                self.of_arm(name)
+            except ValueError as problem:
+                raise ValueError(f"compare.arms: {name}: {problem}") from problem
         if self.compare.anchors and self.prepare.train_words is None:
             raise ValueError("prepare.train_words: the anchors are multiples of it; set it")
         if self.budget < self.measured.batch_size * self.pretrain.sequence_length:
             raise ValueError("compare.budget_tokens: is less than one batch; raise it")
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """The arms, in the order they run in."""
+        return {name: find_arm(name) for name in sorted(self.compare.arms, key=arm_order)}
+
+    @property
+    def synthetic(self) -> dict[str, Arm]:
+        """The arms that have synthetic text."""
+        return {name: arm for name, arm in self.arms.items() if arm.generator_config is not None}
+
+    def of_arm(self, name: str) -> RunConfig:
+        """The config of an arm's generators. Raises ValueError where its settings do not fit."""
+        change = find_arm(name).generator_config
+        run = RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})
+        return run if change is None else change(run, self.compare.best_of)
 
     @property
     def budget(self) -> int:

@@ -1,27 +1,46 @@
-"""The search for the settings of repetition, at every corpus of a comparison: what is trained, and how a search ends."""
+"""The searches of a comparison: settings of repetition at every corpus, and of every arm with synthetic text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpro.compare.config import SCARCE, CompareConfig
-from synpro.compare.tuning import TrainingSettings, Trial, finalists, grid, propose_next, winner
-from synpro.records import Corpus
+from synpro.compare.tuning import AXES, TrainingSettings, Trial, grid, open_axes, propose_next, winner
+from synpro.records import Checkpoint, Corpus, Shard
 from synpro.runner.step import RunStep
-from synpro.stages.pretrain import pretrain
+from synpro.stages.pretrain import PretrainConfig, pretrain
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The settings found for repetition of one corpus, and the trainings it took to find them."""
+    """The settings found for one text, and the trainings it took to find them."""
 
     chosen: TrainingSettings
     trials: tuple[Trial, ...] = ()
-    settled: bool = False
-    """The best setting has no untried neighbour on the grid. False: the search ended on its number of trials."""
+    open_axes: tuple[str, ...] = AXES
+    """The axes on which a neighbour of the chosen settings was not tried, or won. None: the search is settled."""
     carried: bool = False
-    """Not searched here: the settings of the smaller corpus."""
+    """Not searched here: the settings of the smaller corpus, or of repetition."""
+    best: str | None = None
+    """The step that trained the chosen settings first, with the seed of the climb."""
+    model: Checkpoint | None = None
+    """Its model."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether every neighbour of the chosen settings was tried and lost."""
+        return bool(self.trials) and not self.open_axes
+
+    @property
+    def gains_from_tokens(self) -> bool:
+        """Whether the whole budget is best, so that more of it might be better still."""
+        return self.chosen.share >= 1.0
+
+    @property
+    def settings_tried(self) -> int:
+        """Different settings that were trained."""
+        return len({t.settings for t in self.trials})
 
 
 def default_settings(cfg: CompareConfig) -> TrainingSettings:
@@ -29,47 +48,61 @@ def default_settings(cfg: CompareConfig) -> TrainingSettings:
     return TrainingSettings(cfg.compare.weight_decay, cfg.pretrain.optimizer.learning_rate)
 
 
-def search_settings(cfg: CompareConfig, run_step: RunStep, corpora: Mapping[str, Corpus]) -> dict[str, SearchResult]:
-    """Search at every corpus, from the smallest on; each search starts from the settings found at the corpus before."""
-    found: dict[str, SearchResult] = {}
-    start = default_settings(cfg)
-    for name, corpus in corpora.items():
-        found[name] = tune(cfg, run_step, name, corpus, start)
-        start = found[name].chosen
-    return found
+def search_settings(
+    cfg: CompareConfig,
+    run_step: RunStep,
+    folder: str,
+    corpus: Corpus,
+    begin: TrainingSettings,
+    *,
+    max_trials: int,
+    shards: Sequence[Shard] = (),
+    start: Checkpoint | None = None,
+    training: PretrainConfig | None = None,
+) -> SearchResult:
+    """Search the settings for a text on the reference split, under the protocol that is measured (`tuning.propose_next`).
 
-
-def tune(cfg: CompareConfig, run_step: RunStep, name: str, corpus: Corpus, start: TrainingSettings) -> SearchResult:
-    """Search the settings of repetition at one corpus, on its reference split.
-
-    First the climb on the grid (`tuning.propose_next`), until it settles or its trials are used. Then the finals: the best
-    settings of the climb are trained again, with further seeds, and the best on average wins.
+    `begin`: the settings it begins with. `start`: the model that trainings continue, None from new weights.
+    `training`: how models are trained, before the settings; None: as repetition's.
     """
     tune = cfg.compare.tune
-    max_trials = tune.trials if name == SCARCE else tune.anchor_trials
-    axes = grid(tune, start, cfg.pretrain.optimizer.learning_rate)
+    if not max_trials:
+        return SearchResult(begin, carried=True)
+    natural = natural_share(corpus, shards) if shards else None
+    least = (start.tokens_seen + cfg.measured.batch_size * cfg.pretrain.sequence_length) / cfg.budget if start else 0.0
+    axes = grid(tune, begin, cfg.pretrain.optimizer.learning_rate, natural=natural, least_share=least)
+    base = training or cfg.measured
     trials: list[Trial] = []
-    settled = False
-    while len(trials) < max_trials and not settled:
-        proposed = propose_next(axes, start, trials)
-        if proposed is None:
-            settled = True
-        else:
-            trials.append(run_trial(cfg, run_step, f"tune/{name}/trial-{len(trials):02d}", corpus, proposed))
-    best = finalists(trials, tune.finalists)
-    for draw in range(1, tune.finalist_seeds + 1):
-        for settings in best:
-            trials.append(run_trial(cfg, run_step, f"tune/{name}/trial-{len(trials):02d}", corpus, settings, draw))
-    chosen = winner(trials) if trials else start
-    return SearchResult(chosen, tuple(trials), settled, carried=name != SCARCE and max_trials == 0)
+    models: list[Checkpoint] = []
+    while (proposed := propose_next(axes, begin, trials, tune, max_trials)) is not None:
+        settings, draw = proposed
+        applied = settings.apply(base, cfg.budget, cfg.compare.decay_fraction)
+        step = trial_step(folder, len(trials))
+        seed_key = f"tune-{draw}" if draw else "tune"  # trials of one draw differ in their settings alone
+        model = run_step(step, pretrain, applied, seed_key=seed_key, corpus=corpus, shards=list(shards), start=start)
+        models.append(model)
+        trials.append(Trial(settings, model.reference_loss, model.tokens_seen, draw))
+    chosen = winner(trials)
+    first = next(i for i, t in enumerate(trials) if t.settings == chosen)
+    best = trial_step(folder, first)
+    return SearchResult(chosen, tuple(trials), tuple(open_axes(axes, trials)), best=best, model=models[first])
 
 
-def run_trial(
-    cfg: CompareConfig, run_step: RunStep, folder: str, corpus: Corpus, settings: TrainingSettings, draw: int = 0
-) -> Trial:
-    """One training of a search. Trials with the same `draw` share a seed, so they differ in their settings alone."""
-    training = settings.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
-    seed_key = f"tune-{draw}" if draw else "tune"
-    given = {"corpus": corpus, "shards": [], "start": None}
-    model = run_step(f"{folder}/pretrain", pretrain, training, seed_key=seed_key, **given)
-    return Trial(settings, model.reference_loss, model.tokens_seen, draw)
+def trial_step(folder: str, number: int) -> str:
+    """The step of a training of a search."""
+    return f"{folder}/trial-{number:02d}/pretrain"
+
+
+def natural_share(corpus: Corpus, shards: Sequence[Shard]) -> float:
+    """Share of organic tokens when every text is taken once."""
+    return 1 / (1 + sum(s.text_tokens for s in shards) / corpus.tokens["train"])
+
+
+def search_corpus(
+    cfg: CompareConfig, run_step: RunStep, name: str, corpus: Corpus, start: Checkpoint | None, *before: SearchResult
+) -> SearchResult:
+    """The search for repetition of one corpus, from the settings of the next smaller one."""
+    tune = cfg.compare.tune
+    begin = before[-1].chosen if before else default_settings(cfg)
+    trials = tune.trials if name == SCARCE else tune.anchor_trials
+    return search_settings(cfg, run_step, f"tune/{name}", corpus, begin, max_trials=trials, start=start)

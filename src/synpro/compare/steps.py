@@ -27,6 +27,8 @@ class DedupSteps:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, Future[Any]]] = {}
         self._stopped = False
+        self.used: list[str] = []
+        """The names under which steps were asked for and run, in order: a step that several ask for, several times."""
 
     def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
         """The record of a step, as `RunStep`. Raises Stopped after `stop`."""
@@ -42,6 +44,7 @@ class DedupSteps:
             if first:
                 self._known[key] = (name, Future())
             place, record = self._known[key]
+            self.used.append(place)
         if first:
             try:
                 record.set_result(self._run_step(name, stage, cfg, seed_key=seed_key, **inputs))
@@ -57,26 +60,27 @@ class DedupSteps:
         if interrupted:
             end_running()
 
-    def within(self, folder: str, seed_part: str = "") -> FolderSteps:
+    def within(self, folder: str, draw: int = 0) -> FolderSteps:
         """Runs steps in a folder of the run directory.
 
-        A step's seed is drawn from its name below `folder`, so steps of the same name in two folders are paired. `seed_part`, a
-        folder below that, draws other seeds.
+        A step's seed is drawn from its name below `folder`, so steps of the same name in two folders are paired. A `draw` above
+        0 has a folder of its own below that, and other seeds; the generators of the first round are those of draw 0.
         """
-        return FolderSteps(self, folder, seed_part)
+        return FolderSteps(self, folder, draw)
 
 
 class FolderSteps:
     """Runs steps in a folder, and remembers where they really are."""
 
-    def __init__(self, steps: DedupSteps, folder: str, seed_part: str) -> None:
-        self._steps, self._folder, self._seed_part = steps, folder, seed_part
+    def __init__(self, steps: DedupSteps, folder: str, draw: int) -> None:
+        self._steps, self._folder, self._draw = steps, folder, draw
         self.places: list[str] = []
         """Names of the steps that were run, or found under the name another arm gave them."""
 
     def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
         """The record of a step, as `RunStep`."""
-        own = f"{self._seed_part}{name}"
+        is_shared = name.startswith(("round-00/", "round-01/train-"))
+        own = f"draw-{self._draw}/{name}" if self._draw and not is_shared else name
         place, record = self._steps.run(f"{self._folder}/{own}", stage, cfg, seed_key or own, inputs)
         self.places.append(place)
         return record

@@ -6,18 +6,20 @@ Losses of single documents stay where `evaluate` stored them; the dictionary nam
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synpro.compare.arms import ARMS
-from synpro.compare.comparison import ComparisonResult, MeasuredModels, SyntheticText
+from synpro.compare.arms import find_arm
+from synpro.compare.comparison import ComparisonResult, MeasuredModels
 from synpro.compare.config import SCARCE, CompareConfig
-from synpro.compare.search import SearchResult
-from synpro.compare.tuning import Trial
+from synpro.compare.contrasts import find_contrasts
+from synpro.compare.search import SearchResult, trial_step
+from synpro.compare.texts import SyntheticText
+from synpro.compare.tuning import AXES, Trial
 from synpro.config import RunConfig
 from synpro.lm.model_config import flops_per_token, num_parameters
 from synpro.measure.curves import MIN_ANCHORS
@@ -33,18 +35,10 @@ from synpro.measure.data_efficiency import (
     oracle_gap,
     tuned_curve,
 )
-from synpro.measure.losses import Losses, difference, loss_interval
+from synpro.measure.losses import Losses, detectable_effect, difference, loss_interval
 from synpro.planning.step_cost import CostBreakdown, merge_costs, step_cost, total_cost
 from synpro.runner.artifacts import read_json, read_lines, read_table
 
-CONTRASTS = (
-    ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
-    ("synpro", "no-influence", "influence among the rewards against none"),
-    ("synpro", "placebo", "influence against the same values dealt out at random"),
-    ("synpro", "static", "generators refreshed in every round against those of round 1"),
-    ("megadocs", "synpro", "versions of a source in one training document against one each"),
-)
-"""(arm, its control, what the difference says)."""
 POINTS = 60
 """Points of the fitted curve in the picture."""
 
@@ -52,28 +46,42 @@ POINTS = 60
 def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[str, Any]:
     """Make the numbers of a comparison, as JSON can hold them. Raises CorruptRun for damaged files of finished steps."""
     root, base = root.resolve(), baseline(cfg, result)
+    groups = _groups(result.corpora[SCARCE].dir)
     scarce = result.corpora[SCARCE].tokens["train"]
-    losses = {name: _losses(arm) for name, arm in result.arms.items()}
-    anchors = [_anchor(result, name, at) for name, at in result.curve.items()]
-    passes = [_anchor(result, name, at) for name, at in result.passes.items()]
-    arms = {}
-    for name, arm in result.arms.items():
-        method = Method(name, scarce, losses[name])
-        row = {
-            "about": ARMS[name].about,
-            **_measured(root, arm, losses[name]),
-            "shards": _shards(arm),
-            "cost": _cost(cfg, name, arm, root),
-            "data_efficiency": _plain(data_efficiency(method, anchors, base, law=cfg.compare.law)) if anchors else None,
+    losses = {name: _losses(arm, groups) for name, arm in result.arms.items()}
+    anchors = [_anchor(result, name, at, groups) for name, at in result.curve.items()]
+    passes = [_anchor(result, name, at, groups) for name, at in result.passes.items()]
+    tuned, oracle = losses.get("tuned-repetition"), losses.get("oracle")
+
+    def measures(name: str, found: Losses) -> dict[str, Any]:
+        """What a set of models is worth, in all meanings."""
+        method, is_end = Method(name, scarce, found), name == "tuned-repetition" or find_arm(name).oracle is not None
+        return {
+            "change": None if tuned is None else _change(tuned, found),
+            "data_efficiency": (
+                None if is_end or not anchors else _plain(data_efficiency(method, anchors, base, law=cfg.compare.law))
+            ),
+            "oracle_gap": (
+                None if is_end or tuned is None or oracle is None else _plain(oracle_gap(method, tuned, oracle, base))
+            ),
             "oracle_equivalent": _plain(oracle_equivalent(method, passes, law=cfg.compare.law)) if passes else None,
         }
-        if "tuned-repetition" in losses:
-            row["change"] = _interval(difference(losses["tuned-repetition"], losses[name]))
-        if {"tuned-repetition", "oracle"} <= set(losses):
-            row["oracle_gap"] = _plain(oracle_gap(method, losses["tuned-repetition"], losses["oracle"], base))
-        if name == "tuned-repetition" or ARMS[name].oracle:  # the ends of the scale: 1 and 0, or the oracle's own text
-            row["data_efficiency"] = row["oracle_gap"] = None
-        arms[name] = row
+
+    arms = {}
+    for name, arm in result.arms.items():
+        forced = result.forced.get(name)
+        found = _losses(forced, groups) if forced else None
+        arms[name] = {
+            "about": find_arm(name).about,
+            **_measured(root, arm, losses[name]),
+            **measures(name, losses[name]),
+            "forced": {**_measured(root, forced, found), **measures(name, found)} if forced and found else None,
+            "search": _search(cfg, result.own[name], f"tune/{name}", root) if name in result.own else None,
+            "shards": _shards(arm),
+            "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
+            "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),
+            "cost": _cost(cfg, name, arm, root),
+        }
     model = cfg.pretrain.model
     vocab = result.corpora[SCARCE].vocab_size
     return {
@@ -83,16 +91,18 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "budget_tokens": cfg.budget,
             "decay_fraction": cfg.compare.decay_fraction,
             "protocol": cfg.compare.protocol,
-            "texts": cfg.compare.texts,
+            "text_draws": cfg.compare.text_draws,
             "rounds": cfg.rounds,
             "law": cfg.compare.law,
             "parameters": num_parameters(model, vocab),
             "flops_per_token": flops_per_token(model, vocab, cfg.pretrain.sequence_length),
+            "groups": len(set(next(iter(losses.values())).groups)) or None,
         },
         "corpora": {n: {"tokens": c.tokens, "documents": c.documents} for n, c in result.corpora.items()},
         "refused": base.untuned,
+        "bound": base.bound,
         "notes": list(base.notes),
-        "searches": {n: _search(cfg, s, n, root) for n, s in result.searches.items()},
+        "searches": {n: _search(cfg, s, f"tune/{n}", root) for n, s in result.searches.items()},
         "arms": arms,
         "anchors": [
             {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.curve[n], a.losses)}
@@ -102,13 +112,22 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.passes[n], a.losses)}
             for n, a in zip(result.passes, passes, strict=True)
         ],
-        "contrasts": [
-            {"arm": a, "control": b, "about": about, "change": _interval(difference(losses[b], losses[a]))}
-            for a, b, about in CONTRASTS
-            if {a, b} <= set(losses)
-        ],
+        "contrasts": _contrasts(result, losses, groups),
         "curve": _curve(anchors, cfg) if base.untuned is None else None,
     }
+
+
+def _contrasts(result: ComparisonResult, losses: Mapping[str, Losses], groups: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each contrast as the arms are, and at equal synthetic tokens."""
+    equal = {e.contrast.name: e for e in result.equal}
+    rows = []
+    for c in find_contrasts(losses):
+        row = {"arm": c.arm, "control": c.control, "about": c.about, "change": _change(losses[c.control], losses[c.arm])}
+        if (at := equal.get(c.name)) is not None:
+            change = _change(_losses(at.control, groups), _losses(at.arm, groups))
+            row["equal_tokens"] = {"change": change, "synthetic_tokens": at.tokens}
+        rows.append(row)
+    return rows
 
 
 def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
@@ -122,7 +141,7 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
         found = {getattr(t.settings, axis) for t in trials}
         return tuple(sorted(v * cfg.budget / scarce if axis == "share" else v for v in found))
 
-    names = {"weight_decay": "weight_decay", "learning_rate": "learning_rate", "share": "epochs", "dropout": "dropout"}
+    names = {axis: "epochs" if axis == "share" else axis for axis in AXES if axis != "organic_share"}
     trials = [t for s in result.searches.values() for t in s.trials]
     return Baseline(
         searched={name: values(first.trials, axis) for axis, name in names.items()},
@@ -130,6 +149,8 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
         trainings=len(trials),
         flops=float(sum(t.tokens for t in trials)) * _per_token(cfg, result),
         carried=any(s.carried for s in result.searches.values()),
+        open_axes=tuple(names[axis] for axis in first.open_axes),
+        gains_from_tokens=first.gains_from_tokens,
     )
 
 
@@ -141,14 +162,35 @@ def _per_token(cfg: CompareConfig, result: ComparisonResult) -> int:
     return flops_per_token(cfg.pretrain.model, result.corpora[SCARCE].vocab_size, cfg.pretrain.sequence_length)
 
 
-def _losses(measured: MeasuredModels) -> Losses:
+def _groups(corpus: Path) -> dict[str, str]:
+    """The group of each held-out document that has one, such as the article it is a part of."""
+    import pyarrow.parquet as pq
+
+    file = corpus / "documents.parquet"
+    if "group" not in pq.read_schema(file).names:
+        return {}
+    rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", "heldout")]).to_pylist()
+    return {row["id"]: row["group"] for row in rows if row["group"]}
+
+
+def _losses(measured: MeasuredModels, groups: Mapping[str, str]) -> Losses:
     columns = ["document", "nll", "tokens"]
-    return Losses.from_rows({s: read_table(m.evaluation.dir / "heldout.parquet", columns) for s, m in measured.models.items()})
+    rows = {s: read_table(m.evaluation.dir / "heldout.parquet", columns) for s, m in measured.models.items()}
+    return Losses.from_rows(rows, groups)
 
 
-def _anchor(result: ComparisonResult, name: str, at: MeasuredModels) -> Anchor:
+def _change(first: Losses, second: Losses) -> dict[str, float]:
+    found = difference(first, second)
+    return {**_interval(found), "detectable": detectable_effect(found)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _anchor(result: ComparisonResult, name: str, at: MeasuredModels, groups: Mapping[str, str]) -> Anchor:
     first = next(iter(at.models.values()))
-    return Anchor(result.corpora[name].tokens["train"], first.model.tokens_seen, _losses(at))
+    return Anchor(result.corpora[name].tokens["train"], first.model.tokens_seen, _losses(at, groups))
 
 
 def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str, Any]:
@@ -185,15 +227,15 @@ def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
     kept = {}
     for seed, one in arm.models.items():
         for shard in one.text.shards:
-            row = {k: getattr(shard, k) for k in ("operation", "round", "passages", "kept", "documents", "tokens")}
+            names = ("operation", "round", "passages", "kept", "dropped", "documents", "tokens", "text_tokens")
+            row = {k: getattr(shard, k) for k in names}
             kept[shard.digest] = {"seed": seed, **row}
     return list(kept.values())
 
 
 def _cost(cfg: CompareConfig, name: str, arm: MeasuredModels, root: Path) -> dict[str, Any]:
     """The training of one measured model (the mean over seeds), and the texts it needed."""
-    generator_config = ARMS[name].generator_config
-    own: RunConfig = cfg if generator_config is None else generator_config(cfg)
+    own = cfg.of_arm(name)
     trained = [step_cost(root, one.model.dir.relative_to(root).as_posix(), cfg) for one in arm.models.values()]
     texts = [_text_cost(root, one.text, own) for one in arm.models.values() if one.text.steps]
     parts = {
@@ -211,12 +253,15 @@ def _text_cost(root: Path, text: SyntheticText, cfg: RunConfig) -> CostBreakdown
     return merge_costs([step_cost(root, step, cfg) for step in dict.fromkeys(text.steps)])
 
 
-def _search(cfg: CompareConfig, search: SearchResult, name: str, root: Path) -> dict[str, Any]:
-    steps = [f"tune/{name}/trial-{i:02d}/pretrain" for i in range(len(search.trials))]
+def _search(cfg: CompareConfig, search: SearchResult, folder: str, root: Path) -> dict[str, Any]:
+    steps = [trial_step(folder, i) for i in range(len(search.trials))]
     return {
         "chosen": asdict(search.chosen),
         "settled": search.settled,
+        "open_axes": list(search.open_axes) if search.trials else [],
+        "gains_from_tokens": search.gains_from_tokens,
         "carried": search.carried,
+        "settings_tried": search.settings_tried,
         "cost": asdict(total_cost(merge_costs([step_cost(root, step, cfg) for step in steps]))),
         "trials": [
             {
@@ -236,10 +281,12 @@ def _interval(found: tuple[float, float, float]) -> dict[str, float]:
 
 def _plain(found: Estimate | Refusal) -> dict[str, Any]:
     """An estimate or a refusal as plain data. A bound that is not finite becomes None."""
-    body = {"quantity": found.quantity, "words": found.words, "notes": list(found.notes)}
+    body: dict[str, Any] = {"quantity": found.quantity, "words": found.words, "notes": list(found.notes)}
     if isinstance(found, Refusal):
         return {**body, "refused": found.reason}
-    return {**body, **{k: _finite(getattr(found, k)) for k in ("value", "low", "high")}, "extrapolated": found.extrapolated}
+    body |= {k: _finite(getattr(found, k)) for k in ("value", "low", "high")}
+    laws = {name: _finite(value) for name, value in found.laws.items()}
+    return {**body, "extrapolated": found.extrapolated, "bound": found.bound, "laws": laws}
 
 
 def _finite(value: float) -> float | None:

@@ -12,12 +12,13 @@ Item texts come from `synpro.lm.tasks.benchmark_items`; this module opens no ben
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from synpro.language.segmentation import words
 
 GRAM = 13
 """Words in a row that count as a match by themselves."""
@@ -30,7 +31,6 @@ MIN_WORDS = 8
 MAX_SHARING_ITEMS = 10
 """Items of one task that may share an n-gram before it counts as the task's own phrasing."""
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _TABLE_BITS = 24
 _TABLE_SHIFT = np.uint64(64 - _TABLE_BITS)
@@ -87,7 +87,7 @@ class TaskContamination:
 
 def normalized_words(text: str) -> list[str]:
     """Lower-case words without punctuation, compatibility forms unified."""
-    return [w.lower() for w in _WORD.findall(unicodedata.normalize("NFKC", text))]
+    return words(unicodedata.normalize("NFKC", text))
 
 
 class BenchmarkIndex:

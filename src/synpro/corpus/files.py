@@ -1,21 +1,23 @@
-"""The files of a source as streams of bytes: globs, folders, fsspec URLs, `wheel:` references, .gz, .bz2 and .zst."""
+"""A file as a stream of bytes: what it is by its first bytes, decompression, lines.
+
+The first bytes decide how a file is decompressed, not its name: gzip named `.jsonl` is read, and so is plain text named `.gz`.
+"""
 
 from __future__ import annotations
 
 import bz2
-import difflib
+import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NoReturn
-
-from synpro import assets
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 
 # Compressed input is read in small chunks: 4 kB of the most compressible data becomes at most about 130 MB.
 _COMPRESSED_CHUNK = 4 << 10
 _PLAIN_CHUNK = 1 << 20
+_HEAD = 4 << 10
 
 
 class CorpusError(ValueError):
@@ -24,6 +26,14 @@ class CorpusError(ValueError):
 
 class CorruptFileError(Exception):
     """A file that ends too early or cannot be decompressed from some place on; what came before is good."""
+
+
+class UnusableFileError(Exception):
+    """A file of which nothing can be used. `reason` is the short name for the reject log."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass
@@ -42,45 +52,69 @@ class SourceFile:
     """Bytes read from the disk so far."""
 
     def open(self) -> BinaryIO:
-        """Open it for reading. Raises CorpusError."""
+        """Open it for reading. Raises UnusableFileError."""
         try:
             handle: BinaryIO = self.fs.open(self.path, "rb")
         except OSError as problem:
-            raise CorpusError(
-                f"{self.name}: cannot be read ({problem.strerror or problem}); check the permissions of the file"
+            raise UnusableFileError(
+                "unreadable", f"cannot be opened ({problem.strerror or problem}); check that it is there and may be read"
             ) from problem
         return handle
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes, decompressed as the suffix of its name says. Raises CorruptFileError, or CorpusError when it cannot be
-        opened."""
-        make = _DECOMPRESSORS.get(PurePosixPath(self.name).suffix)
+        """Its bytes, decompressed if its first bytes say so. Raises CorruptFileError, or UnusableFileError."""
         with self.open() as handle:
-            yield from self._plain(handle) if make is None else self._decompressed(handle, make())
+            first = self._read(handle, _COMPRESSED_CHUNK)
+            for magic, make in _DECOMPRESSORS.items():
+                if re.match(magic, first, re.DOTALL):
+                    yield from self._decompressed(handle, first, make())
+                    return
+            ending = PurePosixPath(self.name).suffix.lower()
+            if ending in COMPRESSED and first and b"\0" in first:
+                kind = what_is(first) or "something else"
+                raise UnusableFileError(
+                    "unreadable", f"is named {ending}, and its first bytes are those of {kind}; fetch it again"
+                )
+            while first:
+                yield first
+                first = self._read(handle, _PLAIN_CHUNK)
 
-    def _plain(self, handle: BinaryIO) -> Iterator[bytes]:
-        while chunk := self._read(handle, _PLAIN_CHUNK):
-            yield chunk
+    def head(self) -> bytes:
+        """Its first bytes, decompressed; fewer where it is damaged. Raises UnusableFileError."""
+        found, before = b"", self.done
+        try:
+            for chunk in self.chunks():
+                found += chunk[:_HEAD]
+                if len(found) >= _HEAD:
+                    break
+        except CorruptFileError:
+            pass
+        self.done = before
+        return found
 
     def _read(self, handle: BinaryIO, size: int) -> bytes:
         try:
             chunk = handle.read(size)
-        except OSError as problem:
-            raise CorruptFileError(f"cannot be read after byte {self.done} ({problem.strerror or problem})") from problem
+        except Exception as problem:  # a remote file system raises whatever its library does
+            reason = getattr(problem, "strerror", None) or f"{type(problem).__name__}: {problem}"
+            raise CorruptFileError(f"cannot be read after byte {self.done} ({reason})") from problem
         self.done += len(chunk)
         return chunk
 
-    def _decompressed(self, handle: BinaryIO, make: Callable[[], Any]) -> Iterator[bytes]:
+    def _decompressed(self, handle: BinaryIO, chunk: bytes, make: Callable[[], Any]) -> Iterator[bytes]:
         """Decompress streams that may follow one another in a file (`cat a.gz b.gz`); each must reach its end."""
         stream = None
-        while chunk := self._read(handle, _COMPRESSED_CHUNK):
+        while chunk:
             while chunk:
+                if stream is None and not (chunk := chunk.lstrip(b"\0")):  # padding between streams
+                    break
                 stream = stream or make()
                 try:
                     yield stream.decompress(chunk)
-                except Exception as problem:  # zlib.error, OSError, ZstdError, EOFError
+                except Exception as problem:  # zlib.error, LZMAError, OSError, ZstdError, EOFError
                     raise CorruptFileError(f"cannot be decompressed near byte {self.done} of the file ({problem})") from problem
                 chunk, stream = (stream.unused_data, None) if stream.eof else (b"", stream)
+            chunk = self._read(handle, _COMPRESSED_CHUNK)
         if stream is not None:
             raise CorruptFileError(f"ends in the middle of its compressed data, after byte {self.done} of the file")
 
@@ -91,66 +125,51 @@ def _zstd() -> Callable[[], Any]:
     return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
 
-_DECOMPRESSORS: dict[str, Callable[[], Callable[[], Any]]] = {
-    ".gz": lambda: lambda: zlib.decompressobj(wbits=31),
-    ".bz2": lambda: bz2.BZ2Decompressor,
-    ".zst": _zstd,
+_DECOMPRESSORS: dict[bytes, Callable[[], Callable[[], Any]]] = {
+    rb"\x1f\x8b": lambda: lambda: zlib.decompressobj(wbits=31),
+    rb"BZh[1-9](1AY&SY|\x17rE8P)": lambda: bz2.BZ2Decompressor,
+    rb"\xfd7zXZ\x00": lambda: lambda: lzma.LZMADecompressor(memlimit=1 << 30),
+    rb"\x28\xb5\x2f\xfd": _zstd,
+}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Endings of compressed files, as a part of the name that says nothing about the format."""
+
+_KINDS = {
+    b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"\xff\xff\xff\xff": "arrow",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"\x7fELF": "a program",
+    b"Obj\x01": "an Avro file",
+    b"version https://git-lfs": "a pointer of Git LFS instead of the file itself (`git lfs pull` fetches it)",
+    b"\xff\xfe": "UTF-16 text (`iconv -f utf-16 -t utf-8` converts it)",
+    b"\xfe\xff": "UTF-16 text (`iconv -f utf-16 -t utf-8` converts it)",
 }
 
 
-def list_files(
-    path: str, *, slot: str, wanted: re.Pattern[str], log: assets.Log | None = None, progress: assets.Progress | None = None
-) -> list[SourceFile]:
-    """The files of a local path, glob, folder, fsspec URL or `wheel:` reference, in the order of their names.
-
-    In a folder, only files whose name matches `wanted`. `slot` is the key that errors name. Raises CorpusError, or AssetError
-    for a reference.
-    """
-    import fsspec
-
-    if path.startswith("wheel:"):
-        path = str(assets.resolve(path, slot=slot, log=log, progress=progress))
-    try:
-        fs, inside = fsspec.core.url_to_fs(str(Path(path).expanduser()) if "://" not in path else path)
-    except (ImportError, ValueError) as problem:
-        raise CorpusError(
-            f"{slot}: {path}: {problem}; install what fsspec asks for, or copy the files to this machine"
-        ) from problem
-    try:
-        if re.search(r"[*?\[]", path) and not fs.exists(inside):
-            root, found = _folder_before_glob(inside), [p for p in fs.glob(inside) if fs.isfile(p)]
-        elif fs.isdir(inside):
-            root, found = inside, [p for p in fs.find(inside) if wanted.search(p) and "/." not in p[len(inside) :]]
-        elif fs.exists(inside):
-            root, found = inside.rpartition("/")[0], [inside]
-        else:
-            _raise_missing(fs, path, inside, slot)
-        if not found:
-            listed = sorted(PurePosixPath(p).name for p in fs.find(root))[:5] if fs.exists(root) else []
-            there = f"; there are {', '.join(listed)}" if listed else ""
-            raise CorpusError(
-                f"{slot}: {path}: no file there that a reader knows{there}; correct the path, or set `format` of this source"
-            )
-        prefix = len(root.rstrip("/")) + 1
-        return [SourceFile(p[prefix:], p, int(fs.size(p) or 0), fs) for p in sorted(found)]
-    except (OSError, ImportError) as problem:
-        raise CorpusError(
-            f"{slot}: {path}: cannot be listed ({problem}); check the address, the network and your permissions"
-        ) from problem
-
-
-def _folder_before_glob(path: str) -> str:
-    parts = path.split("/")
-    return "/".join(parts[: next(i for i, p in enumerate(parts) if re.search(r"[*?\[]", p))])
-
-
-def _raise_missing(fs: Any, path: str, inside: str, slot: str) -> NoReturn:
-    parent, _, name = inside.rpartition("/")
-    names: Sequence[str] = [PurePosixPath(p).name for p in fs.ls(parent, detail=False)] if parent and fs.isdir(parent) else []
-    near = difflib.get_close_matches(name, names, n=3)
-    raise CorpusError(
-        f"{slot}: {path}: no such file or folder; " + (f"did you mean {' or '.join(near)}?" if near else "correct the path")
-    )
+def what_is(head: bytes) -> str:
+    """What a file is by its first (decompressed) bytes: "parquet", "arrow", a description for a person, or "" when it may be
+    text."""
+    for magic, kind in _KINDS.items():
+        if head.startswith(magic):
+            return kind
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
+    return "an HTML page" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def split_lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[int, int, bytes | None, int]]:

@@ -11,8 +11,10 @@ versions is drawn anew in each epoch. There is one end-of-text token at the end,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 from synpro.schema import setting
@@ -28,6 +30,9 @@ class MixtureConfig:
     organic_share: float | None = setting(None, source="ours", above=0, below=1)
     """Wanted share of organic tokens in an epoch, between 0 and 1; None takes every document once. It has no effect before
     there is synthetic text."""
+    synthetic_tokens: int | None = setting(None, unit="tokens", source="ours", min=1)
+    """Most synthetic tokens in the mixture, by whole documents; none takes all there are. Which documents are taken is drawn
+    from their ids, evenly over sources and versions, so all seeds train on the same ones: for comparisons at equal tokens."""
     packing: Literal["documents", "megadocs"] = "documents"
     """`megadocs`: all versions of a source in one training document. It helps only where the context holds several versions."""
     token_noise: float = setting(0.0, source="ours", min=0, below=1)
@@ -82,6 +87,25 @@ def plan_epoch(
     return EpochPlan(
         tuple(once[0].tolist()), tuple(once[1].tolist()), int((once[0] * lengths[0]).sum()), int((once[1] * lengths[1]).sum())
     )
+
+
+def subsample(ids: Sequence[str], sources: Sequence[str], lengths: np.ndarray, tokens: int) -> np.ndarray:
+    """Places of the synthetic documents, `(n,)` in order, whose tokens together are nearest to `tokens`.
+
+    Every source gives one document before any gives a second; which one, and which sources come first, is drawn from the ids.
+    `lengths`: tokens of each document, `(N,)`.
+    """
+    import numpy as np
+
+    drawn = sorted(range(len(ids)), key=lambda i: sha256(ids[i].encode()).digest())
+    taken: Counter[str] = Counter()
+    turns: list[tuple[int, int, int]] = []
+    for i in drawn:
+        taken[sources[i]] += 1
+        turns.append((taken[sources[i]], len(turns), i))
+    order = np.array([i for *_, i in sorted(turns)], dtype=np.int64)
+    reached = np.cumsum(np.asarray(lengths)[order])
+    return np.sort(order[: int(np.argmin(np.abs(np.concatenate([[0], reached]) - tokens)))])
 
 
 def build_epoch(documents: Sequence[np.ndarray], seed: int) -> np.ndarray:
@@ -156,6 +180,16 @@ def pack_megadocs(
             pieces = [piece for i in order for piece in (here[i][:-1], separator)]
             packed.append(np.concatenate([*pieces[:-1], here[order[-1]][-1:]]))
     return packed
+
+
+def megadoc_joins(sources: Sequence[int], plan: EpochPlan) -> int:
+    """In how many places `pack_megadocs` joins two versions."""
+    import numpy as np
+
+    organic = np.asarray(plan.organic, dtype=np.int64)
+    packed = organic.copy()  # of each source, as many documents as its most repeated version has copies
+    np.maximum.at(packed, np.asarray(sources, dtype=np.int64), np.asarray(plan.synthetic, dtype=np.int64))
+    return int(organic.sum() + sum(plan.synthetic) - packed.sum())
 
 
 class TokenNoise:

@@ -2,15 +2,17 @@
 
 Cutting is a shortest-path problem over sentence ends: passages should be near the target size, end where a paragraph ends
 rather than inside one, and never right after a heading. The paper cuts at 7,000 characters; models of 135M parameters need 50
-to 80 words.
+to 80 words. A limit in words holds about as much content in every language (`language/segmentation.py: count_words`).
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from synpro.language.segmentation import count_words, cut_points, ends_statement, sentence_ends
 from synpro.records import Document, Passage
 from synpro.schema import setting
 
@@ -22,7 +24,8 @@ class PassageConfig:
     max_characters: int = setting(7000, unit="characters", source="paper", min=1)
     """Most characters of a passage (paper: 7,000)."""
     max_words: int | None = setting(None, unit="words", min=1)
-    """Most words of a passage; words are runs of text without white space. None: no limit."""
+    """Most words of a passage, in English words: of Chinese, Japanese, Thai and the like a word is so many characters
+    (docs/languages.md). None: no limit."""
     target_words: int | None = setting(None, unit="words", min=1)
     """Size to aim for; None aims for the largest size allowed."""
 
@@ -34,13 +37,10 @@ class PassageConfig:
 # Cost of ending a passage at an atom's end, in units of a passage's squared relative distance from the target size.
 _AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0.05, 0.15, 0.5, 2.0
 
-_ABBREVIATIONS = frozenset(
-    """mr mrs ms dr prof st sr jr vs etc e.g i.e cf no vol fig pp p ed eds inc ltd co corp dept u.s u.k ph.d lit ca c al gen col
-    lt sen rep rev hon jan feb mar apr jun jul aug sep sept oct nov dec approx born d b fl r""".split()  # noqa: SIM905
-)
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”’）]*")
-_WHITE = re.compile(r"\s+")
 _PARAGRAPH_GAP = re.compile(r"\n[^\S\n]*\n")
+_MOST_ATOMS = 100
+"""Smallest pieces are joined to about a hundredth of a passage: thousands of one-letter lines fit a passage, and the search would
+be quadratic in them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Atom:
 
     start: int
     end: int
-    words: int
+    words: float
     cost: float
     """Cost of ending a passage here."""
 
@@ -81,7 +81,7 @@ def passage_spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
     No span has more than `max_characters` or `max_words`; the white space after the last word counts as characters.
     """
     atoms = _atoms(text, cfg)
-    words = [0]
+    words = [0.0]
     for atom in atoms:
         words.append(words[-1] + atom.words)
     by_words = cfg.max_words is not None
@@ -107,85 +107,49 @@ def passage_spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
     return found[::-1]
 
 
-def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """`(start, end)` of each sentence or line in characters, without the white space around it. Empty for a blank text."""
-    found: list[tuple[int, int]] = []
-    for start, end in itertools.pairwise([0, *_ends(text)]):
-        piece = text[start:end]
-        if piece.strip():
-            left = len(piece) - len(piece.lstrip())
-            found.append((start + left, start + len(piece.rstrip())))
-    return found
-
-
 def _atoms(text: str, cfg: PassageConfig) -> list[_Atom]:
-    ends = [0, *_ends(text)]
     atoms: list[_Atom] = []
-    for start, end in itertools.pairwise(ends):
+    for start, end in itertools.pairwise([0, *sentence_ends(text)]):
         piece = text[start:end]
-        words = len(piece.split())
-        if len(piece) <= cfg.max_characters and (cfg.max_words is None or words <= cfg.max_words):
-            # Without a limit on words, thousands of one-letter lines fit a passage and the search would be quadratic in them.
-            if atoms and cfg.max_words is None and end - atoms[-1].start <= cfg.max_characters // 100:
+        words = count_words(piece)
+        if _fits(end - start, words, cfg, 1):
+            if atoms and _fits(end - atoms[-1].start, atoms[-1].words + words, cfg, 1 / _MOST_ATOMS):
                 start, words = atoms[-1].start, atoms[-1].words + words
                 atoms.pop()
             atoms.append(_Atom(start, end, words, _cost(piece)))
             continue
-        pieces = _cut_long(text, start, end, cfg)
-        atoms += [_Atom(a, b, len(text[a:b].split()), _INSIDE_SENTENCE if b < end else _cost(text[a:b])) for a, b in pieces]
+        for a, b, size in _cut_long(text, start, end, cfg):
+            atoms.append(_Atom(a, b, size, _INSIDE_SENTENCE if b < end else _cost(text[a:b])))
     return atoms
 
 
-def _ends(text: str) -> list[int]:
-    """Positions where atoms end: after a sentence or a line, with the white space that follows. The last is the end of the
-    text."""
-    found: set[int] = {len(text)} if text else set()
-    for mark in _SENTENCE_END.finditer(text):
-        if not _is_abbreviation(text, mark.start(), mark.end()):
-            gap = _WHITE.match(text, mark.end())
-            found.add(gap.end() if gap else mark.end())
-    for gap in _WHITE.finditer(text):
-        if "\n" in gap.group() and gap.start() > 0:
-            found.add(gap.end())
-    return sorted(found)
-
-
-def _is_abbreviation(text: str, dot: int, end: int) -> bool:
-    """Whether a full stop does not end a sentence: after an abbreviation or an initial, or before a small letter."""
-    if text[dot] != ".":
-        return False
-    after = _WHITE.sub("", text[end : end + 8])[:1]
-    if after.islower():
-        return True
-    before = re.search(r"[^\s(\[]*$", text[max(0, dot - 24) : dot])
-    word = before.group() if before else ""
-    return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
+def _fits(characters: int, words: float, cfg: PassageConfig, share: float) -> bool:
+    """Whether so much text is within a share of the limits."""
+    return characters <= share * cfg.max_characters and (cfg.max_words is None or words <= share * cfg.max_words)
 
 
 def _cost(piece: str) -> float:
     tail = piece[len(piece.rstrip()) :]
     if _PARAGRAPH_GAP.search(tail.replace("\r\n", "\n")):
         body = piece.strip()
-        heading = len(body.split()) <= 12 and not re.search(r"[.!?…:;,。！？\"”)]$", body)
+        heading = count_words(body) <= 12 and not ends_statement(body) and body[-1:] not in (*":;,：；，、\"”)",)
         return _AFTER_HEADING if heading else _AT_PARAGRAPH
     return _AT_LINE if "\n" in tail else _AT_SENTENCE
 
 
-def _cut_long(text: str, start: int, end: int, cfg: PassageConfig) -> list[tuple[int, int]]:
-    """Cut a sentence that is too long at white space, and a word that is too long between characters."""
-    found: list[tuple[int, int]] = []
-    position = count = 0
-    here = last = start  # the span that grows, and its last white space
-    for match in re.finditer(r"\S+\s*|\s+", text[start:end]):
-        position = start + match.end()
-        count += 1 if match.group().strip() else 0
-        if last > here and (position - here > cfg.max_characters or (cfg.max_words is not None and count > cfg.max_words)):
-            found.append((here, last))
-            here, count = last, 1
-        while position - here > cfg.max_characters:
-            found.append((here, here + cfg.max_characters))
-            here += cfg.max_characters
-        last = position
+def _cut_long(text: str, start: int, end: int, cfg: PassageConfig) -> Iterator[tuple[int, int, float]]:
+    """Cut a sentence that is too long after white space or a comma, a text without any between words, and a word that is too long
+    between characters. Gives (start, end, words) of each piece."""
+    here = start
+    bounds = [(0.0, start, True)]  # (words up to it, position, whether it is a good place) since `here`
+    for offset, words, good in cut_points(text[start:end], lambda size, words: _fits(size, words, cfg, 1)):
+        position = start + offset
+        bounds.append((bounds[-1][0] + words, position, good))
+        while len(bounds) > 2 and not _fits(position - here, bounds[-1][0] - bounds[0][0], cfg, 1):
+            # The last good place, but not one that leaves a piece of less than half of what fits; else the last place of all.
+            limit = bounds[-2][1] - (bounds[-2][1] - here) // 2
+            k = next((k for k in range(len(bounds) - 2, 0, -1) if bounds[k][2] and bounds[k][1] >= limit), len(bounds) - 2)
+            yield here, bounds[k][1], bounds[k][0] - bounds[0][0]
+            here, bounds = bounds[k][1], bounds[k:]
     if here < end:
-        found.append((here, end))
-    return found
+        yield here, end, bounds[-1][0] - bounds[0][0]

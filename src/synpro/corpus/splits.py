@@ -1,7 +1,9 @@
-"""The split of each document: train, reference, held-out or unused, decided by a hash of its id.
+"""The split of each document: train, reference, held-out or none, decided by a hash of the group it belongs to.
 
-Adding documents to a corpus moves none of those it had. A split is a number, the index of its name in `store.SPLITS`; a corpus
-has one byte per document for it, in reading order, so that millions of documents take little memory.
+A group is an article, a book, a site: what `group_column` says, else the row itself; the parts of a long document are one. So
+no held-out document has a sibling that is trained on, and adding documents to a corpus moves none of those it had. A split is a
+number, the index of its name in `store.SPLITS`, or UNUSED; there is one byte per document for it, in reading order, so that
+millions of documents take little memory.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from synpro.corpus.files import CorpusError
 from synpro.corpus.store import SPLITS, read_rows
 from synpro.records import Corpus
 
-TRAIN, REFERENCE, HELDOUT, UNUSED = range(len(SPLITS))
+TRAIN, REFERENCE, HELDOUT, UNUSED = range(len(SPLITS) + 1)
 
+MIN_GROUPS = 20
+"""Groups that the reference and held-out splits should have: fewer say little about other text, and what is read before that is
+not enough."""
 _MIN_REACHED = 0.98
 """Share of `train_words` that a corpus around a smaller one must reach, because it is named by its multiple of that size."""
 
@@ -26,36 +31,61 @@ _MIN_REACHED = 0.98
 class DocumentIndex:
     """What is remembered of each document, in reading order."""
 
+    reference_share: float
+    heldout_share: float
     hashes: array[float] = field(default_factory=lambda: array("d"))
     """`id_hash` of the document's id."""
     words: array[int] = field(default_factory=lambda: array("q"))
+    splits: bytearray = field(default_factory=bytearray)
+    totals: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Words per split."""
+    groups: tuple[set[float], set[float]] = field(default_factory=lambda: (set(), set()))
+    """Hashes of the groups of the reference and of the held-out split."""
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def append(self, id: str, words: int) -> None:
+    def append(self, id: str, words: int, group: str) -> None:
         """Add the next document."""
-        self.hashes.append(id_hash(id))
+        hash = id_hash(group)
+        limit = self.heldout_share + self.reference_share
+        split = HELDOUT if hash < self.heldout_share else REFERENCE if hash < limit else TRAIN
+        if split != TRAIN:
+            self.groups[split - REFERENCE].add(hash)
+        self.hashes.append(hash if id == group else id_hash(id))
         self.words.append(words)
+        self.splits.append(split)
+        self.totals[split] += words
+
+    def has_enough(self, train_words: int) -> bool:
+        """Whether there are so many words to train on, and groups enough in the other splits."""
+        return self.totals[TRAIN] >= train_words and min(map(len, self.groups)) >= MIN_GROUPS
+
+    def check(self) -> None:
+        """Raise CorpusError when one of the three splits is empty."""
+        counts = [self.splits.count(code) for code in (TRAIN, REFERENCE, HELDOUT)]
+        if not all(counts):
+            raise CorpusError(
+                f"prepare: the corpus is too small to split: {len(self)} documents gave {counts[0]} train, {counts[1]} "
+                f"reference and {counts[2]} held-out, and each needs at least one (whole articles go into one split); add documents, or "
+                "raise prepare.reference_share and prepare.heldout_share"
+            )
+
+    def warnings(self) -> list[str]:
+        """Lines about splits that have too few groups."""
+        return [
+            f"the {name} split has documents of only {len(groups)} groups (articles, or what group_column says), fewer than "
+            f"{MIN_GROUPS}: losses on it say little about other text; raise prepare.{key}, or add text"
+            for name, key, groups in zip(
+                ("reference", "held-out"), ("reference_share", "heldout_share"), self.groups, strict=True
+            )
+            if len(groups) < MIN_GROUPS
+        ]
 
 
 def id_hash(id: str) -> float:
     """A number in [0, 1) that depends on the id alone."""
     return int.from_bytes(hashlib.sha256(f"split:{id}".encode()).digest()[:8], "big") / 2**64
-
-
-def split_by_hash(index: DocumentIndex, *, reference_share: float, heldout_share: float) -> bytearray:
-    """The split of each document. Raises CorpusError when one of the three would be empty."""
-    limit = heldout_share + reference_share
-    splits = bytearray(HELDOUT if h < heldout_share else REFERENCE if h < limit else TRAIN for h in index.hashes)
-    counts = [splits.count(code) for code in (TRAIN, REFERENCE, HELDOUT)]
-    if not all(counts):
-        raise CorpusError(
-            f"prepare: the corpus is too small to split: {len(index)} documents gave {counts[0]} train, {counts[1]} reference "
-            f"and {counts[2]} held-out, and each needs at least one; add documents, or raise prepare.reference_share and "
-            "prepare.heldout_share"
-        )
-    return splits
 
 
 def find_nested(base: Corpus, splits: bytearray, ids: Sequence[str]) -> set[int]:
@@ -65,10 +95,10 @@ def find_nested(base: Corpus, splits: bytearray, ids: Sequence[str]) -> set[int]
     for row in read_rows(base.dir / "documents.parquet", ["id", "split"]):
         place = places.get(row["id"])
         here = "missing" if place is None else SPLITS[splits[place]]
-        if row["split"] != "unused" and here != row["split"]:
+        if here != row["split"]:
             raise CorpusError(
-                f"prepare: document {row['id']} is in the {row['split']} split of the smaller corpus and {here} here; both "
-                "must have the same prepare.sources, prepare.reference_share and prepare.heldout_share"
+                f"prepare: document {row['id']} is in the {row['split']} split of the smaller corpus and {here} here; "
+                "both must have the same prepare.sources, prepare.sample_words, prepare.reference_share and prepare.heldout_share"
             )
         if row["split"] == "train" and place is not None:
             inner.add(place)
@@ -78,7 +108,7 @@ def find_nested(base: Corpus, splits: bytearray, ids: Sequence[str]) -> set[int]
 def limit_train_words(
     splits: bytearray, index: DocumentIndex, train_words: int, inner: set[int], read_ids: Callable[[], Sequence[str]]
 ) -> int:
-    """Mark the train documents that do not fit into `train_words` as unused, and return the words of those that do.
+    """Mark the train documents that do not fit into `train_words` as UNUSED, and return the words of those that do.
 
     Documents go in while they fit: those of a smaller corpus (`inner`) first, then by hash, then by id (`read_ids` is called
     when two hashes are equal). Raises CorpusError when no document fits, or when a nested corpus does not reach `train_words`.

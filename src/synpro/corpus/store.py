@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,17 @@ import pyarrow.parquet as pq
 from synpro.corpus.files import CorpusError
 from synpro.records import Document, Passage
 
-SPLITS = ("train", "reference", "heldout", "unused")
-"""`unused` holds the train documents beyond `prepare.train_words`; nothing reads them."""
+SPLITS = ("train", "reference", "heldout")
 
 DOCUMENTS = pa.schema(
-    [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("source", pa.string()), ("words", pa.int64())]
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("text", pa.large_string()),
+        ("source", pa.string()),
+        ("words", pa.int64()),
+        ("group", pa.string()),  # what is never split: an article, or the value of `group_column`
+    ]
 )
 PASSAGES = pa.schema(
     [
@@ -40,7 +47,7 @@ REWRITES = pa.schema(
         ("end", pa.int64()),
         ("operation", pa.string()),
         ("round", pa.int64()),
-        ("version", pa.int64()),  # several rewrites of a passage in a round are numbered from 0
+        ("version", pa.int64()),  # the answers to a passage in a round are numbered from 0, dropped ones too
         ("generator", pa.string()),  # digest of its weights
         ("base", pa.string()),
         ("prompt_hash", pa.string()),
@@ -49,15 +56,19 @@ REWRITES = pa.schema(
         ("answer", pa.large_string()),
         ("text", pa.large_string()),
         ("kept", pa.bool_()),
+        ("synthetic", pa.string()),  # the synthetic document that a kept text went into
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("scores", pa.string()),  # JSON: raw rewards by name
         ("claims", pa.large_string()),  # JSON: each claim with its verdict
+        ("selection", pa.float64()),  # what it was selected by, and its place among the candidates of its passage, from 1
+        ("rank", pa.int64()),
         ("tokens", pa.int64()),
         ("finish", pa.string()),
     ]
 )
-"""`rewrites.parquet` of a shard (stage `synthesize`): every rewrite with its lineage and scores, kept or dropped."""
+"""`rewrites.parquet` of a shard (stage `synthesize`): every answer with its lineage, kept or dropped. What a rule drops has no
+scores and no claims."""
 
 SYNTHETIC_DOCUMENTS = pa.schema(
     [
@@ -65,10 +76,12 @@ SYNTHETIC_DOCUMENTS = pa.schema(
         ("document", pa.string()),
         ("operation", pa.string()),
         ("round", pa.int64()),
+        ("version", pa.int64()),
         ("text", pa.large_string()),
     ]
 )
-"""`documents.parquet` of a shard: the kept rewrites of one document joined, which is what is trained on."""
+"""`documents.parquet` of a shard: the k-th kept rewrites of a document's passages joined, which is what is trained on. `id` is
+DOCUMENT:OPERATION:ROUND:VERSION, `version` is k."""
 
 HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
 """Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
@@ -133,6 +146,35 @@ def read_documents(folder: Path, split: str) -> Iterator[Document]:
             yield Document(row["id"], row["text"], row["source"])
 
 
-def read_passages(folder: Path) -> list[Passage]:
-    """The passages that generators may read: those of the train split; `folder` is a corpus's `dir`."""
-    return [Passage(**row) for row in read_rows(folder / "passages.parquet")]
+def read_groups(folder: Path, split: str) -> list[str]:
+    """The group of each document of a split (its article, or its id where it has none), in the order of `read_documents`."""
+    rows = read_rows(folder / "documents.parquet", ["id", "split", "group"])
+    return [row["group"] or row["id"] for row in rows if row["split"] == split]
+
+
+def read_passages(folder: Path, ids: Iterable[str] | None = None) -> list[Passage]:
+    """The passages that generators may read, those of the train split, or those of them that `ids` names, in corpus order;
+    `folder` is a corpus's `dir`."""
+    rows = read_rows(folder / "passages.parquet")
+    if ids is None:
+        return [Passage(**row) for row in rows]
+    wanted = frozenset(ids)
+    return [Passage(**row) for row in rows if row["id"] in wanted]
+
+
+def sample_passages(folder: Path, count: int, seed: int) -> list[Passage]:
+    """`count` passages drawn by the seed, in the order of their draw; all of them, shuffled, where there are no more. Only
+    those drawn are in memory."""
+    import numpy as np
+
+    ids = [row["id"] for row in read_rows(folder / "passages.parquet", ["id"])]
+    drawn = [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))[:count]]
+    found = {passage.id: passage for passage in read_passages(folder, drawn)}
+    return [found[id] for id in drawn]
+
+
+def batched_passages(folder: Path, size: int) -> Iterator[list[Passage]]:
+    """The passages of `read_passages`, `size` at a time."""
+    rows = read_rows(folder / "passages.parquet")
+    while batch := [Passage(**row) for row in islice(rows, size)]:
+        yield batch

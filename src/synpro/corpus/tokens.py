@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synpro.assets import Log, Progress, resolve
+from synpro.assets.tokenizer_loss import SAMPLES, lost_share
 from synpro.corpus.encoding import RemoteEncoder, TokenEncoder, batches, encode, encode_batches
 from synpro.corpus.files import CorpusError
 from synpro.schema import setting
@@ -38,6 +40,8 @@ class TokenizerConfig:
     """Token that ends a document."""
     pad_token: str = "<|pad|>"
     """Token that fills a batch; it has no loss."""
+    max_lost: float = setting(0.001, source="ours", min=0, max=1, execution=True)
+    """Share of a sample's characters that may be gone once encoded and decoded; above it, `prepare` refuses the tokenizer."""
 
     def __post_init__(self) -> None:
         if not self.eos_token or not self.pad_token:
@@ -63,8 +67,22 @@ def train_tokenizer(texts: Iterable[str], cfg: TokenizerConfig) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((piece for text in texts for piece in _without_long_runs(text)), trainer)
     return _checked(tokenizer, cfg, "the trained tokenizer")
+
+
+_LONG_RUN = re.compile(r"\S{201,}|\s{201,}")
+
+
+def _without_long_runs(text: str) -> Iterator[str]:
+    """The text, cut inside runs of more than 200 characters: merges are counted in a time that grows with the square of a word,
+    and a megabyte of base64 is one word."""
+    position = 0
+    for run in _LONG_RUN.finditer(text):
+        for cut in range(run.start() + 200, run.end(), 200):
+            yield text[position:cut]
+            position = cut
+    yield text[position:]
 
 
 def fetch_tokenizer(cfg: TokenizerConfig, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Tokenizer:
@@ -105,6 +123,29 @@ def _checked(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer
         if id in tokenizer.encode(f"a {token} b{token}", add_special_tokens=False).ids:
             raise CorpusError(f"{name} reads {token!r} inside a text as its {key}; use a tokenizer that marks it as special")
     return tokenizer
+
+
+def tokenizer_loss(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
+    """The share of characters that encoding and decoding lose, by the name of a sample; by default of a sentence in each of a
+    few scripts."""
+
+    def roundtrip(text: str) -> str:
+        return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+
+    named = texts or {name: [text] for name, text in SAMPLES.items()}
+    return {name: lost_share(some, roundtrip) for name, some in named.items()}
+
+
+def check_lossless(tokenizer: Tokenizer, texts: Sequence[str], cfg: TokenizerConfig) -> float:
+    """The share of characters of a sample of the corpus that the tokenizer loses. Raises CorpusError above `cfg.max_lost`."""
+    lost = tokenizer_loss(tokenizer, {"": texts})[""]
+    if lost > cfg.max_lost:
+        raise CorpusError(
+            f"prepare.tokenizer.source: {cfg.source} loses {lost:.1%} of the characters of {len(texts)} documents when they "
+            f"are encoded and decoded (at most {cfg.max_lost:.1%}: prepare.tokenizer.max_lost). Use a tokenizer that "
+            'knows these characters, or source = "train"'
+        )
+    return lost
 
 
 def special_ids(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str = "the tokenizer") -> tuple[int, int]:

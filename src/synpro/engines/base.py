@@ -43,7 +43,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A chat, or a text given to a judge, that has no answer. It is never a number: whoever asked has no value for this item."""
+    """A chat, or a text given to a judge, that has no answer: whoever asked has no value for this item."""
 
     reason: str
 
@@ -55,8 +55,9 @@ class Engine(Protocol):
         """`sampling.n` completions for each chat, in the order of `chats`.
 
         One chat that has no answer (longer than the context, refused by the server, logits that are NaN) never stops the rest:
-        its completions have `finish == "error"`, no text, and the reason in `problem`. Raises EngineError when the model
-        itself fails (a server that is gone, weights that answer NaN to every chat). Never returns an invented text.
+        its completions have `finish == "error"`, no text, and the reason in `problem`. Whoever asks counts them
+        (`failures.py`). Raises EngineError when the model itself fails (a server that is gone, a tokenizer without a chat
+        template). Never returns an invented text.
         """
         ...
 

@@ -33,14 +33,14 @@ class BatchGeneratorFactory:
 
 
 class BatchGenerator:
-    """Completes chunks: one completion per chat, as plain data."""
+    """Completes chunks: `sampling.n` completions of each chat, one after the other, as plain data."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def __call__(self, chunk: Chunk, /) -> list[dict[str, Any]]:
         chats, sampling = chunk
-        return [asdict(group[0]) for group in self.engine.generate(chats, sampling)]
+        return [asdict(completion) for group in self.engine.generate(chats, sampling) for completion in group]
 
     def close(self) -> None:
         self.engine.close()

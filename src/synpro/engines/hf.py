@@ -15,6 +15,7 @@ bare model, not one wrapped for data parallel training. Its train/eval flags and
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,8 @@ from typing import Any, Self
 
 import torch
 
-from synpro.engines.base import Sampling
+from synpro.engines.base import EngineError, Sampling
+from synpro.engines.chats import complete, encode_chat, refusal
 from synpro.engines.cpu.sampling import sample, uniforms
 from synpro.engines.cpu.shared_prefix_cache import NAME, SharedPrefixCache, UnsupportedAttention
 from synpro.engines.export import locate
@@ -45,6 +47,8 @@ class _Request:
     limit: int
     uniforms: torch.Tensor | None
     ids: list[int] = field(default_factory=list)
+    failed: bool = False
+    """Whether the model's logits were NaN."""
 
     def uniform(self) -> float:
         return 0.0 if self.uniforms is None else float(self.uniforms[len(self.ids)])
@@ -90,36 +94,52 @@ class HFEngine:
         return cls(model, AutoTokenizer.from_pretrained(folder), batch_size=batch_size, progress=progress)
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
-        """As in engines/base.py. Raises ValueError for a chat that does not fit the model's context, and for a tokenizer
-        without a chat template."""
+        """As in engines/base.py. Raises EngineError for a tokenizer without a chat template."""
+        if self.model is None:
+            raise ValueError("the engine is closed")
         prompts = [self.encode(chat) for chat in chats]
-        ids = self.generate_ids(prompts, sampling)
-        ends = self.ends()
-        done = [
-            Completion(
-                self.tokenizer.decode(one, skip_special_tokens=True), len(one), "stop" if one and one[-1] in ends else "length"
-            )
-            for one in ids
+        refused = [refusal(prompt, self.context) for prompt in prompts]
+        requests = iter(self._run([p for p, problem in zip(prompts, refused, strict=True) if not problem], sampling))
+        return [
+            [Completion.failed(problem) if problem else self._completion(next(requests)) for _ in range(sampling.n)]
+            for problem in refused
         ]
-        return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
+
+    def _completion(self, request: _Request) -> Completion:
+        if request.failed:
+            return Completion.failed(self._nan(request))
+        finish = "stop" if request.ids and request.ids[-1] in self.ends() else "length"
+        return complete(self.tokenizer.decode(request.ids, skip_special_tokens=True), len(request.ids), finish)
 
     def encode(self, chat: Chat) -> list[int]:
-        """The token ids of a chat up to where the answer begins."""
-        if not self.tokenizer.chat_template:
-            raise ValueError(
-                f"the tokenizer of {self.model.config.name_or_path!r} has no chat template; use an instruction-tuned model"
-            )
-        # Qwen3 and its kin think aloud before they answer unless told not to; other templates do not know the word.
-        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True, enable_thinking=False)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """The token ids of a chat up to where the answer begins. Raises as `encode_chat`."""
+        return encode_chat(self.tokenizer, chat)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer that the model was made for; None where it does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
         """`sampling.n` completions of each prompt, flat and in order; the token that ends the turn is part of them.
 
-        Raises ValueError for an empty prompt or one that leaves no room for an answer.
+        Raises ValueError for an empty prompt or one that leaves no room for an answer, and EngineError, which names the prompt,
+        for logits that are NaN.
         """
         if self.model is None:
             raise ValueError("the engine is closed")
+        for number, prompt in enumerate(prompts):
+            if problem := refusal(list(prompt), self.context):
+                raise ValueError(f"chat {number}: {problem}; cut passages shorter or use a model with a longer context")
+        requests = self._run(prompts, sampling)
+        for request in requests:
+            if request.failed:
+                shown = self.tokenizer.decode(list(prompts[request.prompt])[-100:])
+                raise EngineError(f"chat {request.prompt}: {self._nan(request)}. The prompt ends with {shown!r}")
+        return [request.ids for request in requests]
+
+    def _run(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
+        """The finished completions of prompts that fit."""
         if not prompts:
             return []
         requests = self._requests(prompts, sampling)
@@ -129,7 +149,11 @@ class HFEngine:
                     self._shared_prefix(prompts, requests, sampling)
             else:
                 self._padded(prompts, requests, sampling)
-        return [request.ids for request in requests]
+        return requests
+
+    def _nan(self, request: _Request) -> str:
+        name, dtype = self.model.config.name_or_path, str(self.model.dtype).removeprefix("torch.")
+        return f"the logits of {name!r} ({dtype}) are NaN after {len(request.ids)} tokens; use float32, or check its weights"
 
     def ends(self) -> set[int]:
         """The ids that end a turn: the tokenizer's and those of the model's generation config."""
@@ -142,13 +166,9 @@ class HFEngine:
         self.model = None
 
     def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         requests = []
         for number, prompt in enumerate(prompts):
-            room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(prompt))
-            if not prompt or room < 1:
-                problem = "is empty" if not prompt else f"has {len(prompt)} tokens and the model reads at most {context}"
-                raise ValueError(f"chat {number} {problem}; cut passages shorter or use a model with a longer context")
+            room = min(sampling.max_new_tokens, (self.context or sys.maxsize) - len(prompt))
             for index in range(sampling.n):
                 stream = uniforms(sampling.seed, prompt, index, room) if sampling.temperature > 0 else None
                 requests.append(_Request(number, index, prompt[-1], room, stream))
@@ -177,7 +197,7 @@ class HFEngine:
             logits = self._forward(torch.tensor([[request.last] for request in active]), rows.positions(), rows)
             self._sample(active, logits, sampling)
             for row in reversed(range(len(active))):
-                if active[row].last in ends or len(active[row].ids) == active[row].limit:
+                if active[row].failed or active[row].last in ends or len(active[row].ids) == active[row].limit:
                     rows.drop(row)
                     active[row] = active[-1]
                     active.pop()
@@ -224,17 +244,20 @@ class HFEngine:
                 )
                 cache = out.past_key_values
                 self._sample(live, out.logits[[batch.index(request) for request in live], -1], sampling)
-                live = [r for r in live if r.last not in ends and len(r.ids) < r.limit]
+                live = [r for r in live if not r.failed and r.last not in ends and len(r.ids) < r.limit]
                 ids = torch.tensor([[request.last] for request in batch])
                 mask = torch.cat([mask, torch.ones(len(batch), 1, dtype=mask.dtype)], dim=1)
                 self._report(finished + len(batch) - len(live), live, len(requests))
             finished += len(batch)
 
     def _sample(self, active: Sequence[_Request], logits: torch.Tensor, sampling: Sampling) -> None:
-        """Sample the next token of every row."""
+        """Sample the next token of every row; one whose logits are NaN has failed."""
         uniform = torch.tensor([request.uniform() for request in active], dtype=torch.float64)
         chosen = sample(logits, uniform, sampling.temperature, sampling.top_p)
-        for request, token in zip(active, chosen.tolist(), strict=True):
+        broken = logits.amax(-1).isnan().tolist()  # NaN if any is
+        for request, token, request.failed in zip(active, chosen.tolist(), broken, strict=True):
+            if request.failed:
+                continue
             request.last = token
             request.ids.append(token)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from synpro.engines.base import Sampling
+from synpro.engines.base import Sampling, Unanswered
+from synpro.engines.chats import refusal
 from synpro.engines.hf import HFEngine
 from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat, Completion
@@ -30,28 +31,24 @@ class LocalModel(HFEngine):
         alone = super().generate
         return [group for chat in chats for group in alone([chat], sampling)]
 
-    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
-        """As in engines/base.py. Raises ValueError for options that cannot be told apart, for a chat that does not fit the
-        model's context, and when the model answers NaN."""
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float] | Unanswered]:
+        """As in engines/base.py."""
         if self.model is None:
             raise ValueError("the engine is closed")
         check_options(options)
         tokens = self._tokens(options)
         prompts = [self.encode(chat) for chat in chats]
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        for number, prompt in enumerate(prompts):
-            if not prompt or (context is not None and len(prompt) > context):
-                problem = "is empty" if not prompt else f"has {len(prompt)} tokens and the model reads at most {context}"
-                raise ValueError(f"chat {number} {problem}; cut passages shorter or use a model with a longer context")
-        out: list[list[float]] = [[] for _ in prompts]
+        out: list[list[float] | Unanswered] = [Unanswered(refusal(prompt, self.context)) for prompt in prompts]
+        fitting = [i for i, answer in enumerate(out) if isinstance(answer, Unanswered) and not answer.reason]
         with torch.no_grad(), self._evaluating():
-            for rows in self._batches(prompts):
-                logprobs = self._last([prompts[i] for i in rows]).float().log_softmax(-1)[:, list(tokens)].double()
-                for i, values in zip(rows, logprobs.tolist(), strict=True):
+            for rows in self._batches([prompts[i] for i in fitting]):
+                numbers = [fitting[row] for row in rows]
+                logprobs = self._last([prompts[i] for i in numbers]).float().log_softmax(-1)[:, list(tokens)].double()
+                for i, values in zip(numbers, logprobs.tolist(), strict=True):
                     probs = option_probs(zip(tokens.values(), values, strict=True), options)
-                    if probs is None or not all(0 <= x <= 1 for x in probs):
-                        raise ValueError(f"{self.model.config.name_or_path!r} answers NaN to chat {i}; try dtype float32")
-                    out[i] = probs
+                    is_number = probs is not None and all(0 <= x <= 1 for x in probs)
+                    nan = f"{self.model.config.name_or_path!r} answers NaN; use dtype float32, or check its weights"
+                    out[i] = probs if probs is not None and is_number else Unanswered(nan)
         return out
 
     def count(self, text: str) -> int:

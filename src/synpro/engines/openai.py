@@ -2,9 +2,10 @@
 
     model = ServerModel("http://127.0.0.1:8000/v1", "Qwen/Qwen3-4B", slot="judges.layout_model")
 
-Every answer comes from the server or the call raises ServerError, which names the server; nothing is made up. What may pass
-(a refused or lost connection, a time-out, HTTP 408, 429 and 5xx, an answer that is empty, not JSON, or NaN) is tried again a
-bounded number of times; what will not pass (any other HTTP status, a model the server does not have) stops at once.
+Every answer comes from the server; nothing is made up. What may pass (a refused or lost connection, a time-out, HTTP 408, 429
+and 5xx, an answer that is empty, not JSON, or NaN) is tried again a bounded number of times. What then still fails is either
+the server (no connection, no model): the call raises ServerError, which names it; or this chat alone (HTTP 400, 413, 422, 500,
+an empty or unreadable answer): it has no answer and the others go on, unless the first chats are all refused.
 
 A server that was started again may hold other weights under the same name. Its fingerprint (fingerprint.py) is taken when it is
 opened and compared after every call: no answer is used before. With `scratch`, a folder of the step, the fingerprint outlives
@@ -20,21 +21,26 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered
 from synpro.engines.fingerprint import ASK, PROMPT, ServerFingerprint, difference, find_model, load_or_store
-from synpro.engines.options import check_options, option_probs
+from synpro.engines.openai_answers import Fault, first_choice, read_completion, read_options, read_positions
+from synpro.engines.options import check_options
 from synpro.records import Chat, Completion, Generator
 from synpro.schema import setting
 
 T = TypeVar("T")
+CANARY: Chat = ({"role": "user", "content": PROMPT},)
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may be gone at the next attempt."""
+CHAT_STATUSES = frozenset({400, 413, 422, 500})
+"""HTTP statuses that speak of one request, where others are answered."""
+FIRST_REFUSED = 10
+"""Chats without an answer after which a server that has answered none is at fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +126,6 @@ class ServerError(EngineError):
     """A server that failed; the message names its address, the model, what happened, how many attempts, and the remedy."""
 
 
-class _Fault(Exception):
-    """One attempt that failed."""
-
-    def __init__(self, problem: str, *, retry: bool, remedy: str = "") -> None:
-        super().__init__(problem)
-        self.problem, self.retry, self.remedy = problem, retry, remedy
-
-
 class ServerModel:
     """A model behind a server. Safe to call from several threads at once."""
 
@@ -160,6 +158,7 @@ class ServerModel:
             trust_env=not local,  # a proxy of the environment does not know this machine
         )
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="synpro-server")
+        self._answered = self._refused = 0
         self._store = scratch / f"{slot}.json" if scratch is not None else None
         self.fingerprint: ServerFingerprint | None = None
         try:
@@ -172,17 +171,17 @@ class ServerModel:
         """As in engines/base.py; completions are asked for one by one, each with a seed of its own. Raises ServerError, and
         EngineError for a generator's server that does not sample."""
         if chats and sampling.temperature > 0 and not self._samples:
-            self._check_sampling(chats[0], sampling)
+            self._check_sampling(sampling)
         done = self._generate(chats, sampling, self._progress)
         return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
 
-    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
-        """As in engines/base.py, from the `top_logprobs` most likely first tokens: an option that is not among them gets 0.
-        Raises ServerError, also when none of the options is among them."""
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float] | Unanswered]:
+        """As in engines/base.py, from the `top_logprobs` most likely first tokens: an option that is not among them gets 0, a
+        chat where none is has no answer. Raises ServerError."""
         check_options(options)
         # Temperature 1 and no cut: some servers report probabilities after sampling settings. What is sampled is not looked at.
         ask = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.cfg.top_logprobs}
-        return self._all(lambda answer: _read_options(answer, options), [self._request(chat, ask) for chat in chats])
+        return self._all(lambda answer: read_options(answer, options), [self._request(chat, ask) for chat in chats])
 
     def count(self, text: str) -> int:
         """Number of tokens of a text, estimated: the tokenizer is at the server. See `estimate`."""
@@ -213,14 +212,15 @@ class ServerModel:
 
     def _generate(self, chats: Sequence[Chat], sampling: Sampling, progress: Progress | None = None) -> list[Completion]:
         bodies = [self._body(chat, sampling, index) for chat in chats for index in range(sampling.n)]
-        return self._all(lambda answer: _read_completion(answer, self._role), bodies, progress)
+        answers = self._all(lambda answer: read_completion(answer, self._role), bodies, progress)
+        return [Completion.failed(a.reason) if isinstance(a, Unanswered) else a for a in answers]
 
-    def _check_sampling(self, chat: Chat, sampling: Sampling) -> None:
+    def _check_sampling(self, sampling: Sampling) -> None:
         """A server may read temperature and seed and ignore them; then every passage gets its greedy text."""
         hot = replace(
             sampling, n=1, temperature=max(1.5, sampling.temperature), max_new_tokens=min(48, sampling.max_new_tokens)
         )
-        texts = {self._generate([chat], replace(hot, seed=seed))[0].text for seed in (1, 2, 3)}
+        texts = {self._generate([CANARY], replace(hot, seed=seed))[0].text for seed in (1, 2, 3)}
         if len(texts) == 1:
             raise EngineError(
                 f"{self.slot}.engine: the server generates the same text with three seeds at temperature {hot.temperature}, so "
@@ -230,13 +230,12 @@ class ServerModel:
 
     def _all(
         self, read: Callable[[dict[str, Any]], T], bodies: Sequence[dict[str, Any]], progress: Progress | None = None
-    ) -> list[T]:
-        """One answer per body, in order; the first failure stops the rest."""
+    ) -> list[T | Unanswered]:
+        """One answer per body, in order; the first failure of the server stops the rest."""
         if self._client.is_closed:
             raise ValueError("the engine is closed")
         stop = threading.Event()
-        ask = lambda body: read(self._send("POST", "/chat/completions", body))  # noqa: E731
-        futures = [self._pool.submit(self._retry, partial(ask, body), stop) for body in bodies]
+        futures = [self._pool.submit(self._ask, read, body, stop) for body in bodies]
         try:
             while True:
                 done, left = wait(futures, timeout=None if progress is None else 1.0, return_when=FIRST_EXCEPTION)
@@ -255,29 +254,47 @@ class ServerModel:
         self._check_fingerprint()
         return answers
 
+    def _ask(self, read: Callable[[dict[str, Any]], T], body: dict[str, Any], stop: threading.Event) -> T | Unanswered:
+        """The answer to one request. Raises ServerError."""
+        try:
+            answer = self._retry(lambda: read(self._send("POST", "/chat/completions", body)), stop)
+        except Fault as fault:
+            self._refused += 1
+            if not fault.alone or (self._refused >= FIRST_REFUSED and not self._answered):
+                raise self._error(fault) from None
+            return Unanswered(f"the server {fault.problem}" + (f". {fault.remedy}" if fault.remedy else ""))
+        self._answered += 1
+        return answer
+
     def _retry(self, attempt: Callable[[], T], stop: threading.Event | None = None) -> T:
-        """What `attempt` returns, tried a bounded number of times. Raises ServerError."""
+        """What `attempt` returns, tried a bounded number of times. Raises the last Fault."""
         stop = stop or threading.Event()
         for number in range(1, self.cfg.max_attempts + 1):
             try:
                 return attempt()
-            except _Fault as problem:
+            except Fault as problem:
                 fault = problem
             last = number == self.cfg.max_attempts
             if not fault.retry or last or stop.wait(self.cfg.pause_seconds * 2 ** (number - 1)):
                 break
-        attempts = f"{number} attempt{'' if number == 1 else 's'}"
+        fault.problem += f", after {number} attempt{'' if number == 1 else 's'}"
+        raise fault
+
+    def _error(self, fault: Fault) -> ServerError:
         remedy = (
             fault.remedy or "Start it again with the same weights, then run the same command: nothing was made up meanwhile"
         )
-        raise ServerError(f"{self._name()} {fault.problem}, after {attempts}. {remedy}.")
+        return ServerError(f"{self._name()} {fault.problem}. {remedy}.")
 
     def _name(self) -> str:
         return f"{self.slot}: the server {self.address} (model {self.model!r})"
 
     def _check_fingerprint(self) -> None:
         """Raises ServerError for a server whose weights are not those that this step began with."""
-        found = self._retry(self._take_fingerprint)
+        try:
+            found = self._retry(self._take_fingerprint)
+        except Fault as fault:
+            raise self._error(fault) from None
         self.fingerprint = known = self.fingerprint or load_or_store(self._store, found)
         changed = difference(known, found, self.cfg.fingerprint_tolerance)
         if changed:
@@ -294,48 +311,48 @@ class ServerModel:
                 card = find_model(self._send("GET", "/models"), self.model)
         except LookupError as problem:
             remedy = f"Correct {self.slot}.engine.model, or start the server with it"
-            raise _Fault(str(problem), retry=False, remedy=remedy) from None
-        body = self._request(({"role": "user", "content": PROMPT},), dict(ASK))
+            raise Fault(str(problem), retry=False, remedy=remedy) from None
+        body = self._request(CANARY, dict(ASK))
         try:
             answer = self._send("POST", "/chat/completions", body)
-        except _Fault as fault:
+        except Fault as fault:
             if fault.retry or "logprob" not in fault.problem:
                 raise
             for name in ("logprobs", "top_logprobs"):  # a server that gives none: its text alone is the canary
                 body.pop(name)
             answer = self._send("POST", "/chat/completions", body)
         try:
-            return ServerFingerprint.from_answer(card, _choice(answer), _positions(answer))
+            return ServerFingerprint.from_answer(card, first_choice(answer), read_positions(answer))
         except ValueError as problem:
-            raise _Fault(str(problem), retry=True) from None
+            raise Fault(str(problem), retry=True) from None
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request, one JSON object. Raises _Fault."""
+        """One request, one JSON object. Raises Fault."""
         import httpx
 
         try:
             answer = self._client.request(method, self.address + path, json=body)
         except httpx.ConnectTimeout:
             problem = f"could not be reached within {self.cfg.connect_seconds:g} s (connect_seconds)"
-            raise _Fault(problem, retry=True) from None
+            raise Fault(problem, retry=True) from None
         except httpx.TimeoutException:
-            raise _Fault(f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)", retry=True) from None
+            raise Fault(f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)", retry=True) from None
         except httpx.ConnectError as error:
-            raise _Fault(f"refused the connection ({error})", retry=True) from None
+            raise Fault(f"refused the connection ({error})", retry=True) from None
         except httpx.TransportError as error:
-            raise _Fault(f"dropped the connection ({error})", retry=True) from None
+            raise Fault(f"dropped the connection ({error})", retry=True) from None
         if answer.status_code != 200:
             retry, said = answer.status_code in RETRIED, " ".join(answer.text.split())[:300]
             remedy = "" if retry else "Correct what it names in the config or on the server, then run the same command"
             problem = f"answered HTTP {answer.status_code}" + (f" ({said})" if said else "")
-            raise _Fault(problem, retry=retry, remedy=remedy)
+            raise Fault(problem, retry=retry, remedy=remedy, alone=answer.status_code in CHAT_STATUSES)
         try:
             value = json.loads(answer.content)
         except ValueError:
             value = None
         if not isinstance(value, dict):
             said = " ".join(answer.text.split())[:100]
-            raise _Fault(f"answered something that is not a JSON object ({said!r})", retry=True)
+            raise Fault(f"answered something that is not a JSON object ({said!r})", retry=True)
         return value
 
 
@@ -344,53 +361,3 @@ def estimate(text: str) -> int:
     of 7,000 characters of Wikipedia 12% more than SmolLM2's tokenizer on average, less for one in twenty (down to 14% less)."""
     pieces = re.findall(r"\d|[^\W\d_]+|[^\w\s]|_|\n+", text)
     return sum(1 if len(piece) == 1 else -(-len(piece.encode("utf-8", "replace")) // 6) for piece in pieces)
-
-
-def _choice(answer: dict[str, Any]) -> dict[str, Any]:
-    """The first choice of an answer. Raises _Fault."""
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _Fault("answered without a choice in it", retry=True)
-    return choices[0]
-
-
-def _read_completion(answer: dict[str, Any], role: Role) -> Completion:
-    choice = _choice(answer)
-    text = (choice.get("message") or {}).get("content")
-    finish, tokens = choice.get("finish_reason"), (answer.get("usage") or {}).get("completion_tokens")
-    if text is None and role == "generator":
-        text = ""
-    if not isinstance(text, str) or not (text.strip() or role == "generator"):
-        raise _Fault(f"answered with an empty text (finish_reason {finish!r})", retry=True)
-    if finish not in ("stop", "length") or not isinstance(tokens, int):
-        problem = f"answered with finish_reason {finish!r} and {tokens!r} completion tokens"
-        raise _Fault(problem, retry=True, remedy="Use a server that gives both as OpenAI's does")
-    return Completion(text, tokens, finish)
-
-
-def _positions(answer: dict[str, Any]) -> list[list[tuple[str, float]]]:
-    """(token, log-probability) of the most likely tokens at each position of an answer. Raises _Fault for what is no number."""
-    content = (_choice(answer).get("logprobs") or {}).get("content") or []
-    out = []
-    for position in content:
-        tops = []
-        for top in position.get("top_logprobs") or []:
-            token, logprob = top.get("token"), top.get("logprob")
-            if not isinstance(token, str) or not isinstance(logprob, (int, float)) or not logprob <= 1e-3:
-                raise _Fault(f"gave {logprob} as the log-probability of {token!r}", retry=True)
-            tops.append((token, float(logprob)))
-        out.append(tops)
-    return out
-
-
-def _read_options(answer: dict[str, Any], options: Sequence[str]) -> list[float]:
-    positions = _positions(answer)
-    if not positions or not positions[0]:
-        remedy = "Start it with log-probabilities (vLLM: --max-logprobs 20), or lower `engine.top_logprobs`"
-        raise _Fault("gave no log-probabilities", retry=False, remedy=remedy)
-    probs = option_probs(positions[0], options)
-    if probs is None:
-        first = ", ".join(repr(token) for token, _ in positions[0][:5])
-        problem = f"would begin its answer with none of {', '.join(options)}, but with {first}"
-        raise _Fault(problem, retry=False, remedy="Use a model that follows instructions, or raise `engine.top_logprobs`")
-    return probs

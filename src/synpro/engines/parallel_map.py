@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
-from synpro.runner.launch import MachineConfig, environment
+from synpro.runner.launch import MachineConfig, environment, usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -165,14 +165,14 @@ def _connect(machine: MachineConfig) -> Any:
     except ImportError:
         raise ParallelMapError('machine.launcher = "ray", but Ray is not installed: pip install "synpro-lm[ray]"') from None
     keep = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "GOMP_SPINCOUNT")
-    env = {name: value for name, value in environment(machine.threads, None).items() if name in keep}
-    own: dict[str, Any] = (
-        {} if machine.address else {"num_cpus": machine.workers * (machine.threads or 1), "include_dashboard": False}
-    )
+    address = machine.address or os.environ.get("RAY_ADDRESS", "")
+    threads = machine.threads or max(1, usable_cores() // min(machine.workers, machine.gpus_per_node))
+    env = {name: value for name, value in environment(threads).items() if name in keep}
+    own: dict[str, Any] = {} if address else {"num_cpus": machine.workers * (machine.threads or 1), "include_dashboard": False}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no GPU asked for: what is visible stays visible
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would put its workers behind whatever else the machine does
     try:
-        ray.init(address=machine.address or None, log_to_driver=False, runtime_env={"env_vars": env}, **own)
+        ray.init(address=address or None, log_to_driver=False, runtime_env={"env_vars": env}, **own)
     except (ConnectionError, ValueError, RuntimeError) as problem:
-        raise ParallelMapError(f"machine.address = {machine.address!r}: Ray cannot be reached there ({problem})") from problem
+        raise ParallelMapError(f"machine.address = {address!r}: Ray cannot be reached there ({problem})") from problem
     return ray

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from synpro.engines.base import EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.base import EngineSpec, Model, Progress, Role, Sampling, Unanswered
 from synpro.engines.options import check_options
 from synpro.records import Chat, Completion, Generator
 
@@ -67,15 +67,14 @@ class ScriptedEngine:
         self.asked += chats
         return [[self._complete(chat, index, sampling) for index in range(sampling.n)] for chat in chats]
 
-    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
-        """1 for the option that the scripted answer begins with. Raises ValueError for an answer that begins with none."""
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float] | Unanswered]:
+        """1 for the option that the scripted answer begins with; Unanswered where it begins with none."""
         check_options(options)
-        out = []
+        out: list[list[float] | Unanswered] = []
         for (completion,) in self.generate(chats, Sampling(0.0, 1.0)):
             scores = [float(completion.text.strip().startswith(option)) for option in options]
-            if not any(scores):
-                raise ValueError(f"the scripted answer {completion.text[:40]!r} begins with none of {', '.join(options)}")
-            out.append(scores)
+            none = f"the scripted answer {completion.text[:40]!r} begins with none of {', '.join(options)}"
+            out.append(scores if any(scores) else Unanswered(none))
         return out
 
     def count(self, text: str) -> int:

@@ -46,13 +46,13 @@ class ServerConfig(RequestConfig):
     """Words added for a generator that is a LoRA adapter: `{adapter}` is its folder, `{rank}` a `max_lora_rank` of vLLM that
     holds it, `{adapter_name}` what requests call it. Empty for a server without LoRA: the adapter is merged into the weights,
     which in 16 bits loses part of it."""
-    served_model_name: str = "generator"
+    served_model_name: str = setting("generator", execution=True)
     """What requests call the model; `{model}` for a server that goes by the folder (`transformers serve`)."""
     health_path: str = setting("/health", execution=True)
     """Path that answers 200 once the model is loaded."""
     start_seconds: float = setting(600.0, above=0, below=86_400, unit="seconds", execution=True)
     """For the model to be loaded (and compiled, on a GPU)."""
-    environment: dict[str, str] = setting(default_factory=dict)
+    environment: dict[str, str] = setting(default_factory=dict, execution=True)
     """Variables the server sees beside those of the step. Keys (secrets) do not belong here: they would be stored in files."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {

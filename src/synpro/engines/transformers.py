@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -40,4 +41,10 @@ class TransformersConfig(EngineSpec):
 
         opened = LocalModel.load(model, self.dtype, self.device, self.batch_size, progress, slot)
         opened.one_by_one = role == "judge"
+        if role == "generator" and opened.model.device.type == "cuda":
+            warnings.warn(
+                f"{slot}.engine: transformers generates on this GPU, several times slower than vLLM: Python dispatches every "
+                f'kernel. Install vLLM and set {slot}.engine = {{type = "vllm"}} (docs/engines.md)',
+                stacklevel=2,
+            )
         return opened

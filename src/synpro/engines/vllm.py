@@ -12,11 +12,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling
+from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered
+from synpro.engines.chats import complete, encode_chat, refusal
 from synpro.engines.options import check_options, option_probs
 from synpro.records import Chat, Completion, Generator
 from synpro.schema import setting
@@ -42,10 +42,13 @@ class VLLMConfig(EngineSpec):
     and in RL, where other models need the rest."""
     max_model_len: int | None = setting(None, min=16, unit="tokens")
     """Largest number of tokens of prompt and answer; none = what the model was made for. Fewer take less memory."""
-    num_speculative_tokens: int = setting(0, min=0, max=64, unit="tokens")
+    num_speculative_tokens: int = setting(0, min=0, max=64, unit="tokens", execution=True)
     """Tokens proposed ahead from the prompt (n-gram speculative decoding): a rephrasing repeats much of its source; 0 = off."""
-    enforce_eager: bool = setting(False)
+    enforce_eager: bool = setting(False, execution=True)
     """Neither compile nor capture CUDA graphs: starts sooner, generates slower."""
+    enable_sleep_mode: bool = setting(True, execution=True)
+    """In RL, give vLLM's memory back while the policy learns. Needs a GPU, and PyTorch's allocator without
+    `expandable_segments`."""
 
     follows_training: ClassVar[bool] = True
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -124,18 +127,15 @@ def max_lora_rank(adapter: Path) -> int:
     return room
 
 
-def sampling_arguments(sampling: Sampling, chat: Chat, index: int) -> dict[str, Any]:
-    """Arguments of `vllm.SamplingParams` for one completion; its seed depends on the chat and the completion alone."""
-    greedy = sampling.temperature == 0
-    arguments: dict[str, Any] = {
+def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
+    """Arguments of `vllm.SamplingParams`. No seed: with one for every request vLLM samples row by row, slowly; the process is
+    given it, once per call."""
+    return {
         "temperature": sampling.temperature,
-        "top_p": 1.0 if greedy else sampling.top_p,
+        "top_p": 1.0 if sampling.temperature == 0 else sampling.top_p,
         "max_tokens": sampling.max_new_tokens,
+        "n": 1 if sampling.temperature == 0 else sampling.n,
     }
-    if not greedy:
-        key = repr((sampling.seed, index, [sorted(m.items()) for m in chat])).encode()
-        arguments["seed"] = int.from_bytes(sha256(key).digest()[:4], "big") >> 1
-    return arguments
 
 
 class VLLMModel:
@@ -148,25 +148,33 @@ class VLLMModel:
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py."""
+        import torch
         from vllm import SamplingParams
 
-        each = [(chat, index) for chat in chats for index in range(sampling.n)]
-        done = self._chat([c for c, _ in each], [SamplingParams(**sampling_arguments(sampling, c, i)) for c, i in each])
-        flat = [Completion(o.text, len(o.token_ids), "stop" if o.finish_reason == "stop" else "length") for o in done]
-        return [flat[i * sampling.n : (i + 1) * sampling.n] for i in range(len(chats))]
+        torch.manual_seed(sampling.seed)
+        groups = []
+        for answers in self._answer(chats, SamplingParams(**sampling_arguments(sampling))):
+            if isinstance(answers, str):
+                groups.append([Completion.failed(answers)] * sampling.n)
+                continue
+            some = [complete(o.text, len(o.token_ids), "stop" if o.finish_reason == "stop" else "length") for o in answers]
+            groups.append(some if len(some) == sampling.n else some * sampling.n)  # greedy: n times the same
+        return groups
 
-    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float]]:
-        """As in engines/base.py, from the 20 most likely first tokens. Raises EngineError when no option is among them."""
+    def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float] | Unanswered]:
+        """As in engines/base.py, from the 20 most likely first tokens."""
         from vllm import SamplingParams
 
         check_options(options)
-        out = []
-        for answer in self._chat(chats, [SamplingParams(temperature=0.0, max_tokens=1, logprobs=TOP_LOGPROBS)] * len(chats)):
-            tops = [(top.decoded_token, float(top.logprob)) for top in answer.logprobs[0].values()]
+        out: list[list[float] | Unanswered] = []
+        for answers in self._answer(chats, SamplingParams(temperature=0.0, max_tokens=1, logprobs=TOP_LOGPROBS)):
+            if isinstance(answers, str):
+                out.append(Unanswered(answers))
+                continue
+            tops = [(top.decoded_token, float(top.logprob)) for top in answers[0].logprobs[0].values()]
             probs = option_probs(tops, options)
-            if probs is None or not all(0 <= x <= 1 for x in probs):
-                raise EngineError(f"the model would begin its answer with none of {', '.join(options)}, but with {tops[:5]}")
-            out.append(probs)
+            none = f"the model would begin its answer with none of {', '.join(options)}, but with {tops[0]}"
+            out.append(probs if probs is not None and all(0 <= x <= 1 for x in probs) else Unanswered(none))
         return out
 
     def count(self, text: str) -> int:
@@ -180,16 +188,23 @@ class VLLMModel:
         if core is not None:  # judges need its memory now
             core.shutdown()
 
-    def _chat(self, chats: Sequence[Chat], sampling: list[Any]) -> list[Any]:
+    def _answer(self, chats: Sequence[Chat], sampling: Any) -> list[Any]:
+        """What vLLM answers to each chat (its `outputs`), or why the chat was not asked."""
         if self.llm is None:
             raise ValueError("the engine is closed")
-        more: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+        more: dict[str, Any] = {}
         if self.adapter is not None:
             from vllm.lora.request import LoRARequest
 
             more["lora_request"] = LoRARequest("generator", 1, str(self.adapter))
-        answers = self.llm.chat([list(chat) for chat in chats], sampling_params=sampling, use_tqdm=False, **more)
-        return [answer.outputs[0] for answer in answers]
+        tokenizer, context = self.llm.get_tokenizer(), self.llm.llm_engine.model_config.max_model_len
+        prompts = [encode_chat(tokenizer, chat) for chat in chats]
+        out: list[Any] = [refusal(prompt, context) for prompt in prompts]
+        asked = [i for i, problem in enumerate(out) if not problem]
+        tokens = [{"prompt_token_ids": prompts[i]} for i in asked]
+        for i, answer in zip(asked, self.llm.generate(tokens, sampling, use_tqdm=False, **more), strict=True):
+            out[i] = answer.outputs
+        return out
 
 
 def _open(place: str, arguments: dict[str, Any]) -> Any:

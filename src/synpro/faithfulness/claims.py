@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
 
-from synpro.corpus.passages import sentence_spans
+from synpro.language.identification import known_language
+from synpro.language.scripts import main_script
+from synpro.language.segmentation import count_words, ends_statement, sentence_spans
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.paraphrases import decapitalize, paraphrase
 from synpro.judges.base import Label
@@ -23,6 +25,8 @@ OTHER = "other"
 """Type of a claim that is from another passage."""
 KINDS = (*CORRUPTIONS, OTHER)
 """The types of corrupted claims."""
+_ANY_LANGUAGE = ("number", "date", "entity", OTHER)
+"""The types that need no English: of passages in another language only these are made, and no paraphrases."""
 _CLAIM_WORDS = (5, 45)
 """Minimum and maximum words of a sentence that becomes a claim."""
 
@@ -61,7 +65,8 @@ def make_claims(passages: Sequence[Passage], seed: int, limit: int) -> list[Clai
     for passage, base in pool:
         if len(claims) >= limit:
             break
-        versions = [base, *(paraphrase(base, rng)[0] for _ in range(2))]
+        english = _is_english(passage.text)
+        versions = [base, *(paraphrase(base, rng)[0] for _ in range(2 if english else 0))]
         for text in dict.fromkeys(versions):
             kind = "verbatim" if text == base else "reworded"
             claims.append(Claim(text, passage.text, passage.document, "faithful", kind, base))
@@ -69,7 +74,7 @@ def make_claims(passages: Sequence[Passage], seed: int, limit: int) -> list[Clai
         some = [rng.choice(by_document[d]) for d in rng.sample(others, min(len(others), 4))]
         context = CorruptionContext(passage.text, [p.text for p in some], [n for p in some for n in all_names[p.document][:40]])
         made = 0
-        for kind in sorted(KINDS, key=lambda k: (counts[k], k)):
+        for kind in sorted(KINDS if english else _ANY_LANGUAGE, key=lambda k: (counts[k], k)):
             if made == 3:
                 break
             claim = _corrupted(kind, passage, base, context, versions, rng)
@@ -90,7 +95,8 @@ def _corrupted(
         if not theirs:
             return None
         other = rng.choice(theirs)
-        return Claim(paraphrase(other, rng)[0], passage.text, passage.document, "absent", kind, other)
+        text = paraphrase(other, rng)[0] if _is_english(passage.text) else other
+        return Claim(text, passage.text, passage.document, "absent", kind, other)
     for version in rng.sample(list(versions), len(versions)):
         text = corrupt(kind, version, context, rng)
         if text is not None:
@@ -101,13 +107,24 @@ def _corrupted(
 def statements(text: str, rng: Random) -> list[str]:
     """The sentences of a passage that are complete on their own, and some pairs of short neighbours joined into one."""
     sentences = [" ".join(text[a:b].split()) for a, b in sentence_spans(text)]
-    whole = [s for s in sentences if _CLAIM_WORDS[0] <= len(s.split()) <= _CLAIM_WORDS[1] and s[-1] in ".!?" and s[0].isupper()]
-    merged = []
+    whole = [s for s in sentences if _CLAIM_WORDS[0] <= count_words(s) <= _CLAIM_WORDS[1] and _is_whole(s)]
+    merged: list[str] = []
+    if not _is_english(text):
+        return whole
     for first, second in itertools.pairwise(whole):
-        if len(first.split()) + len(second.split()) <= 32 and rng.random() < 0.5:
+        if count_words(first) + count_words(second) <= 32 and rng.random() < 0.5:
             joint = rng.choice(("; ", ", and "))
             merged.append(first.rstrip(".!?") + joint + decapitalize(second))
     return whole + merged
+
+
+def _is_whole(sentence: str) -> bool:
+    """Whether a sentence begins and ends as one does: with a capital, in a script that has them, and with a full stop."""
+    return ends_statement(sentence) and (sentence[0].isupper() or sentence[0].lower() == sentence[0].upper())
+
+
+def _is_english(text: str) -> bool:
+    return known_language(text) in ("en", None) and main_script(text) in ("Latin", None)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from synpro.faithfulness.lexicon import (
 )
 from synpro.faithfulness.paraphrases import capitalize, decapitalize, split_mark
 
-NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w])")
+_LETTER = "A-Za-zÀ-ɏ0-9_"  # a digit may follow a Chinese character: its words have no spaces
+NUMBER = re.compile(rf"(?<![{_LETTER}.,])\d+(?:[.,]\d+)*(?![{_LETTER}])")
 NAME = re.compile(r"[A-ZÀ-Þ][\w'’-]*[a-z\w](?: (?:(?:of|de|van|von|the) )?[A-ZÀ-Þ][\w'’-]+)*")
-_YEAR = re.compile(r"(?<![\w.,])(?:1\d{3}|20\d{2})(?![\w,])")
+_YEAR = re.compile(rf"(?<![{_LETTER}.,])(?:1\d{{3}}|20\d{{2}})(?![{_LETTER},])")
 _SPELLED_NUMBER = re.compile(r"\b(?:" + "|".join(SPELLED) + r")\b", re.IGNORECASE)
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|to|from|into|towards?|across|throughout)(?: the)? $", re.IGNORECASE)
 _ORGANISATION_WORDS = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.corpus.passages import sentence_spans
+from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness.corruptions import UNITS
 from synpro.faithfulness.lexicon import MONTHS, OPPOSITES, PARTICIPLES, SMALL_STARTS, SPELLED, SYNONYMS, word_set
 from synpro.faithfulness.parsed_text import ParsedText, Word, stem

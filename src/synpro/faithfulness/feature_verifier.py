@@ -59,11 +59,14 @@ class FeatureVerifier:
     def __init__(self, model: FeatureModel, features: FeatureExtractor) -> None:
         """`features` computes those of the language model too where `model.likelihood` says so."""
         self.model, self.features = model, features
-        self._known: dict[tuple[str, str], Verdict] = {}
+        self._known: dict[tuple[str, str], Verdict | None] = {}
 
-    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
-        """One verdict per pair."""
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict | None]:
+        """One verdict per pair; None for a passage that the encoder does not know."""
         pairs = list(zip(claims, passages, strict=True))
+        for pair in pairs:
+            if not self.knows(pair[1]):
+                self._known[pair] = None
         missing = [p for p in dict.fromkeys(pairs) if p not in self._known]
         found = self.features.extract([c for c, _ in missing], [p for _, p in missing])
         for pair, features in zip(missing, found, strict=True):
@@ -74,6 +77,10 @@ class FeatureVerifier:
                 label = "absent" if absent else "unsupported"
             self._known[pair] = Verdict(label, probability, features.support)
         return [self._known[p] for p in pairs]
+
+    def knows(self, passage: str) -> bool:
+        """Whether the encoder knows the passage."""
+        return self.features.encoder.knows(passage)
 
     def close(self) -> None:
         """Forget the verdicts. The pool of judges closes the models."""

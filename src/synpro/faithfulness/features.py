@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from synpro.corpus.passages import sentence_spans
+from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness import evidence
 from synpro.faithfulness.likelihood import ClaimLikelihood
 from synpro.faithfulness.parsed_text import ParsedText

@@ -34,7 +34,7 @@ def handwritten_claims(use: Use, corrupted: bool = True) -> list[Claim]:
     if use == "train":
         for name in PAPER:
             operation = OPERATIONS[name]()
-            for example in operation.examples:
+            for example in operation.default_examples:
                 said = operation.claims(operation.parse(example.answer))
                 claims += [_claim(c, example.source, f"example-{name}", "faithful", "paraphrased") for c in said]
     return claims + (_corruptions(claims) if corrupted else [])

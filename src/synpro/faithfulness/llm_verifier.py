@@ -16,8 +16,8 @@ from pathlib import Path
 
 from scipy.special import expit
 
-from synpro.engines.base import Model
-from synpro.faithfulness.evidence import best_sentence
+from synpro.engines.base import Model, Unanswered
+from synpro.engines.failures import MAX_FAILED_SHARE, FailureCount
 from synpro.judges.base import Label, Verdict
 from synpro.operations.base import quote
 from synpro.records import Chat
@@ -72,21 +72,30 @@ def log_odds(letters: Sequence[float]) -> float:
 class LLMVerifier:
     """A language model as verifier. Each distinct (claim, passage) is asked about once."""
 
-    def __init__(self, model: Model, calibration: Calibration) -> None:
+    def __init__(self, model: Model, calibration: Calibration, max_failed: float = MAX_FAILED_SHARE) -> None:
         """The verifier closes the model."""
+        self.failures = FailureCount("judges.verifier: claims", max_failed, "judges.max_failed")
         self.model, self.calibration, self.is_remote = model, calibration, model.is_remote
-        self._known: dict[tuple[str, str], Verdict] = {}
+        self._known: dict[tuple[str, str], Verdict | None] = {}
 
-    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
-        """One verdict per pair. Raises what the engine raises."""
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict | None]:
+        """One verdict per pair, None where the model has no answer. Raises TooManyFailures, and what the engine raises."""
         pairs = list(zip(claims, passages, strict=True))
         missing = [p for p in dict.fromkeys(pairs) if p not in self._known]
         answers = self.model.score_options([prompt(*p) for p in missing], LETTERS) if missing else []
+        self.failures.add(answers)
         for (claim, passage), letters in zip(missing, answers, strict=True):
+            if isinstance(letters, Unanswered):
+                self._known[claim, passage] = None
+                continue
             probability = self.calibration.probability(letters)
             label = LABELS[0] if probability >= 0.5 else LABELS[1 if letters[1] > letters[2] else 2]
-            self._known[claim, passage] = Verdict(label, probability, best_sentence(claim, passage))
+            self._known[claim, passage] = Verdict(label, probability)
         return [self._known[p] for p in pairs]
+
+    def knows(self, passage: str) -> bool:
+        """A language model is asked about any passage; what it answers is calibrated on the corpus' own language."""
+        return True
 
     def close(self) -> None:
         """Close the model and forget the verdicts."""

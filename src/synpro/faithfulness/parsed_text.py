@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 from synpro.faithfulness.lexicon import SMALL_STARTS, SPELLED, SYNONYMS
 from synpro.judges.text_stats import FUNCTION_WORDS
+from synpro.language.segmentation import word_spans
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+(?:['’]\w+)*|%")
 _SPELLED = SPELLED | {
     "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6", "seventh": "7", "eighth": "8",
     "ninth": "9", "tenth": "10", "hundred": "100", "thousand": "1000", "twenty": "20", "thirty": "30", "forty": "40",
     "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90", "twice": "2", "half": "0.5",
 }  # fmt: skip
+_CAPITAL_FOLLOWS = re.compile(r"(?:['’]s)? [A-ZÀ-Þ]\w")
+"""After the first word of a sentence it makes this word a name; so does the same word at another place."""
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|s)$")
 
 
@@ -58,13 +61,16 @@ class ParsedText:
     def __init__(self, text: str) -> None:
         self.text = text
         self.words: list[Word] = []
-        for m in _WORD.finditer(text):
-            raw = m.group()
-            before = text[: m.start()].rstrip(" \"“‘'(")
-            first = not before or before[-1] in ".!?:;\n"
+        spans = word_spans(text)
+        if "%" in text:
+            spans = sorted([*spans, *(m.span() for m in re.finditer("%", text))])
+        counts = Counter(text[start:end] for start, end in spans)
+        for start, end in spans:
+            raw = text[start:end]
+            first = _begins_sentence(text, start)
             capital = raw[0].isupper() and len(raw) > 1 and not (first and raw in SMALL_STARTS) and raw != "I"
-            is_name = capital and (not first or _is_name_at_start(text, raw))
-            self.words.append(Word(raw, m.start(), m.end(), stem(raw), _value(raw), is_name))
+            is_name = capital and (not first or counts[raw] > 1 or _CAPITAL_FOLLOWS.match(text, end) is not None)
+            self.words.append(Word(raw, start, end, stem(raw), _value(raw), is_name))
 
     @cached_property
     def sentence_of_word(self) -> list[int]:
@@ -111,14 +117,16 @@ class ParsedText:
         return any(stem(other.split()[0]) in self.stems for other in SYNONYMS.get(word.text.lower(), ()))
 
 
+def _begins_sentence(text: str, start: int) -> bool:
+    before = start
+    while before and text[before - 1] in " \"“‘'(":
+        before -= 1
+    return not before or text[before - 1] in ".!?:;\n。！？：；"
+
+
 def _value(raw: str) -> str | None:
     if raw[0].isdigit():
         found = _ORDINAL.match(raw)
         plain = (found[1] if found else raw).replace(",", "")
         return plain.rstrip("0").rstrip(".") if "." in plain else plain
     return _SPELLED.get(raw.lower())
-
-
-def _is_name_at_start(text: str, raw: str) -> bool:
-    """Whether the first word of a sentence is a name: it is capitalised elsewhere too, or another capital follows it."""
-    return text.count(raw) > 1 or bool(re.match(r"(?:['’]s)? [A-ZÀ-Þ]\w", text[text.find(raw) + len(raw) :]))

@@ -48,7 +48,8 @@ def _open_llm_verifier(folder: Path, judges: JudgePool) -> Verifier:
     from synpro.faithfulness.llm_verifier import Calibration, LLMVerifier
 
     calibration = Calibration.load(folder)
-    return LLMVerifier(judges.open_verifier_model(calibration.model or str(folder / "model")), calibration)
+    model = judges.open_verifier_model(calibration.model or str(folder / "model"))
+    return LLMVerifier(model, calibration, judges.cfg.max_failed)
 
 
 def _open_rule_verifier(folder: Path, judges: JudgePool) -> Verifier:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.faithfulness.evidence import best_sentence
 from synpro.faithfulness.lexicon import SPELLED
 from synpro.judges.base import Encoder, Label, Verdict
 from synpro.judges.text_stats import words
@@ -27,18 +26,25 @@ class RuleVerifier:
         """The pool of judges closes the encoder."""
         self.encoder = encoder
 
-    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
-        """One verdict per pair."""
-        out = []
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict | None]:
+        """One verdict per pair; None for a passage that the encoder does not know."""
+        out: list[Verdict | None] = []
         for claim, passage, a in zip(claims, passages, self.encoder.align(claims, passages), strict=True):
+            if a is None:
+                out.append(None)
+                continue
             precision = min(1.0, max(0.0, a.precision))
             if precision >= PRECISION and has_details(claim, passage):
                 probability = 0.5 + (precision - PRECISION) / (1 - PRECISION) / 2
             else:
                 probability = min(precision, PRECISION) / 2
             label: Label = "faithful" if probability >= 0.5 else "absent" if precision < _ABSENT else "unsupported"
-            out.append(Verdict(label, probability, best_sentence(claim, passage)))
+            out.append(Verdict(label, probability))
         return out
+
+    def knows(self, passage: str) -> bool:
+        """Whether the encoder knows the passage."""
+        return self.encoder.knows(passage)
 
     def close(self) -> None:
         """Nothing to release."""

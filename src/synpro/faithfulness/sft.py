@@ -17,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from synpro.faithfulness.claims import Claim
 from synpro.faithfulness.llm_verifier import LABELS, LETTERS, prompt
+from synpro.runner.placement import on_one_gpu
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def fine_tune(base: Path, claims: Sequence[Claim], cfg: FineTuneConfig, out: Pat
     )
     trainer = SFTTrainer(
         model=model,
-        args=arguments,
+        args=on_one_gpu(arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=_adapters(cfg.lora_rank),

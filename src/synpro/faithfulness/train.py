@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from synpro.engines.base import Model
+from synpro.engines.base import EngineError, Model, Unanswered
 from synpro.faithfulness.claims import Claim
 from synpro.faithfulness.feature_verifier import ABSENT_SIGNS, FeatureModel
 from synpro.faithfulness.features import ClaimFeatures, FeatureExtractor
@@ -87,15 +87,20 @@ def _extract(claims: Sequence[Claim], features: FeatureExtractor, progress: Call
 def calibrate(model: Model, claims: TrainingClaims, reference: str | None) -> Calibration:
     """Fit the probability of a language model. `reference` is stored where the model was not trained."""
     answers = model.score_options([prompt(c.text, c.passage) for c in claims.claims], LETTERS)
-    slope, shift = fit_platt([log_odds(letters) for letters in answers], claims.labels, claims.sample_weights())
+    rows = zip(answers, claims.labels, claims.sample_weights(), strict=True)
+    known = [(log_odds(letters), label, weight) for letters, label, weight in rows if not isinstance(letters, Unanswered)]
+    if not known:
+        raise EngineError(f"train_verifier: the model has no answer to any of {len(answers)} claims: {answers[:1]}")
+    slope, shift = fit_platt(*map(list, zip(*known, strict=True)))
     return Calibration(slope, shift, reference)
 
 
-def check_claims(verifier: Verifier, claims: Sequence[Claim], progress: Callable[[int], None]) -> list[Verdict]:
-    """The verdict on each claim. `progress(n)` is called after every `n` claims."""
-    verdicts: list[Verdict] = []
+def check_claims(verifier: Verifier, claims: Sequence[Claim], progress: Callable[[int], None]) -> tuple[list[Claim], list[Verdict]]:
+    """The claims that could be checked, and the verdict on each. `progress(n)` is called after every `n` claims."""
+    verdicts: list[Verdict | None] = []
     for start in range(0, len(claims), BATCH):
         some = claims[start : start + BATCH]
         verdicts += verifier.check([c.text for c in some], [c.passage for c in some])
         progress(len(some))
-    return verdicts
+    checked = [(claim, verdict) for claim, verdict in zip(claims, verdicts, strict=True) if verdict is not None]
+    return [claim for claim, _ in checked], [verdict for _, verdict in checked]

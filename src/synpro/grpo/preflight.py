@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from synpro.records import Rewrite
+from synpro.rewards.advantages import normalized_totals
 
 TRUNCATED_WARNING = 0.2
 """Share of truncated answers above which there is a warning."""
@@ -15,14 +16,11 @@ class PreflightError(RuntimeError):
 
 
 def zero_std_share(groups: Sequence[Sequence[Mapping[str, float | None]]], weights: Mapping[str, float]) -> float:
-    """Share of groups in which every reward with a weight is the same for all answers: nothing is learned from them."""
+    """Share of groups in which all answers have the same advantage: nothing is learned from them."""
     if not groups:
         return 1.0
-    flat = [
-        all(len({None if (v := s.get(name)) is None else round(v, 9) for s in group}) <= 1 for name, w in weights.items() if w)
-        for group in groups
-    ]
-    return sum(flat) / len(flat)
+    totals = [normalized_totals(group, weights) for group in groups]
+    return sum(max(t) - min(t) < 1e-9 for t in totals) / len(totals)
 
 
 def preflight(
@@ -39,8 +37,8 @@ def preflight(
     lengths = sorted(r.tokens for r in rewrites)
     if truncated == 1.0:
         raise PreflightError(
-            f"preflight: all {len(rewrites)} answers were truncated at {max_new_tokens} tokens, so none would be learned"
-            " from.\nRaise the operation's max_new_tokens, shorten the passages (prepare.passages), or show shorter worked"
+            f"preflight: all {len(rewrites)} answers were truncated at {max_new_tokens} tokens, so none would be kept."
+            "\nRaise the operation's max_new_tokens, shorten the passages (prepare.passages), or show shorter worked"
             f" examples.\n{_samples(rewrites)}"
         )
     if all(r.text is None for r in rewrites):
@@ -58,7 +56,7 @@ def preflight(
     if truncated > TRUNCATED_WARNING:
         return [
             f"preflight: {truncated:.0%} of the answers were truncated at {max_new_tokens} tokens (median answer"
-            f" {lengths[len(lengths) // 2]}); they are not learned from. Raise the operation's max_new_tokens or shorten the"
+            f" {lengths[len(lengths) // 2]}); they earn the failing reward. Raise the operation's max_new_tokens or shorten the"
             " passages."
         ]
     return []

@@ -1,8 +1,9 @@
-"""Rewards and operations in TRL's terms: one GRPO run over passages, with GDPO's normalisation of each reward.
+"""Rewards and operations in TRL's terms: one GRPO run over passages, with advantages of our own (`rewards/advantages.py`).
 
-Differences from TRL's defaults are the paper's settings, or make a run exact: rewards are normalised one by one inside their
-group before the weighted sum; truncated answers are not learned from; nothing is saved along the way, because TRL's resume is
-not exact: a step that was killed starts over.
+Differences from TRL's defaults are the paper's settings, or make a run exact: rewards are compared one by one in their group
+before the weighted sum (GDPO), and TRL only subtracts the group's mean; what synthesis would drop, truncated answers too, earns
+the failing reward and is learned from; the warm-up begins at 1/w of the rate, so that every step trains; nothing is saved along
+the way, because TRL's resume is not exact: a step that was killed starts over.
 
 TRL samples the prompts and computes advantages, loss and optimizer steps, in as many processes as there are, and gives vLLM the
 policy's weights where vLLM generates. Two things are replaced, through its hook `rollout_func` and one method: generation (our
@@ -10,10 +11,9 @@ engine computes a shared prefix once, and every engine gets the prompts of `synt
 log-probabilities (`engines/cpu/packed.py`). Seconds are measured here, not by TRL.
 
 One step, in TRL's order: it draws prompts, each repeated once per answer, and calls `_rollout`, which asks the engine once per
-prompt for a group of answers, with a seed of its own for every call. Then it calls one reward function after the other; the
-first scores the whole batch with the rubric and stores the scores, the others read them. TRL normalises each reward within its
-group, adds them up by weight, computes the log-probabilities in micro batches and takes one optimizer step; at its end
-`_ReportSteps` reports what was collected in `StepStats`.
+prompt for a group of answers, with a seed of its own for every call. Then it calls the one reward function, which scores the
+batch with the rubric and returns the total of each answer among those to its passage. TRL computes the log-probabilities in
+micro batches and takes one optimizer step; at its end `_ReportSteps` reports what was collected in `StepStats`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ from synpro.grpo.settings import GRPOSettings
 from synpro.grpo.stats import StepStats
 from synpro.operations.base import Operation, parse_completion
 from synpro.records import Completion, Passage
+from synpro.rewards.advantages import normalized_totals
 from synpro.rewards.rubric import Rubric
 from synpro.runner.context import StepContext
+from synpro.runner.placement import on_one_gpu
 
 ReportStep = Callable[[int, StepStats, Mapping[str, float]], None]
 """Called after each step with its number, what happened, and TRL's own metrics."""
+AfterStep = Callable[[int], None]
+"""Called between two steps with the number of steps done."""
 VLLM_MEMORY = 0.3
 """Share of a GPU that vLLM takes beside the weights in training, where the config does not say."""
 
@@ -73,19 +77,21 @@ class GRPORun:
         settings: GRPOSettings,
         ctx: StepContext,
         report: ReportStep | None = None,
+        after_step: AfterStep | None = None,
     ) -> None:
         """TRL stores what it must in `ctx.out / "trl"`; nothing in it is needed afterwards. Of several processes (`ctx.group`)
         TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not divide over processes,
         and for vLLM without a GPU."""
         self.operation, self.rubric, self.settings, self.ctx, self.report = operation, rubric, settings, ctx, report
+        self.after_step = after_step
         self.passages = {p.id: p for p in passages}
         self.stats = StepStats()
         self._calls = 0
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` warns that it may change; versions are pinned
         self.trainer = Trainer(
             model=policy.model,
-            reward_funcs=[self._reward(name, first=i == 0) for i, name in enumerate(rubric.weights)],
-            args=self._arguments(),
+            reward_funcs=[self._total],
+            args=on_one_gpu(self._arguments()),
             train_dataset=Dataset.from_list([{"prompt": list(operation.prompt(p)), "passage": p.id} for p in passages]),
             processing_class=policy.tokenizer,
             callbacks=[_ReportSteps(self)],
@@ -123,15 +129,14 @@ class GRPORun:
             temperature=operation.temperature,
             top_p=operation.top_p,
             learning_rate=s.learning_rate,
-            lr_scheduler_type="cosine_with_min_lr",
+            lr_scheduler_type="cosine_warmup_with_min_lr",
             lr_scheduler_kwargs={"min_lr_rate": s.min_lr_ratio},
             warmup_steps=round(s.warmup_ratio * steps),
             weight_decay=0.0,
             beta=s.beta,
             loss_type="grpo",
-            multi_objective_aggregation="normalize_then_sum",
-            reward_weights=list(self.rubric.weights.values()),
-            mask_truncated_completions=True,
+            scale_rewards="none",
+            mask_truncated_completions=False,
             bf16=s.dtype == "bfloat16",
             gradient_checkpointing=s.gradient_checkpointing,
             use_cpu=on_cpu,
@@ -162,18 +167,13 @@ class GRPORun:
         self.stats.generate_seconds += time.monotonic() - started
         return {"prompt_ids": rows, "completion_ids": completions, "logprobs": logps}
 
-    def _reward(self, name: str, *, first: bool) -> Callable[..., list[float | None]]:
-        """TRL wants one function per reward and calls them in order; the first scores the batch for all."""
-
-        def reward(
-            completions: list[Any], completion_ids: list[list[int]], passage: list[str], **columns: Any
-        ) -> list[float | None]:
-            if first:
-                self._score(completions, completion_ids, passage)
-            return [scores[name] for scores in self.stats.scores[-len(completions) :]]
-
-        reward.__name__ = name
-        return reward
+    def _total(
+        self, completions: list[Any], completion_ids: list[list[int]], passage: list[str], **columns: Any
+    ) -> list[float | None]:
+        """The reward function for TRL: the total of each answer among those to its passage."""
+        self._score(completions, completion_ids, passage)
+        n, scores = self.settings.num_generations, self.stats.scores[-len(completions) :]
+        return [t for i in range(0, len(scores), n) for t in normalized_totals(scores[i : i + n], self.rubric.weights)]
 
     def _score(self, completions: list[Any], completion_ids: list[list[int]], passages: list[str]) -> None:
         started = time.monotonic()
@@ -214,7 +214,8 @@ def _vllm_arguments(s: GRPOSettings) -> dict[str, Any]:
         )
     if isinstance(s.engine, VLLMConfig):
         memory = s.engine.gpu_memory_utilization or VLLM_MEMORY
-        return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": memory}
+        colocate = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": memory}
+        return colocate | {"vllm_enable_sleep_mode": s.engine.enable_sleep_mode}
     assert isinstance(s.engine, OpenAIConfig)  # GRPOSettings refuses the others
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": s.engine.url}
 
@@ -226,6 +227,8 @@ class _ReportSteps(TrainerCallback):
         self.run = run
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.run.after_step is not None and state.global_step:
+            self.run.after_step(state.global_step)
         self.run.stats = StepStats()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from synpro.engines.base import EngineSpec
+from synpro.engines.failures import MAX_FAILED_SHARE
 from synpro.engines.registry import EngineTable, check_model
 from synpro.engines.transformers import TransformersConfig
 from synpro.schema import setting
@@ -27,9 +28,9 @@ class JudgeConfig:
 
     model: str
     """Asset reference: `hf:ORG/NAME`, `wheel:...`, or a folder."""
-    engine: EngineTable = setting(default_factory=judge_engine)
-    """As `[synthesize.engine]`: transformers, vllm, a server that the step starts, or one that runs already
-    (docs/engines.md)."""
+    engine: EngineTable = setting(default_factory=judge_engine, execution=True)
+    """As `[synthesize.engine]`: transformers, vllm, a server that the step starts, or one that runs already (docs/engines.md).
+    Where a judge runs may change in the middle of a run, as long as its model and weights stay the same."""
 
     HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}, for a server with engine = {type = "openai", url = "http://..."}'
 
@@ -64,6 +65,9 @@ class EncoderConfig:
     """Asset reference (paper: `hf:microsoft/deberta-large-mnli`)."""
     layer: int | None = setting(None, min=1)
     """Layer whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
+    max_unknown: float = setting(0.1, source="ours", min=0, max=1)
+    """Largest share of a text's tokens that its vocabulary may lack. Above it the encoder has nothing to compare: the rewards that
+    need it do not apply, and claims have no verdict (docs/languages.md)."""
     batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
     """Padded tokens per forward pass: bounds memory, does not change a score beyond rounding."""
 
@@ -78,6 +82,9 @@ class FluencyConfig:
     """Asset reference."""
     dtype: Literal["float32", "bfloat16"] = setting("bfloat16")
     """Dtype of the weights."""
+    languages: tuple[str, ...] = setting(("en",))
+    """Languages (ISO 639-1) that the model knows: a text that is surely in another one has no rating, and the quality reward does
+    not apply to it (docs/languages.md)."""
     batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
     """Padded tokens per forward pass."""
 
@@ -88,7 +95,7 @@ class FluencyConfig:
 class VerifierJudgeConfig:
     """Where the language model of `train_verifier.kind = "llm"` runs; which one is `train_verifier.base`."""
 
-    engine: EngineTable = setting(default_factory=judge_engine)
+    engine: EngineTable = setting(default_factory=judge_engine, execution=True)
     """As of every judge. A server that runs already has no fine-tuned weights: it needs `train_verifier.epochs = 0`."""
 
 
@@ -108,6 +115,9 @@ class JudgesConfig:
     layout_model: LayoutModelConfig = setting(default_factory=LayoutModelConfig)
     """Opened with `layout = "llm"`."""
     verifier: VerifierJudgeConfig = setting(default_factory=VerifierJudgeConfig)
+    max_failed: float = setting(MAX_FAILED_SHARE, min=0, max=1, execution=True)
+    """Share of the texts that a language model as a judge may have no readable answer about (they have no score then); above it,
+    and above ten texts, the step stops and says the most frequent reasons."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "encoder_layer": "judges.encoder.layer",
@@ -153,8 +163,13 @@ class Idf:
 class Encoder(Protocol):
     """Compares texts token by token."""
 
-    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
-        """One alignment per pair. Texts of any length are read whole. Without `idf` all tokens weigh the same."""
+    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment | None]:
+        """One alignment per pair; None where the encoder does not know the reference. Texts of any length are read whole. Without
+        `idf` all tokens weigh the same."""
+        ...
+
+    def knows(self, text: str) -> bool:
+        """Whether it can compare anything with this text: whether its vocabulary has the text's script."""
         ...
 
     def idf(self, texts: Sequence[str]) -> Idf:
@@ -167,8 +182,12 @@ class Encoder(Protocol):
 class Quality(Protocol):
     """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
 
-    def rate(self, texts: Sequence[str]) -> list[float]:
-        """One rating per text, independent of the others in the call."""
+    languages: frozenset[str] | None
+    """Languages that it knows (ISO 639-1); None: any. A text in another one has no rating."""
+
+    def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
+        """One rating per text, independent of the others in the call; None for a text that the judge cannot rate. `sources` are
+        the passages of the texts: their language decides whether it abstains, so that nothing gains by looking foreign."""
         ...
 
     def close(self) -> None: ...
@@ -197,16 +216,21 @@ class Verdict:
     label: Label
     probability: float
     """Probability that the claim is faithful, 0 to 1. It is labelled faithful from 0.5."""
-    support: Support | None
-    """None for a passage without sentences."""
+    support: Support | None = None
+    """None where the verifier does not look for it; `why` finds it when it shows a claim."""
 
 
 class Verifier(Protocol):
     """Decides whether passages support claims."""
 
-    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict]:
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict | None]:
         """One verdict per (claim, whole passage), independent of the others in the call. Each distinct pair is judged once.
-        Raises when the judge fails; no verdict is made up."""
+        None for a claim that the judge cannot check. Raises when the judge fails; no verdict is made up."""
+        ...
+
+    def knows(self, passage: str) -> bool:
+        """Whether it can check anything against this passage. Where it cannot, faithfulness does not apply, and nothing is dropped
+        for want of a verdict."""
         ...
 
     def close(self) -> None: ...
@@ -215,8 +239,9 @@ class Verifier(Protocol):
 class Layout(Protocol):
     """Compares the layout of texts."""
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """For each (source, output), how far the output keeps the layout of the source: 0 (not at all) to 1 (fully)."""
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """For each (source, output), how far the output keeps the layout of the source: 0 (not at all) to 1 (fully); None for a
+        pair that the judge cannot compare."""
         ...
 
     def close(self) -> None: ...

@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synpro.engines.base import Model
+from synpro.engines.failures import MAX_FAILED_SHARE
 from synpro.judges.llm_judge import LLMJudge, Unreadable
+from synpro.language.identification import known_language
 from synpro.records import Chat
 
 CRITERIA = (
@@ -99,21 +101,32 @@ class Rating:
 class DataManQuality:
     """Rates texts by a DataMan model, each distinct text once. A text's rating never depends on its neighbours."""
 
-    def __init__(self, model: Model, slot: str = "judges.dataman") -> None:
+    languages = frozenset({"en"})
+    """DataMan-1.5B-EN was trained on English."""
+
+    def __init__(self, model: Model, slot: str = "judges.dataman", max_failed: float = MAX_FAILED_SHARE) -> None:
         """`slot` is the config key of the model, for messages."""
         self.model, self.is_remote = model, model.is_remote
-        self._judge = LLMJudge(
-            model, slot=slot, version=VERSION, prompt=self._prompt, parse=parse, max_new_tokens=ANSWER_TOKENS
+        self.judge = LLMJudge(
+            model,
+            slot=slot,
+            version=VERSION,
+            prompt=self._prompt,
+            parse=parse,
+            max_new_tokens=ANSWER_TOKENS,
+            max_failed=max_failed,
         )
 
-    def rate(self, texts: Sequence[str]) -> list[float]:
-        """The overall score of each text, 1.0 to 5.0. Raises JudgeError for answers that cannot be read, and what the engine
-        raises."""
-        return [float(rating.overall) for rating in self.ratings(texts)]
+    def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
+        """The overall score of each text, 1.0 to 5.0; None for a text without a readable answer. Raises TooManyFailures, and
+        what the engine raises."""
+        known = [known_language(source) in (None, *self.languages) for source in sources or texts]
+        ratings = iter(self.ratings([text for text, ok in zip(texts, known, strict=True) if ok]))
+        return [float(rating.overall) if ok and (rating := next(ratings)) is not None else None for ok in known]
 
-    def ratings(self, texts: Sequence[str]) -> list[Rating]:
+    def ratings(self, texts: Sequence[str]) -> list[Rating | None]:
         """The whole rating of each text. Raises as `rate` does."""
-        return self._judge.ask(texts)
+        return self.judge.ask(texts)
 
     def close(self) -> None:
         """Close the model."""

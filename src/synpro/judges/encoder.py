@@ -47,7 +47,13 @@ class BertScoreEncoder:
     """
 
     def __init__(
-        self, folder: Path | str, *, layer: int | None = None, batch_tokens: int = 4096, device: str | None = None
+        self,
+        folder: Path | str,
+        *,
+        layer: int | None = None,
+        batch_tokens: int = 4096,
+        device: str | None = None,
+        max_unknown: float = 0.1,
     ) -> None:
         """`layer` is the one whose states are compared, counted from 1; None is the last. Layers above it are removed.
 
@@ -64,14 +70,19 @@ class BertScoreEncoder:
             _keep_layers(self.model, layer)
         self.model.to(self.device).eval()
         self.window = _longest_input(self.model, self.tokenizer) - 2
+        self.max_unknown = max_unknown
         self._cache: OrderedDict[bytes, _Read] = OrderedDict()
         self._cached_tokens = 0
 
-    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment]:
-        """One alignment per pair; (0, 0) for a text without tokens or whose tokens all have weight 0."""
+    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment | None]:
+        """One alignment per pair; (0, 0) for a text without tokens or whose tokens all have weight 0, None where the vocabulary
+        lacks the reference (`knows`)."""
         texts = self._read([*candidates, *references])
-        out = []
+        out: list[Alignment | None] = []
         for candidate, reference in zip(texts[: len(candidates)], texts[len(candidates) :], strict=True):
+            if not self._has(reference.ids):
+                out.append(None)
+                continue
             if not candidate.ids or not reference.ids:
                 out.append(Alignment(0.0, 0.0))
                 continue
@@ -80,6 +91,15 @@ class BertScoreEncoder:
             recall = _mean(similarity_TS.max(dim=0).values[1:-1], reference.ids, idf)
             out.append(Alignment(precision, recall))
         return out
+
+    def knows(self, text: str) -> bool:
+        """Whether the vocabulary has the text's tokens; where it lacks more than `max_unknown` of them, there is nothing to
+        compare."""
+        return self._has(self._ids(text))
+
+    def _has(self, ids: Sequence[int]) -> bool:
+        unknown = self.tokenizer.unk_token_id
+        return unknown is None or ids.count(unknown) <= self.max_unknown * max(1, len(ids))
 
     def idf(self, texts: Sequence[str]) -> Idf:
         """Compute token weights from a corpus of texts. Raises ValueError for fewer than two: every weight would be 0."""

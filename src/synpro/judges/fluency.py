@@ -18,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from synpro.judges.text_stats import well_formed
+from synpro.language.identification import known_language
 
 PROSE_MIDPOINT = 5.2
 """Nats per token at which the likelihood factor is 0.5 (measured: encyclopedic prose 3.4 to 4.4, shuffled words 6.5 to 7.3)."""
@@ -30,7 +31,17 @@ LOOP_LOSS = 0.9
 class FluencyQuality:
     """Rates texts by a causal language model and rules. A text's rating never depends on its neighbours."""
 
-    def __init__(self, folder: Path | str, *, dtype: str = "bfloat16", batch_tokens: int = 4096, device: str | None = None):
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        dtype: str = "bfloat16",
+        batch_tokens: int = 4096,
+        device: str | None = None,
+        languages: Sequence[str] = ("en",),
+    ) -> None:
+        self.languages = frozenset(languages)
+        self._only = languages[0] if len(languages) == 1 else None  # what a text of unsure language is taken for
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
         self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
@@ -38,15 +49,22 @@ class FluencyQuality:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
         self.model.to(self.device)
         self.window = min(2048, int(self.model.config.max_position_embeddings) - 1)
-        self._ratings: dict[bytes, float] = {}
+        self._ratings: dict[tuple[bytes, str | None], float | None] = {}
 
-    def rate(self, texts: Sequence[str]) -> list[float]:
-        """One rating per text, 1.0 (worst) to 5.0. Raises ValueError when the model answers with NaN."""
-        keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest() for t in texts]
+    def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
+        """One rating per text, 1.0 (worst) to 5.0; None for a text whose source is surely in none of `languages` (without
+        `sources`: that is so itself). Raises ValueError when the model answers with NaN."""
+        spoken = [known_language(source) for source in sources or texts]
+        keys = [
+            (hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest(), code) for t, code in zip(texts, spoken, strict=True)
+        ]
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._ratings}
+        for key in [k for k in missing if k[1] is not None and k[1] not in self.languages]:
+            self._ratings[key] = None
+            del missing[key]
         losses = self.losses(list(missing.values()))
         for (key, text), loss in zip(missing.items(), losses, strict=True):
-            self._ratings[key] = 1.0 + 4.0 * likelihood_factor(loss) * well_formed(text)
+            self._ratings[key] = 1.0 + 4.0 * likelihood_factor(loss) * well_formed(text, key[1] or self._only)
         return [self._ratings[k] for k in keys]
 
     def losses(self, texts: Sequence[str]) -> list[float]:

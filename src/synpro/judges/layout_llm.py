@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.engines.base import Model
+from synpro.engines.base import Model, Unanswered
+from synpro.engines.failures import MAX_FAILED_SHARE, FailureCount
 from synpro.judges.llm_judge import key_of
 from synpro.operations.base import quote
 from synpro.records import Chat
@@ -28,17 +29,20 @@ QUESTION = "Does the output keep the layout of the source, with as many parts of
 class LLMLayout:
     """A language model as judge of layout. Each distinct pair of texts is asked about once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, max_failed: float = MAX_FAILED_SHARE) -> None:
         self.model, self.is_remote = model, model.is_remote
-        self._known: dict[bytes, float] = {}
+        self.failures = FailureCount("judges.layout_model: pairs", max_failed, "judges.max_failed")
+        self._known: dict[bytes, float | None] = {}
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """For each (source, output), the probability that the layout is kept; asked in one batch. Raises what the engine
-        raises."""
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """For each (source, output), the probability that the layout is kept; None where the model has no answer. Asked in one
+        batch. Raises TooManyFailures, and what the engine raises."""
         keys = [key_of(VERSION, *pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
         shares = self.model.score_options([prompt(*pair) for pair in missing.values()], OPTIONS) if missing else []
-        self._known.update({key: yes for key, (yes, _) in zip(missing, shares, strict=True)})
+        self.failures.add(shares)
+        found = (None if isinstance(share, Unanswered) else share[0] for share in shares)
+        self._known.update(zip(missing, found, strict=True))
         return [self._known[key] for key in keys]
 
     def close(self) -> None:

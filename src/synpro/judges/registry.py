@@ -37,7 +37,9 @@ class JudgePool:
 
             cfg = self.cfg.encoder
             folder = model_folder(cfg.model, slot="judges.encoder")
-            self._encoder = BertScoreEncoder(folder, layer=cfg.layer, batch_tokens=cfg.batch_tokens)
+            self._encoder = BertScoreEncoder(
+                folder, layer=cfg.layer, batch_tokens=cfg.batch_tokens, max_unknown=cfg.max_unknown
+            )
         return self._encoder
 
     @property
@@ -45,7 +47,7 @@ class JudgePool:
         if self._quality is None and self.cfg.quality == "dataman":
             from synpro.judges.dataman import DataManQuality
 
-            self._quality = DataManQuality(self.open_model("dataman"))
+            self._quality = DataManQuality(self.open_model("dataman"), max_failed=self.cfg.max_failed)
         elif self._quality is None:
             self._quality = self.causal
         return self._quality
@@ -59,7 +61,9 @@ class JudgePool:
 
             cfg = self.cfg.fluency
             folder = model_folder(cfg.model, slot="judges.fluency")
-            self._causal = FluencyQuality(folder, dtype=cfg.dtype, batch_tokens=cfg.batch_tokens)
+            self._causal = FluencyQuality(
+                folder, dtype=cfg.dtype, batch_tokens=cfg.batch_tokens, languages=cfg.languages
+            )
         return self._causal
 
     @property
@@ -76,7 +80,7 @@ class JudgePool:
         if self._layout is None and self.cfg.layout == "llm":
             from synpro.judges.layout_llm import LLMLayout
 
-            self._layout = LLMLayout(self.open_model("layout_model"))
+            self._layout = LLMLayout(self.open_model("layout_model"), self.cfg.max_failed)
         elif self._layout is None:
             from synpro.judges.layout_rules import RuleLayout
 

@@ -1,4 +1,4 @@
-"""What happens between training steps: losses are measured and logged, checkpoints saved, and the plateau is detected.
+"""What happens between training steps: losses are measured and logged, the best state and checkpoints kept, plateaus detected.
 
 One OLMo-core callback. Every decision is a function of numbers that all processes share, and the callback's state is saved with
 the weights: a run resumed after a kill writes the rows and takes the decisions of an undisturbed one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from olmo_core.train.common import TRAIN_CE_LOSS_METRIC
 from olmo_core.train.train_module import TransformerTrainModule
 
 from synpro.lm.batches import IGNORE_INDEX
-from synpro.lm.checkpoint import CheckpointWriter
+from synpro.lm.checkpoint import CheckpointWriter, Snapshot
 from synpro.lm.plateau import PlateauConfig, detect_plateau
 from synpro.runner.logger import StepLogger
 
@@ -30,14 +31,15 @@ from synpro.runner.logger import StepLogger
 def packed_loss(module: TransformerTrainModule, tokens_T: np.ndarray, *, batch_size: int) -> float:
     """Mean cross-entropy in nats per token of joined documents cut into sequences; each token but the first is scored once.
 
-    The processes share the sequences; `batch_size` is sequences per process and forward pass. Sums are float64.
+    An id given as its complement, `~id`, is read and not scored. The processes share the sequences; `batch_size` is sequences
+    per process and forward pass. Sums are float64, and stay on the device until the end.
     """
-    length = module.max_sequence_length
-    count = -(-(len(tokens_T) - 1) // length)
+    length, ids_T = module.max_sequence_length, tokens_T.astype(np.int64)
+    count = -(-(len(ids_T) - 1) // length)
     input_N_T = np.zeros((count, length), np.int64)
     label_N_T = np.full((count, length), IGNORE_INDEX, np.int64)
-    input_N_T.reshape(-1)[: len(tokens_T) - 1] = tokens_T[:-1]
-    label_N_T.reshape(-1)[: len(tokens_T) - 1] = tokens_T[1:]
+    input_N_T.reshape(-1)[: len(ids_T) - 1] = np.where(ids_T < 0, ~ids_T, ids_T)[:-1]
+    label_N_T.reshape(-1)[: len(ids_T) - 1] = np.where(ids_T < 0, IGNORE_INDEX, ids_T)[1:]
     world, rank = get_world_size(), get_rank()
     total = torch.zeros(2, dtype=torch.float64, device=module.device)
     # Sharded models need every process in every forward pass: a process without work repeats the last batch, unscored.
@@ -47,10 +49,11 @@ def packed_loss(module: TransformerTrainModule, tokens_T: np.ndarray, *, batch_s
         label_B_T = torch.from_numpy(label_N_T[start : start + batch_size])
         if first + rank * batch_size >= count:
             label_B_T = torch.full_like(label_B_T, IGNORE_INDEX)
-        output: Any = module.eval_batch({"input_ids": input_B_T}, labels=label_B_T)
-        scored_B_T = (label_B_T != IGNORE_INDEX).to(module.device)
-        total[0] += output.ce_loss[scored_B_T].double().sum()
-        total[1] += scored_B_T.sum()
+        # Compiled code is for the shapes of training; measuring has others, and would compile again.
+        with torch.compiler.set_stance("force_eager") if module.model.compile_enabled else nullcontext():
+            output: Any = module.eval_batch({"input_ids": input_B_T}, labels=label_B_T)
+        total[0] += output.ce_loss.double().sum()  # 0 where the label is ignored
+        total[1] += (label_B_T != IGNORE_INDEX).sum()
     if is_distributed():
         dist.all_reduce(total)
     return float(total[0] / total[1])
@@ -75,7 +78,9 @@ class PretrainCallback(Callback):
     plateau: PlateauConfig | None = None
     """None trains to the end of the budget."""
     min_tokens: int = 0
-    """No plateau is looked for before so many training tokens."""
+    """No plateau is looked for before so many training tokens of this training."""
+    keep_best: bool = False
+    """Keep the state with the lowest reference loss, in memory and in the checkpoints."""
     previous_steps: int = 0
     """Optimizer steps of earlier rounds: added to what is logged."""
     previous_tokens: int = 0
@@ -91,9 +96,14 @@ class PretrainCallback(Callback):
     """(number of this training from 1, how many there are): with several, rows name their `replica` and progress counts all."""
 
     points: list[tuple[int, float]] = field(default_factory=list)
-    """(tokens since this training began, reference loss)."""
+    """(training tokens of the whole run, reference loss), of this training alone."""
     latest: dict[str, float] = field(default_factory=dict)
     """The latest measured loss of each evaluation set."""
+    best: dict[str, float] = field(default_factory=dict)
+    """The losses at the lowest measured reference loss."""
+    best_step: int = 0
+    best_state: Snapshot | None = None
+    """Where the reference loss was lowest; None at the end of training when that is the state it ended in."""
     stop_reason: str | None = None
     """Why training stopped before its budget, as a sentence; None while it goes on."""
     plateau_reason: str = ""
@@ -106,6 +116,8 @@ class PretrainCallback(Callback):
         return {
             "points": self.points,
             "latest": self.latest,
+            "best": self.best,
+            "best_step": self.best_step,
             "stop_reason": self.stop_reason,
             "plateau_reason": self.plateau_reason,
             "loss_sum": 0.0 if self._loss_sum is None else float(self._loss_sum),
@@ -114,7 +126,7 @@ class PretrainCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.points = [(int(tokens), float(loss)) for tokens, loss in state_dict["points"]]
-        self.latest = state_dict["latest"]
+        self.latest, self.best, self.best_step = state_dict["latest"], state_dict["best"], state_dict["best_step"]
         self.stop_reason, self.plateau_reason = state_dict["stop_reason"], state_dict["plateau_reason"]
         self._loss_sum = torch.tensor(state_dict["loss_sum"], dtype=torch.float64, device=self.trainer.device)
         self._loss_count = state_dict["loss_count"]
@@ -180,12 +192,19 @@ class PretrainCallback(Callback):
             name: packed_loss(self.module, tokens, batch_size=self.eval_batch_size) for name, tokens in self.eval_sets.items()
         }
         self._log_row(**{f"{name}_loss": loss for name, loss in self.latest.items()})
-        self.points.append((self.trainer.global_train_tokens_seen, self.latest["reference"]))
+        reference = self.latest["reference"]
+        self.points.append((self.trainer.global_train_tokens_seen + self.previous_tokens, reference))
+        assert self.module.optim is not None
+        # New weights are nobody's best; and to gather the state of an optimizer that has none would make it count a step.
+        if self.module.optim.state and (not self.best or reference < self.best["reference"]):
+            self.best, self.best_step = self.latest, self.step
+            # The copy in memory costs what a checkpoint does; after the last step the state itself is there.
+            self.best_state = Snapshot.of(self.module) if self.keep_best and self.step != self.trainer.max_steps else None
 
     def _stop_on_plateau(self) -> None:
         if self.plateau is None:
             return
-        decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens)
+        decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens + self.previous_tokens)
         self.plateau_reason = decision.reason
         if decision.plateau:
             self.stop_reason = decision.reason
@@ -207,7 +226,8 @@ class PretrainCallback(Callback):
             "callback": self.state_dict(),
         }
         folder = self.checkpoints / f"step-{self.step:08d}"
-        self.writer.save(self.module, folder, state, then=partial(_delete_all_but_newest, self.checkpoints))
+        best = self.best_state if self.step != self.best_step else None
+        self.writer.save(self.module, folder, state, then=partial(_delete_all_but_newest, self.checkpoints), best=best)
 
 
 def _delete_all_but_newest(checkpoints: Path) -> None:

@@ -8,30 +8,53 @@ parameters. Only tensors and plain JSON are ever loaded.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint.state_dict as dist_state
 from olmo_core.distributed.utils import barrier, broadcast_object, get_rank, is_distributed
+from olmo_core.nn.transformer import Transformer
 from olmo_core.train.train_module import TransformerTrainModule
 from safetensors.torch import load_file, save_file
 
-WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optim.safetensors", "state.json"
+from synpro.lm.model_config import ModelConfig, transformer_config
+
+WEIGHTS, OPTIMIZER, STATE, BEST = "model.safetensors", "optim.safetensors", "state.json", "best"
 
 _FULL = dist_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 Tensors = dict[str, torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A state of training in memory, whole, on the CPU of rank 0; empty on the other processes."""
+
+    weights: Tensors
+    moments: Tensors
+
+    @classmethod
+    def of(cls, module: TransformerTrainModule) -> Snapshot:
+        """The state as it is now, which later training does not change. All processes call it."""
+        now = _gather(module)
+        if (
+            module.device.type == "cpu" and get_rank() == 0
+        ):  # gathering has copied nothing, and training changes tensors in place
+            return cls(*({name: t.clone() for name, t in tensors.items()} for tensors in (now.weights, now.moments)))
+        return now
+
+
 def save(module: TransformerTrainModule, folder: Path, state: dict[str, Any]) -> None:
     """Write weights, optimizer moments and `state` (plain JSON) to `folder`, whole or not at all. All processes call it."""
-    weights, moments = _gather(module)
+    snapshot = _gather(module)
     if get_rank() == 0:
-        _write(folder, weights, moments, state)
+        write(folder, snapshot, state)
     barrier()
 
 
@@ -42,22 +65,28 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, module: TransformerTrainModule, folder: Path, state: dict[str, Any], then: Callable[[], None]) -> None:
+    def save(
+        self,
+        module: TransformerTrainModule,
+        folder: Path,
+        state: dict[str, Any],
+        then: Callable[[], None],
+        best: Snapshot | None = None,
+    ) -> None:
         """Start what `save` does and return; `then` is called when the checkpoint is complete. All processes call it.
 
-        Waits for the previous checkpoint first. Raises the error that stopped the previous one.
+        `best` is an earlier state that is stored with it. Waits for the previous checkpoint first, and raises the error that
+        stopped it.
         """
         self.wait()
-        weights, moments = _gather(module)
+        snapshot = Snapshot.of(module)
         if get_rank() == 0:
-            if module.device.type == "cpu":  # gathering has copied nothing here, and training changes tensors in place
-                weights, moments = ({name: t.clone() for name, t in ts.items()} for ts in (weights, moments))
 
-            def write() -> None:
-                _write(folder, weights, moments, state)
+            def run() -> None:
+                write(folder, snapshot, state, best)
                 then()
 
-            self._writing = self._pool.submit(write)
+            self._writing = self._pool.submit(run)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written. Raises the error that stopped it."""
@@ -66,28 +95,37 @@ class CheckpointWriter:
             done.result()
 
 
-def _gather(module: TransformerTrainModule) -> tuple[Tensors, Tensors]:
-    """Weights and optimizer moments by name, whole, on the CPU of rank 0."""
+def _gather(module: TransformerTrainModule) -> Snapshot:
+    """Weights and optimizer moments by name; on a CPU, the tensors themselves."""
     weights = dist_state.get_model_state_dict(module.model, options=_FULL)
     assert module.optim is not None
     moments: dict[str, Any] = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     named = {f"{name}.{key}": t for name, fields in moments.get("state", {}).items() for key, t in fields.items()}
-    return _contiguous(weights), _contiguous(named)
+    return Snapshot(_contiguous(weights), _contiguous(named))
 
 
 def _contiguous(tensors: dict[str, Any]) -> Tensors:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
 
 
-def _write(folder: Path, weights: Tensors, moments: Tensors, state: dict[str, Any]) -> None:
+def write(folder: Path, snapshot: Snapshot, state: dict[str, Any], best: Snapshot | None = None) -> None:
+    """Write a state to `folder`, whole or not at all; `best` goes to the folder `best` in it. Rank 0 calls it."""
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file(weights, draft / WEIGHTS)
-    save_file(moments, draft / OPTIMIZER)
+    for place, tensors in ((draft, snapshot), (draft / BEST, best)):
+        if tensors is not None:
+            place.mkdir(parents=True)
+            save_file(tensors.weights, place / WEIGHTS)
+            save_file(tensors.moments, place / OPTIMIZER)
     (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+def read_best(folder: Path) -> Snapshot:
+    """The earlier state that was stored with a checkpoint; empty on all processes but the first."""
+    files = (folder / BEST / WEIGHTS, folder / BEST / OPTIMIZER)
+    return Snapshot(*(load_file(file) if get_rank() == 0 else {} for file in files))
 
 
 def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
@@ -126,23 +164,37 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
-def export(module: TransformerTrainModule, folder: Path, *, tokenizer: Path, context: int, eos: int, pad: int) -> None:
-    """Write `folder` as a Hugging Face model (`Olmo2ForCausalLM`) with its tokenizer, and compare its logits with `module`'s.
+def export(
+    module: TransformerTrainModule, folder: Path, *, model: ModelConfig, tokenizer: Path, context: int, eos: int, pad: int
+) -> None:
+    """Write `folder` as a Hugging Face model (`Olmo2ForCausalLM`) with its tokenizer, and compare its logits with OLMo-core's.
 
-    `tokenizer`: a Hugging Face tokenizer folder. `context`: the sequence length of training, in tokens. All processes call it.
-    Raises RuntimeError when the exported model gives other logits than the trained one.
+    `model`: the shape that `module` was built with. `tokenizer`: a Hugging Face tokenizer folder. `context`: the sequence
+    length of training, in tokens. All processes call it. Raises RuntimeError when the exported model gives other logits.
     """
     from olmo_core.nn.hf import save_hf_model
 
     weights = dist_state.get_model_state_dict(module.model, options=_FULL)
+    difference = math.nan
     if get_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
-        save_hf_model(folder, weights, module.model)
+        # A model of its own: whole, in float32 and not compiled, however `module` is laid out.
+        plain = transformer_config(model, module.model.vocab_size).build(init_device="cpu")
+        plain.load_state_dict({name: tensor.float() for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)})
+        save_hf_model(folder, weights, plain)
         _complete_config(folder, context=context, eos=eos, pad=pad)
         for file in sorted(p for p in tokenizer.iterdir() if p.is_file()):
             shutil.copyfile(file, folder / file.name)
-    barrier()
-    _compare_logits(module, folder, context)
+        generator = torch.Generator().manual_seed(0)
+        ids_B_T = torch.randint(0, plain.vocab_size, (2, min(context, 64)), generator=generator)
+        difference = max_logit_difference(plain, folder, ids_B_T)
+    difference = broadcast_object(difference)
+    # Bit-equal on a CPU, where both run: a wrong tensor, or a wrong setting, is off by far more than rounding.
+    if not difference <= 0.0:
+        raise RuntimeError(
+            f"the model exported to {folder} gives other logits than the trained one (largest difference {difference:.3g}); "
+            "the export cannot be trusted: check the versions of ai2-olmo-core and transformers"
+        )
 
 
 def _complete_config(folder: Path, *, context: int, eos: int, pad: int) -> None:
@@ -156,26 +208,10 @@ def _complete_config(folder: Path, *, context: int, eos: int, pad: int) -> None:
         file.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def max_logit_difference(module: TransformerTrainModule, folder: Path, ids_B_T: torch.Tensor) -> float:
-    """Largest absolute difference between the logits of the trained model and of its export, both in float32."""
+def max_logit_difference(model: Transformer, folder: Path, ids_B_T: torch.Tensor) -> float:
+    """Largest absolute difference between the logits of OLMo-core's model and of an export, both in float32 on the CPU."""
     from synpro.lm.loss import load_model
 
-    with torch.no_grad():
-        module.model.eval()
-        trained = module.model(ids_B_T.to(module.device)).float().cpu()
-        module.model.train()
-        exported = load_model(folder, device=str(module.device))(ids_B_T.to(module.device)).logits.float().cpu()
-    return float((trained - exported).abs().max())
-
-
-def _compare_logits(module: TransformerTrainModule, folder: Path, context: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    ids_B_T = torch.randint(0, module.model.vocab_size, (2, min(context, 64)), generator=generator)
-    difference = max_logit_difference(module, folder, ids_B_T)
-    # Bit-equal on a CPU. GPU kernels of the two libraries may round differently; a wrong tensor is off by far more.
-    limit = 0.0 if module.device.type == "cpu" else 1e-2
-    if not difference <= limit:
-        raise RuntimeError(
-            f"the model exported to {folder} gives other logits than the trained one (largest difference {difference:.3g}); "
-            "the export cannot be trusted: check the versions of ai2-olmo-core and transformers"
-        )
+    with torch.inference_mode():
+        trained = model.eval()(ids_B_T)
+        return float((trained - load_model(folder, device="cpu")(ids_B_T).logits).abs().max())

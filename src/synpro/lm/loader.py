@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 import torch
 from olmo_core.data import DataLoaderBase
 
-from synpro.lm.batches import Batch, Batches
+from synpro.lm.batches import Batches
 
 
 class StepLoader(DataLoaderBase):
-    """Feeds `batches(0) .. batches(steps - 1)`; every process builds the global batch and takes its own rows.
+    """Feeds `batches(0) .. batches(steps - 1)`: every process builds its own rows, a step ahead of the training.
 
     The loader's whole state is the number of batches given, so a resumed run gets exactly the batches that were still to come.
     """
@@ -39,23 +40,24 @@ class StepLoader(DataLoaderBase):
         self._epoch = epoch or 1
 
     def _iter_batches(self) -> Iterable[dict[str, Any]]:
-        for step in range(self.batches_processed, self._steps):
-            yield self._shard(self._batches(step))
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            ahead = None
+            for step in range(self.batches_processed, self._steps):
+                batch = (ahead or pool.submit(self._rows, step)).result()
+                ahead = pool.submit(self._rows, step + 1) if step + 1 < self._steps else None
+                yield batch
 
-    def _shard(self, rows: Batch) -> dict[str, Any]:
+    def _rows(self, step: int) -> dict[str, Any]:
         """This process's rows, in OLMo-core's terms."""
-        count = len(rows.input_B_T) // self.dp_world_size
-        part = slice(self.dp_rank * count, (self.dp_rank + 1) * count)
-        batch: dict[str, Any] = {"input_ids": torch.from_numpy(np.ascontiguousarray(rows.input_B_T[part]))}
-        if rows.label_B_T is not None:
-            batch["labels"] = torch.from_numpy(np.ascontiguousarray(rows.label_B_T[part]))
-        if rows.keep_B is not None:
-            batch["instance_mask"] = torch.from_numpy(rows.keep_B[part])
-        return batch
+        count = self._batches.batch_size // self.dp_world_size
+        rows = self._batches(step, slice(self.dp_rank * count, (self.dp_rank + 1) * count))
+        named = {"input_ids": rows.input_B_T, "labels": rows.label_B_T, "instance_mask": rows.keep_B}
+        batch = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in named.items() if part is not None}
+        return {name: part.pin_memory() for name, part in batch.items()} if torch.cuda.is_available() else batch
 
     def get_mock_batch(self) -> dict[str, Any]:
         """The first batch of the run: OLMo-core's dry run has real shapes and ids."""
-        return self._shard(self._batches(self.batches_processed))
+        return self._rows(self.batches_processed)
 
     def global_num_tokens_in_batch(self, batch: dict[str, Any]) -> int:
         return self.global_batch_size

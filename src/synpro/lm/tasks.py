@@ -17,9 +17,6 @@ from olmo_eval import HFTokenizer, ICLMetric, Tokenizer, build_task, list_tasks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LOGIT_ELEMENTS = 1 << 26
-"""Most logits of one batch: 256 MiB in float32."""
-
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -104,13 +101,14 @@ def score_task(
     eos: int,
     pad: int,
     context: int,
+    batch_tokens: int = 16_384,
     max_items: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TaskScore:
     """Score one task with a model.
 
-    `tokenizer`: the model's `tokenizer.json`; `eos`, `pad`: token ids; `context`: tokens; `max_items`: items from the beginning
-    of the task, None for all. `progress(done, total)` counts samples.
+    `tokenizer`: the model's `tokenizer.json`; `eos`, `pad`: token ids; `context`: tokens; `batch_tokens`: padded tokens per
+    forward pass; `max_items`: items from the beginning of the task, None for all. `progress(done, total)` counts samples.
     """
     task = build_task(name, HFTokenizer(str(tokenizer), eos_token_id=eos, pad_token_id=pad), model_ctx_len=context)
     wanted = sorted({s["doc_id"] for s in task.samples})[:max_items]
@@ -122,9 +120,13 @@ def score_task(
     if not samples:
         return TaskScore({}, 0, too_long)
     metric = ICLMetric(metric_type=task.metric_type)
-    for batch in _batches(samples, model.config.vocab_size):
-        fields = task.collate_fn(batch)
-        metric.update(fields, _logits(model, fields["input_ids"]), _conditional(model, fields, task.metric_type))
+    for batch in _batches(samples, batch_tokens):
+        fields = {
+            name: value.to(model.device) if torch.is_tensor(value) else value for name, value in task.collate_fn(batch).items()
+        }
+        with torch.inference_mode():
+            conditional = _LazyLogits(model, fields["dc_input_ids"]) if task.metric_type == "pmi_dc" else None
+            metric.update(fields, _LazyLogits(model, fields["input_ids"]), conditional)
         if progress is not None:
             progress(len(metric.labels), len(samples))
     values = {key: float(value) for key, value in metric.compute().items()}
@@ -133,13 +135,13 @@ def score_task(
     return TaskScore(scores, len(kept) - len(too_long), too_long)
 
 
-def _batches(samples: list[dict[str, Any]], vocab: int) -> list[list[dict[str, Any]]]:
-    """Samples in order, in batches whose padded logits stay within LOGIT_ELEMENTS."""
+def _batches(samples: list[dict[str, Any]], batch_tokens: int) -> list[list[dict[str, Any]]]:
+    """Samples in order, in batches of at most so many tokens, padding included; one sample always fits."""
     batches: list[list[dict[str, Any]]] = [[]]
     width = 0
     for sample in samples:
         needed = -(-len(sample["query"]) // 128) * 128
-        if batches[-1] and (len(batches[-1]) + 1) * max(width, needed) * vocab > LOGIT_ELEMENTS:
+        if batches[-1] and (len(batches[-1]) + 1) * max(width, needed) > batch_tokens:
             batches.append([])
             width = 0
         batches[-1].append(sample)
@@ -147,11 +149,23 @@ def _batches(samples: list[dict[str, Any]], vocab: int) -> list[list[dict[str, A
     return batches
 
 
-def _logits(model: PreTrainedModel, input_B_T: torch.Tensor) -> torch.Tensor:
-    # Padding is on the right, where no scored position sees it.
-    with torch.inference_mode():
-        return model(input_ids=input_B_T.to(model.device)).logits.float().cpu()
+class _LazyLogits:
+    """`logits[row][positions]` of a batch, in float32 on the model's device, projected when it is asked for: a task scores the
+    few positions of its answers, and of 100,000 logits per position nothing needs to be stored or moved."""
+
+    def __init__(self, model: PreTrainedModel, input_B_T: torch.Tensor) -> None:
+        # Padding is on the right, where no scored position sees it.
+        self._states_B_T_D = model.base_model(input_ids=input_B_T, use_cache=False).last_hidden_state
+        self._head = model.get_output_embeddings()
+
+    def __getitem__(self, row: int) -> _LazyRow:
+        return _LazyRow(self._head, self._states_B_T_D[row])
 
 
-def _conditional(model: PreTrainedModel, fields: dict[str, Any], metric: str) -> torch.Tensor | None:
-    return _logits(model, fields["dc_input_ids"]) if metric == "pmi_dc" else None
+@dataclass(frozen=True)
+class _LazyRow:
+    head: Any
+    states_T_D: torch.Tensor
+
+    def __getitem__(self, positions: slice) -> torch.Tensor:
+        return self.head(self.states_T_D[positions]).float()

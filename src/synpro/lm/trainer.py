@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from olmo_core.config import DType
+from olmo_core.distributed import parallel as parallelism
 from olmo_core.distributed.parallel import DataParallelType
 from olmo_core.distributed.utils import broadcast_object, get_rank, get_world_size, is_distributed
-from olmo_core.nn.transformer import TransformerBlockConfig
+from olmo_core.nn.transformer import Transformer, TransformerBlockConfig
 from olmo_core.optim import AdamWConfig, OptimGroupOverride
 from olmo_core.optim.scheduler import WSD, ConstantScheduler, ConstantWithWarmup, Scheduler
 from olmo_core.train import Duration, Trainer, TrainerConfig
@@ -25,6 +27,8 @@ from synpro.lm.callbacks import PretrainCallback
 from synpro.lm.loader import StepLoader
 from synpro.lm.model_config import ModelConfig, transformer_config
 from synpro.lm.training_config import HardwareConfig, OptimizerConfig
+
+log = logging.getLogger(__name__)
 
 CANCEL_CHECK_STEPS = 25
 """Steps between two looks of several processes at whether one of them was asked to stop."""
@@ -66,7 +70,7 @@ def build_module(
     if optimizer.dropout:
         assert isinstance(shape.block, TransformerBlockConfig)
         shape.block.dropout = optimizer.dropout
-    bfloat16 = hardware.dtype == "bfloat16"
+    bfloat16 = training_dtype(hardware) == "bfloat16"
     parallel = None
     if is_distributed():
         kind = DataParallelType(hardware.parallel)
@@ -82,8 +86,9 @@ def build_module(
             eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
             group_overrides=[OptimGroupOverride(params=["embeddings.weight"], opts={"weight_decay": 0.0})],
+            fused=True,
         ),
-        compile_model=hardware.compile,
+        compile_model=hardware.compile and torch.cuda.is_available(),
         dp_config=parallel,
         autocast_precision=DType.bfloat16 if bfloat16 else None,
         z_loss_multiplier=optimizer.z_loss or None,
@@ -91,9 +96,40 @@ def build_module(
         scheduler=scheduler,
         label_ignore_index=IGNORE_INDEX,
     )
-    module = config.build(shape.build(init_device="meta"), device=get_default_device())
+    parallelism._WORLD_MESH = None  # OLMo-core takes one model per process; the replicas of a probe are several, one by one
+    network = shape.build(init_device="meta")
+    if hardware.compile and not torch.cuda.is_available():
+        _compile_on_cpu(network)
+    module = config.build(network, device=get_default_device())
     assert isinstance(module, TransformerTrainModule)
     return module
+
+
+def training_dtype(hardware: HardwareConfig) -> str:
+    """`float32` or `bfloat16`: what `hardware.dtype` is on this machine."""
+    if hardware.dtype != "auto":
+        return hardware.dtype
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    # Without instructions of its own for it, a processor computes bfloat16 by way of float32, and slower.
+    is_native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_native else "float32"
+
+
+def _compile_on_cpu(network: Transformer) -> None:
+    """Compile the whole model in place; OLMo-core compiles on GPUs only. Says so and goes on where there is no C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        log.warning(
+            "hardware.compile: no C++ compiler was found, so the model is not compiled; install g++, or set it to false"
+        )
+        return
+    network.compile()
+    network._compile_enabled = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +169,9 @@ def train(
         trainer.global_train_tokens_seen = state["tokens"]
         loader.load_state_dict(state["loader"])
         callback.load_state_dict(state["callback"])
+        if callback.keep_best and callback.best:
+            is_best = callback.best_step == state["step"]
+            callback.best_state = checkpoint.Snapshot.of(module) if is_best else checkpoint.read_best(state["folder"])
     trainer.fit()
     was_interrupted = trainer.is_canceled and callback.stop_reason is None
     if was_interrupted and trainer.global_step:
@@ -140,6 +179,8 @@ def train(
     callback.writer.wait()
     if was_interrupted:
         raise KeyboardInterrupt(f"training was stopped by a signal at step {trainer.global_step}; the same command resumes it")
+    if callback.best_step == trainer.global_step:
+        callback.best_state = None
     return TrainResult(trainer.global_step, trainer.global_train_tokens_seen, callback.stop_reason)
 
 
@@ -149,7 +190,7 @@ def load_latest_checkpoint(module: TransformerTrainModule, callback: PretrainCal
     if get_rank() == 0 and callback.checkpoints is not None:
         newest = latest_checkpoint(callback.checkpoints)
     newest = broadcast_object(newest)
-    return None if newest is None else checkpoint.load(module, newest)
+    return None if newest is None else {**checkpoint.load(module, newest), "folder": newest}
 
 
 def latest_checkpoint(checkpoints: Path) -> Path | None:

@@ -26,6 +26,7 @@ class Difference:
     level: float
     """Nominal coverage of [low, high]."""
     documents: int
+    """What was resampled: documents, or groups of them."""
     resamples: int
 
     @property
@@ -39,6 +40,7 @@ def paired_difference(
     after: Sequence[float],
     units: Sequence[float] | None = None,
     *,
+    groups: Sequence[str] | None = None,
     resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 20_260_517,
@@ -46,8 +48,9 @@ def paired_difference(
     """Percentile bootstrap (Efron and Tibshirani 1993, ch. 13) of the change per unit, paired by position.
 
     `before`, `after`: shape (documents,), sums per document (nats). `units`: the weight of each document (tokens; bytes times
-    ln 2 for bits per byte), 1 each by default. Both models are fixed, so the interval says nothing about another seed or
-    another training run. It is slightly narrow below about 30 documents.
+    ln 2 for bits per byte), 1 each by default. `groups`: the article that each document is a part of; whole
+    groups are resampled. Both models are fixed, so the interval says nothing about another seed or another training run. It is
+    slightly narrow below about 30 documents.
     Raises ValueError for lengths that differ, fewer than two documents, values that are not finite, and units that are not
     positive.
     """
@@ -59,6 +62,11 @@ def paired_difference(
         raise ValueError(
             f"paired values must have one length: before {first.shape}, after {second.shape}, units {weight.shape}"
         )
+    if groups is not None:
+        if len(groups) != first.size:
+            raise ValueError(f"{first.size} documents need as many groups, got {len(groups)}")
+        place = np.unique(np.asarray(groups), return_inverse=True)[1]
+        first, second, weight = (np.bincount(place, v).astype(np.float64) for v in (first, second, weight))
     n = first.size
     if n < 2:
         raise ValueError(f"an interval over documents needs at least two of them, got {n}")

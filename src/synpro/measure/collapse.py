@@ -8,7 +8,6 @@ round. All are functions of texts and embeddings. Words are lower-case, without 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words, without punctuation."""
-    return [w.lower() for w in _WORD.findall(text)]
+from synpro.language.segmentation import words
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ and as a check of the other laws. A loss curve bends upward, so chords lie above
 
 The first two are linear in (E, A) once their exponent is chosen. So the exponent is found by a scan of its whole range and a
 golden section around the best value: no start values, the same answer every time, and all resamples in one array, where
-scipy.optimize would fit them one by one. E and A cannot be negative. Losses count equally: with three to five anchors no robust
+scipy.optimize would fit them one by one. E and A cannot be negative. Losses count equally: with four to six anchors no robust
 loss could tell an outlier from a bend, so the residual is reported instead.
 
 Suffixes: `_K` anchors, `_B` resamples.
@@ -30,8 +30,10 @@ R_STAR = 15.387756
 """Repetitions after which repeated tokens are worth 1 - 1/e of fresh ones on average (arXiv 2305.16264, appendix A)."""
 EXPONENTS = (0.02, 3.0)
 """Range in which the exponent is searched. Published ones lie between 0.05 and 0.6."""
-MIN_ANCHORS: dict[Law, int] = {"power": 3, "repetition": 3, "interpolation": 2}
-"""Anchors of different size that a law needs."""
+PLAUSIBLE_EXPONENTS = (0.05, 1.0)
+"""An exponent outside is a sign of too few or badly tuned anchors (1.89 was fitted to three of them once)."""
+MIN_ANCHORS: dict[Law, int] = {"power": 4, "repetition": 4, "interpolation": 2}
+"""Anchors of different size that a law needs: one more than it has parameters."""
 _SCAN = 64
 _GOLDEN = (5**0.5 - 1) / 2
 _R_STARS = np.geomspace(0.5, 200.0, 40)

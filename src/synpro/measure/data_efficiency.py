@@ -5,9 +5,11 @@
 (b) *oracle-equivalent tokens*: the unique tokens that a single pass would need for that loss;
 (c) *share of the oracle gap*: how much of the way from tuned repetition to the oracle the method goes.
 
-(a) and (c) are claims against repetition, so both are refused when repetition was not tuned. All are functions of losses alone.
+(a) and (c) are claims against repetition, so both are refused when repetition was not tuned, or still gains from more tokens.
+Where its search did not settle, a better setting may be near, and both are upper bounds. All are functions of losses alone.
 
-Intervals are over held-out documents and training seeds (`measure/losses.py`); the curve is fitted again in every resample.
+Intervals are over held-out documents (or groups of them) and training seeds (`measure/losses.py`); the curve is fitted again in
+every resample. The interval also holds the spread between the laws of `measure/curves.py`; chords are given beside it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 
-from synpro.measure.curves import MIN_ANCHORS, R_STAR, Curve, Law, fit_curve
+from synpro.measure.curves import MIN_ANCHORS, PLAUSIBLE_EXPONENTS, R_STAR, Curve, Law, fit_curve
 from synpro.measure.losses import DEFAULT_RESAMPLING, Losses, Resampling, mean_losses, resample_means
 
 TUNED = ("weight_decay", "learning_rate", "epochs")
@@ -59,6 +62,11 @@ class Baseline:
     carried: bool = False
     """The settings were chosen at one number of unique tokens and used at all: the other anchors may be better still."""
 
+    open_axes: tuple[str, ...] = ()
+    """Settings of which a neighbour of the chosen value was not tried, or won: the search is not settled."""
+    gains_from_tokens: bool = False
+    """The whole budget is best: repetition may still gain from more tokens, so text is not what it lacks."""
+
     @property
     def untuned(self) -> str | None:
         """Why nothing may be claimed against this baseline, in a person's words; None when it was tuned."""
@@ -67,15 +75,25 @@ class Baseline:
         missing = [name.replace("_", " ") for name in TUNED if len(set(self.searched.get(name, ()))) < 2]
         if missing:
             return f"the repetition baseline was not tuned: its search tried only one value of {', '.join(missing)}"
+        if self.gains_from_tokens:
+            return (
+                "the comparison is not data-bound: of the shares of the budget that were tried, the whole was best for "
+                "repetition, so more tokens may help it more than more text; raise compare.budget_tokens"
+            )
         return None
+
+    @property
+    def bound(self) -> str | None:
+        """Why a claim against this baseline is an upper bound only; None when its search settled."""
+        if not self.open_axes:
+            return None
+        axes = ", ".join(name.replace("_", " ") for name in self.open_axes)
+        return f"the search for repetition's settings did not settle: a better neighbour may be near in {axes}"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about a tuned baseline."""
-        found = []
-        for name, values in self.searched.items():
-            if name in self.chosen and len(set(values)) > 1 and self.chosen[name] in (min(values), max(values)):
-                found.append(f"the best {name.replace('_', ' ')} ({self.chosen[name]:g}) lies at the edge of its search")
+        found = [] if self.bound is None else [self.bound]
         if self.carried:
             found.append("settings tuned at one number of unique tokens were used at all of them")
         if self.split != "reference":
@@ -104,6 +122,10 @@ class Estimate:
     """Extrapolation, one seed, a bad fit, an edge of the search: in a person's words."""
     extrapolated: bool = False
     """The value lies outside the measured unique tokens."""
+    bound: bool = False
+    """Only `high` means something: repetition may be better than it was measured to be."""
+    laws: dict[str, float] = field(default_factory=dict)
+    """The value by each law that the anchors suffice for; `interpolation` are chords."""
     reachable: bool = True
     """False: the loss lies below what the curve says any amount of organic text gives."""
 
@@ -113,6 +135,8 @@ class Estimate:
         if not self.reachable:
             return f"not reached by the curve; at least {self._shown(self.low)}" if math.isfinite(self.low) else "not reached"
         mark = " (extrapolated)" if self.extrapolated else ""
+        if self.bound:
+            return f"at most {self._shown(self.high)}{mark}"
         return f"{self._shown(self.value)} [{self._shown(self.low)}, {self._shown(self.high)}]{mark}"
 
     def _shown(self, value: float) -> str:
@@ -145,7 +169,8 @@ def data_efficiency(
 ) -> Estimate | Refusal:
     """(a): unique tokens that tuned repetition needs for the method's loss, over the method's.
 
-    Refused when the baseline was not tuned or the law needs more anchors. Raises ValueError when settings were measured on
+    Refused when the baseline was not tuned, when repetition still gains from tokens, and when the law needs more anchors. An
+    upper bound when the search of the baseline did not settle. Raises ValueError when settings were measured on
     other documents or seeds.
     """
     quantity = "data efficiency"
@@ -155,7 +180,9 @@ def data_efficiency(
     if isinstance(inverted, Refusal):
         return inverted
     value, low, high = (tokens / method.unique_tokens for tokens in (inverted.value, inverted.low, inverted.high))
-    return replace(inverted, value=value, low=low, high=high, notes=(*baseline.notes, *inverted.notes))
+    laws = {name: tokens / method.unique_tokens for name, tokens in inverted.laws.items()}
+    bound, notes = baseline.bound is not None, (*baseline.notes, *inverted.notes)
+    return replace(inverted, value=value, low=low, high=high, laws=laws, notes=notes, bound=bound)
 
 
 def oracle_equivalent(
@@ -194,9 +221,11 @@ def oracle_gap(
         return Refusal(quantity, f"tuned repetition is not clearly worse than the oracle (gap {start - end:+.4f} nats)")
     low, high = resampling.interval((drawn_B_K[:, 1] - drawn_B_K[:, 0]) / gap_B)
     value = (start - reached) / (start - end)
-    seeds, documents = len(method.losses.seeds), len(method.losses.documents)
+    seeds, documents = len(method.losses.seeds), method.losses.units
     notes = (*baseline.notes, *_seed_notes(seeds))
-    return Estimate(quantity, "share", value, low, high, resampling.level, seeds, documents, resampling.resamples, notes)
+    counts = (seeds, documents, resampling.resamples)
+    bound = baseline.bound is not None
+    return Estimate(quantity, "share", value, low, high, resampling.level, *counts, notes, bound=bound)
 
 
 def tuned_curve(anchors: Sequence[Anchor], *, law: Law = "power", r_star: float | None = R_STAR) -> Curve:
@@ -235,7 +264,8 @@ def _unique_tokens_needed(
 
     The value comes from the curve of the mean losses. For the interval, the curve is fitted and inverted again in every
     resample of all losses, those of the method included, because documents and seeds are paired. Its ends are order statistics,
-    not interpolated quantiles: a resample whose curve never reaches the loss needs infinitely many tokens.
+    not interpolated quantiles: a resample whose curve never reaches the loss needs infinitely many tokens. They are moved apart
+    by how far the other law's value lies from this one's.
     """
     sizes = {a.unique_tokens for a in anchors}
     if len(sizes) < MIN_ANCHORS[law]:
@@ -253,10 +283,14 @@ def _unique_tokens_needed(
     value = float(best.needed(mean_K[-1:])[0])
     needed_B = np.sort(fitted.needed(drawn_B_K[:, -1]))
     low, high = (float(needed_B[min(resampling.resamples - 1, int(q * resampling.resamples))]) for q in resampling.tails)
+    laws = _by_law(mean_K, unique, training, {law: value}, r_star)
+    fits = [laws[name] for name in ("power", "repetition") if name in laws and law != "interpolation"]
+    if math.isfinite(value) and fits:
+        low, high = max(0.0, low - (value - min(fits))), high + (max(fits) - value)
     first, last = min(sizes), max(sizes)
     reachable = math.isfinite(value)
     outside = reachable and not first <= value <= last
-    seeds, documents = len(method.losses.seeds), len(method.losses.documents)
+    seeds, documents = len(method.losses.seeds), method.losses.units
     found = [*_seed_notes(seeds)]
     if not reachable:
         found.append(
@@ -271,8 +305,28 @@ def _unique_tokens_needed(
     residual = float(best.residual_B[0])
     if law != "interpolation" and residual > max(2 * noise, 1e-4):
         found.append(f"the {law} law misses its anchors by {residual:.4f} nats (their noise is {noise:.4f})")
+    exponent = float(best.exponent_B[0])
+    if law != "interpolation" and not PLAUSIBLE_EXPONENTS[0] <= exponent <= PLAUSIBLE_EXPONENTS[1]:
+        least, most = PLAUSIBLE_EXPONENTS
+        found.append(
+            f"the {law} law has an exponent of {exponent:.2f}, outside {least:g} to {most:g}: its anchors are too few, too "
+            "noisy or badly tuned"
+        )
     counts = (seeds, documents, resampling.resamples)
-    return Estimate(quantity, unit, value, low, high, resampling.level, *counts, tuple(found), outside, reachable)
+    given = (quantity, unit, value, low, high, resampling.level, *counts, tuple(found))
+    return Estimate(*given, extrapolated=outside, laws=laws, reachable=reachable)
+
+
+def _by_law(
+    mean_K: np.ndarray, unique: np.ndarray, training: np.ndarray, known: dict[Law, float], r_star: float | None
+) -> dict[str, float]:
+    """The tokens needed by each law that the anchors suffice for. In single passes the two laws are the same."""
+    found: dict[str, float] = {str(name): tokens for name, tokens in known.items()}
+    for law in get_args(Law):
+        if law not in found and len(set(unique)) >= MIN_ANCHORS[law]:
+            curve = fit_curve(unique, mean_K[None, :-1], law=law, training=training, r_star=r_star or R_STAR)
+            found[law] = float(curve.needed(mean_K[-1:])[0])
+    return found
 
 
 def _sizes(anchors: Sequence[Anchor]) -> tuple[np.ndarray, np.ndarray]:

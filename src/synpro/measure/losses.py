@@ -3,6 +3,8 @@
 How the intervals are constructed. Two things vary: which documents were held out, and the seed of a training.
 
 - Documents are drawn with replacement, the same ones in every setting, because a document is hard or easy for all models alike.
+  Where documents belong to groups (parts of one article), whole groups are drawn: their losses are not independent. (By article
+  the deviation was 1.22 to 1.39 times that by document.)
 - Seeds are paired over settings. Drawing three seeds with replacement would give an interval far too narrow: a resample often
   holds one seed three times, and the spread of three values is itself poorly known. Instead each seed's deviation from the mean
   gets a normal weight, the same in every setting, and all weights of a resample are stretched by sqrt((S - 1) / chi2), as
@@ -13,7 +15,7 @@ Both are added in every resample, and whatever is asked (a difference, a share, 
 computed again from the resampled losses. Its interval is the range between two quantiles. scipy's bootstrap resamples one
 kind of thing at a time, so it is not used here.
 
-Suffixes: `_B` resamples, `_K` settings, `_S` seeds, `_D` documents.
+Suffixes: `_B` resamples, `_K` settings, `_S` seeds, `_D` documents, `_G` groups.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Losses:
     """Loss summed over a document's tokens, `(seeds, documents)`."""
     tokens: np.ndarray
     """Tokens of each document, `(documents,)`."""
+    groups: tuple[str, ...] = ()
+    """The group of each document, such as its article; empty: every document is one of its own."""
 
     def __post_init__(self) -> None:
         if self.nats.shape != (len(self.seeds), len(self.documents)) or self.tokens.shape != (len(self.documents),):
@@ -68,14 +72,17 @@ class Losses:
                 f"losses of {len(self.seeds)} seeds and {len(self.documents)} documents have shapes {self.nats.shape} and "
                 f"{self.tokens.shape}"
             )
+        if self.groups and len(self.groups) != len(self.documents):
+            raise ValueError(f"losses of {len(self.documents)} documents need as many groups, got {len(self.groups)}")
         if not self.seeds or len(self.documents) < 2:
             raise ValueError("losses need at least one seed and two held-out documents")
         if not (np.isfinite(self.nats).all() and (self.tokens > 0).all()):
             raise ValueError("losses must be finite, and every document needs tokens")
 
     @classmethod
-    def from_rows(cls, by_seed: Mapping[int, Iterable[Mapping[str, Any]]]) -> Losses:
+    def from_rows(cls, by_seed: Mapping[int, Iterable[Mapping[str, Any]]], groups: Mapping[str, str] | None = None) -> Losses:
         """Build losses from the rows (`document`, `nll`, `tokens`) that `evaluate` writes to `heldout.parquet`, by seed.
+        `groups`: the group of each document that has one.
 
         Raises ValueError when two seeds were measured on different documents.
         """
@@ -89,7 +96,13 @@ class Losses:
             if tuple(sorted(tables[seed])) != documents or [tables[seed][d][1] for d in documents] != counts:
                 raise ValueError(f"seeds {seeds[0]} and {seed} were measured on different held-out documents or tokens")
         nats = np.array([[tables[s][d][0] for d in documents] for s in seeds], dtype=np.float64)
-        return cls(seeds, documents, nats, np.array(counts, dtype=np.float64))
+        grouped = tuple(groups.get(d, d) for d in documents) if groups else ()
+        return cls(seeds, documents, nats, np.array(counts, dtype=np.float64), grouped)
+
+    @property
+    def units(self) -> int:
+        """What is drawn: groups, or documents."""
+        return len(set(self.groups)) if self.groups else len(self.documents)
 
     @property
     def mean(self) -> float:
@@ -104,7 +117,7 @@ def mean_losses(settings: Sequence[Losses]) -> np.ndarray:
     """
     first = settings[0]
     for other in settings[1:]:
-        if other.documents != first.documents or not np.array_equal(other.tokens, first.tokens):
+        if (other.documents, other.groups) != (first.documents, first.groups) or not np.array_equal(other.tokens, first.tokens):
             raise ValueError("settings were measured on different held-out documents; evaluate them on the same")
         if other.seeds != first.seeds:
             raise ValueError(f"settings need the same seeds, to be paired; got {first.seeds} and {other.seeds}")
@@ -118,11 +131,19 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     """
     mean_losses(settings)
     first = settings[0]
-    count, seeds = len(first.documents), len(first.seeds)
+    seeds = len(first.seeds)
     rng = np.random.default_rng(resampling.seed)
-    drawn_B_D = rng.multinomial(count, np.full(count, 1.0 / count), size=resampling.resamples).astype(np.float64)
-    nats_D_K = np.stack([s.nats.mean(axis=0) for s in settings], axis=1)
-    loss_B_K = (drawn_B_D @ nats_D_K) / (drawn_B_D @ first.tokens)[:, None]
+    nats_G_K = np.stack([s.nats.mean(axis=0) for s in settings], axis=1)
+    tokens_G = first.tokens
+    if first.groups:
+        group_D = np.unique(np.array(first.groups), return_inverse=True)[1]
+        sums_G_K, sums_G = np.zeros((group_D.max() + 1, len(settings))), np.zeros(group_D.max() + 1)
+        np.add.at(sums_G_K, group_D, nats_G_K)
+        np.add.at(sums_G, group_D, tokens_G)
+        nats_G_K, tokens_G = sums_G_K, sums_G
+    count = len(tokens_G)
+    drawn_B_G = rng.multinomial(count, np.full(count, 1.0 / count), size=resampling.resamples).astype(np.float64)
+    loss_B_K = (drawn_B_G @ nats_G_K) / (drawn_B_G @ tokens_G)[:, None]
     if seeds == 1:
         return loss_B_K
     by_seed_S_K = np.stack([s.nats.sum(axis=1) for s in settings], axis=1) / first.tokens.sum()
@@ -142,3 +163,9 @@ def difference(first: Losses, second: Losses, resampling: Resampling = DEFAULT_R
     """(mean, low, high) of second minus first, paired by document and seed, nats per token."""
     drawn_B_K = resample_means([first, second], resampling)
     return second.mean - first.mean, *resampling.interval(drawn_B_K[:, 1] - drawn_B_K[:, 0])
+
+
+def detectable_effect(interval: tuple[float, float, float]) -> float:
+    """The smallest true effect that would be found in four of five repetitions, from the (mean, low, high) of a 95% interval:
+    the usual (1.96 + 0.84) / 1.96 times its half width."""
+    return (interval[2] - interval[1]) / 2 * 1.43

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from synpro.engines.base import Engine, Sampling
-from synpro.records import Chat, Completion, Passage, Rewrite
+from synpro.language.identification import known_language
+from synpro.language.segmentation import sentences
+from synpro.records import Chat, Completion, Passage, Rewrite, digest_of
 from synpro.schema import setting
 
 
@@ -39,6 +41,13 @@ class Example:
                 raise ValueError(f"{name}: is empty; a worked example needs a passage and its answer")
 
 
+SELECTIONS = ("reward", "least_copied", "variety")
+"""Values of `select_by` that are not the name of a reward."""
+LONG_PASSAGE = 1500
+"""Characters from which a passage is long: it has another worked example, and more is asked about it. (The paper's have up to
+7,000, the demo's about 350.)"""
+
+
 @dataclass(frozen=True)
 class OperationConfig:
     """The table `[operations.NAME]`: how the generator of one operation is trained, and how it generates.
@@ -56,13 +65,39 @@ class OperationConfig:
     """Longest answer, in training and in synthesis. Truncated answers are not learned from."""
     max_copied: float = setting(0.85, source="ours", min=0, max=1)
     """Largest share of a text's words in runs of 6 that the passage contains too. 1 accepts copies."""
+    min_length: float = setting(0.3, source="ours", min=0)
+    """Fewest words of a text, over the words of its passage."""
+    enough_words: int | None = setting(None, unit="words", source="ours", min=1)
+    """A text of so many words is not too short, however long its passage; none = `min_length` alone decides. (At most 8 entries
+    cannot be a third of a passage of 7,000 characters.)"""
+    max_length: float = setting(2.0, source="ours", above=0)
+    """Most words of a text, over the words of its passage. (The paper rewards rephrasings of at most 1.25.)"""
+    min_recall: float = setting(0.6, source="ours", min=0, max=1)
+    """Smallest encoder recall of the passage by a text, below which it carries too little of the passage to earn influence.
+    (By MiniLM: reference answers 0.63 to 0.95, two short notes 0.55 to 0.91, eight entries about 7,000 characters 0.50 to 0.60,
+    answers to other passages 0.12 to 0.31.)"""
+    min_precision: float = setting(0.68, source="ours", min=0, max=1)
+    """Smallest encoder precision of a text against the passage to earn influence. (By MiniLM: reference answers 0.71 to 0.90,
+    questions 0.59 to 0.86.)"""
+    num_versions: int = setting(1, unit="texts", source="paper", min=1)
+    """Texts of each passage that a round keeps at most. Exact and near copies among them are dropped."""
+    num_candidates: int | None = setting(None, unit="texts", source="ours", min=1)
+    """Texts that pass the filters and are gathered for each passage, of which the best `num_versions` are kept; none =
+    `num_versions`, so that all that pass are kept."""
+    max_tries: int | None = setting(None, unit="answers", source="ours", min=1)
+    """Answers to each passage at most. A passage that lacks candidates is asked again until it has them or its tries are spent;
+    none = `num_candidates`: no passage is asked again."""
+    select_by: str = setting("reward", source="ours")
+    """Which candidates are the best, where there are more than `num_versions`: by `reward` (the weighted sum of all rewards,
+    each in deviations within a passage), one reward by its name, `least_copied` (the smallest share of words copied from the
+    passage) or `variety` (the smallest overlap with the passage and with the versions already chosen)."""
     temperature: float = setting(1.0, source="paper", min=0, max=10)
     """In training and in synthesis. A model of 135M parameters needs 0.3 to 0.7 to stay with its source."""
     top_p: float = setting(0.9, source="paper", above=0, max=1)
     """Nucleus sampling: the smallest set of tokens with this probability."""
     examples: tuple[Example, ...] = ()
-    """Worked examples, shown in the chat before the passage. Empty: the operation's own example. Small models need one: a
-    model of 135M parameters goes from 3% to about half of its reformats in form. Each answer must parse."""
+    """Worked examples, shown in the chat before the passage. Empty: the operation's own for passages of this length. Small
+    models need one: a model of 135M parameters goes from 3% to about half of its reformats in form. Each answer must parse."""
     files: tuple[str, ...] = setting((), hidden=True)
     """The files of `operation_files`, so that a step's process knows the operation. Filled in when the config is read."""
 
@@ -71,6 +106,38 @@ class OperationConfig:
             raise ValueError("weights: every weight is 0; give at least one reward a weight")
         if self.steps and self.temperature == 0:
             raise ValueError("temperature: 0 makes all answers to a passage equal, so GRPO learns nothing; use about 1.0")
+        if self.temperature == 0 and self.tries > 1:
+            raise ValueError("temperature: 0 makes all answers to a passage equal; use num_versions = 1 and max_tries = 1")
+        if self.min_length >= self.max_length:
+            raise ValueError(f"min_length: {self.min_length} must be below max_length = {self.max_length}")
+        if self.candidates < self.num_versions:
+            raise ValueError(f"num_candidates: {self.candidates} is below num_versions = {self.num_versions}")
+        if self.tries < self.candidates:
+            raise ValueError(f"max_tries: {self.tries} is below the {self.candidates} texts wanted of each passage")
+        if self.selects and self.select_by not in (*SELECTIONS, *(name for name, weight in self.weights.items() if weight)):
+            raise ValueError(
+                f"select_by: {self.select_by!r} is neither a reward with a weight here nor one of {', '.join(SELECTIONS)}"
+            )
+
+    @property
+    def candidates(self) -> int:
+        """Texts wanted of each passage before the best are chosen."""
+        return self.num_candidates or self.num_versions
+
+    @property
+    def tries(self) -> int:
+        """Answers to each passage at most."""
+        return self.max_tries or self.candidates
+
+    @property
+    def selects(self) -> bool:
+        """Whether fewer texts are kept than are wanted as candidates."""
+        return self.candidates > self.num_versions
+
+    def length_limits(self, source: float) -> tuple[float, float]:
+        """Fewest and most words of a text whose passage has `source` words."""
+        least = self.min_length * source
+        return (least if self.enough_words is None else min(least, self.enough_words)), self.max_length * source
 
     def sampling(self, n: int = 1, seed: int = 0) -> Sampling:
         """How `n` answers to each passage are sampled."""
@@ -88,6 +155,8 @@ class Operation(ABC):
     defaults: ClassVar[OperationConfig]
     """The settings of a table `[operations.NAME]` that is empty."""
     default_examples: ClassVar[tuple[Example, ...]]
+    long_examples: ClassVar[tuple[Example, ...]] = ()
+    """Worked examples for passages of LONG_PASSAGE characters or more; empty: `default_examples`."""
     headings: ClassVar[tuple[str, ...]]
     """Words that begin the parts of an answer. A line of a passage that starts with one of them is marked as quoted."""
     has_entries: ClassVar[bool] = False
@@ -97,21 +166,18 @@ class Operation(ABC):
         """Raises ParseError when the answer of a worked example is not in the operation's form: a generator must not be shown
         a form that is then refused."""
         self.config = config or self.defaults
-        self.examples = self.config.examples or self.default_examples
-        for example in self.examples:
+        for example in (*self.examples_for(""), *self.examples_for("a" * LONG_PASSAGE)):
             self.parse(example.answer)
-        self._example_turns: Chat = tuple(
-            message
-            for example in self.examples
-            for message in (
-                {"role": "user", "content": self._request(example.source)},
-                {"role": "assistant", "content": example.answer},
-            )
-        )
+
+    def examples_for(self, text: str) -> tuple[Example, ...]:
+        """The worked examples that are shown before a passage."""
+        own = self.long_examples if len(text) >= LONG_PASSAGE else ()
+        return self.config.examples or own or self.default_examples
 
     @abstractmethod
-    def instruction(self) -> str:
-        """What is asked of the generator, in front of the passage."""
+    def instruction(self, text: str) -> str:
+        """What is asked of the generator about a passage of this text, which follows it. It may depend on the passage's length;
+        passages that are asked alike share what is computed for the prompt's beginning."""
 
     @abstractmethod
     def parse(self, answer: str) -> str:
@@ -119,15 +185,27 @@ class Operation(ABC):
 
     def claims(self, text: str) -> list[str]:
         """The statements in a parsed text that its passage must support. Here: its sentences."""
-        return split_sentences(text)
+        return sentences(text)
 
     def prompt(self, passage: Passage) -> Chat:
         """The chat that asks for an answer. Worked examples and instruction come before the passage, so that all prompts share
         a prefix, which is computed once. The passage is data between delimiters, see `quote`."""
-        return (*self._example_turns, {"role": "user", "content": self._request(passage.text)})
+        turns = []
+        instruction = self.instruction(passage.text)
+        if known_language(passage.text) not in ("en", None):
+            instruction += " " + SAME_LANGUAGE
+        for example in self.examples_for(passage.text):
+            turns.append({"role": "user", "content": self._request(self.instruction(example.source), example.source)})
+            turns.append({"role": "assistant", "content": example.answer})
+        return (*turns, {"role": "user", "content": self._request(instruction, passage.text)})
 
-    def _request(self, text: str) -> str:
-        return f"{self.instruction()}\n\n{quote(text, self.headings)}"
+    def prompt_hash(self, passage: Passage) -> str:
+        """Digest of what is asked about a passage, the passage itself left out."""
+        *turns, _ = self.prompt(passage)
+        return digest_of([turns, self.instruction(passage.text)])
+
+    def _request(self, instruction: str, text: str) -> str:
+        return f"{instruction}\n\n{quote(text, self.headings)}"
 
     # What the audit needs.
 
@@ -147,6 +225,8 @@ class Operation(ABC):
         return {id: answer.strip() for id, answer in answers.items()}
 
 
+SAME_LANGUAGE = "Write the new text in the language of the passage."
+"""Asked where the passage is surely not English; the rest of the request stays English, whose words the parser looks for."""
 DELIMITER = '"""'
 """Comes before and after a passage. (Small models repeat XML-like tags at the end of their answers, but not this.)"""
 
@@ -174,21 +254,14 @@ def quote(text: str, headings: Sequence[str] = ()) -> str:
     return f"{DELIMITER}\n{text}\n{DELIMITER}"
 
 
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]”’]*\s+(?=[\"'(\[“‘]*[A-Z0-9À-Þ])|\n+")
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, by punctuation and line breaks; good enough to ask which of them a source supports."""
-    return [s for s in (part.strip() for part in _SENTENCE.split(text)) if s]
-
-
 def parse_completion(operation: Operation, passage: Passage, completion: Completion) -> Rewrite:
-    """A completion, parsed. When it does not have the operation's form, the record says why."""
-    text, reason = None, None
-    try:
-        text = operation.parse(completion.text)
-    except ParseError as problem:
-        reason = str(problem)
+    """A completion, parsed. Without an answer, or without the operation's form, the record says why."""
+    text, reason = None, completion.problem or None
+    if completion.finish != "error":
+        try:
+            text = operation.parse(completion.text)
+        except ParseError as problem:
+            reason = str(problem)
     return Rewrite(passage, operation.name, completion.text, text, reason, completion.tokens, completion.finish)
 
 

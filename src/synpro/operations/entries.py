@@ -10,6 +10,8 @@ from synpro.operations.base import Operation, ParseError
 COUNTS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
 MAX_ENTRIES = 8
 """Most entries of an answer (paper)."""
+CHARACTERS_PER_ENTRY = 875
+"""Characters of a passage for which one more entry is asked: 8 of the paper's 7,000."""
 
 
 class EntryOperation(Operation):
@@ -18,10 +20,14 @@ class EntryOperation(Operation):
     headings: ClassVar[tuple[str, str]]
     has_entries = True
 
-    @property
-    def asked(self) -> str:
-        """How many entries the prompt asks for, as a word: as many as the longest worked example has."""
-        return COUNTS[max(len(self.entries(example.answer)) for example in self.examples)]
+    def asked(self, text: str) -> int:
+        """How many entries the prompt asks for: of a worked example as many as its answer has, of any other passage as many as
+        the longest of its examples, and more of a long one."""
+        for example in (*self.config.examples, *self.default_examples, *self.long_examples):
+            if example.source == text:
+                return len(self.entries(example.answer))
+        longest = max(len(self.entries(example.answer)) for example in self.examples_for(text))
+        return min(MAX_ENTRIES, max(longest, len(text) // CHARACTERS_PER_ENTRY))
 
     def parse(self, answer: str) -> str:
         """The entries, with a blank line between them. Raises ParseError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from synpro.operations.base import Example, OperationConfig, ParseError
-from synpro.operations.entries import EntryOperation
+from synpro.operations.entries import COUNTS, EntryOperation
 
 
 class Questions(EntryOperation):
@@ -22,6 +22,9 @@ class Questions(EntryOperation):
         weights={"influence": 3.0, "quality": 1.0, "faithfulness": 1.0, "format": 1.0},
         steps=240,
         max_copied=0.95,  # as reformat: an answer often has to use the passage's own words
+        enough_words=80,
+        min_recall=0.45,
+        min_precision=0.55,
     )
     default_examples = (
         Example(
@@ -37,9 +40,10 @@ class Questions(EntryOperation):
         ),
     )
 
-    def instruction(self) -> str:
+    def instruction(self, text: str) -> str:
         question, answer = self.headings
-        return f'Write {self.asked} questions about the passage, each with a line "{question}" and a line "{answer}".'
+        number = COUNTS[self.asked(text)]
+        return f'Write {number} questions about the passage, each with a line "{question}" and a line "{answer}".'
 
     def entries(self, answer: str) -> list[tuple[str, str]]:
         """The (question, answer) pairs. Also raises ParseError for what is not a question."""

@@ -1,15 +1,19 @@
-"""reformat: turn the passage into up to 8 entries (`Topic` / `Content`) of several kinds: facts, definitions, comparisons, ...
+"""reformat: turn the passage into up to 8 entries (`Topic` / `Content`): facts, definitions, comparisons, analyses, steps.
 
-As in the paper, an answer is a list of entries; the words of the prompt and the worked example are ours. The number of entries
-that the prompt asks for, and their kinds, follow the worked example. The default asks for two facts: SmolLM2-135M-Instruct then
-ends its turn in form for two passages in three. Asked for three entries, or for kinds that the passage may not have
-(comparisons, definitions), it goes on and repeats headings, and one answer in three or fewer is in form.
+As in the paper, an answer is a list of entries; the words of the prompt and the worked examples are ours. How many entries are
+asked for, and of which kinds, follows the passage's length. A short passage is asked for two facts: SmolLM2-135M-Instruct then
+ends its turn in form for two passages in three. Asked for three entries, or for kinds that a short passage may not have, it
+goes on and repeats headings, and one answer in three or fewer is in form. A passage of 7,000 characters is asked for up to
+eight.
 """
 
 from __future__ import annotations
 
 from synpro.operations.base import Example, OperationConfig
-from synpro.operations.entries import EntryOperation
+from synpro.operations.entries import COUNTS, EntryOperation
+
+FEW = 3
+"""Most entries that are asked for without naming kinds."""
 
 
 class Reformat(EntryOperation):
@@ -22,6 +26,9 @@ class Reformat(EntryOperation):
         weights={"influence": 3.0, "quality": 1.0, "faithfulness": 1.0, "format": 1.0},
         steps=240,
         max_copied=0.95,  # a fact can often be said in the passage's own words only
+        enough_words=80,
+        min_recall=0.45,
+        min_precision=0.65,
     )
     default_examples = (
         Example(
@@ -37,9 +44,39 @@ class Reformat(EntryOperation):
         ),
     )
 
-    def instruction(self) -> str:
+    long_examples = (
+        Example(
+            source=(
+                "Yoghurt is made by warming milk to about 85 degrees, letting it cool to 43 degrees and adding a spoonful of "
+                "older yoghurt. The bacteria in it, mainly Lactobacillus bulgaricus, turn lactose, the sugar of milk, into "
+                "lactic acid. The acid makes the proteins of the milk stick together, so after six hours the milk is thick and "
+                "sour. People who cannot digest lactose often bear yoghurt better than milk, as part of the sugar is gone. "
+                "If the milk is too hot when the spoonful is added, the bacteria die and the milk stays liquid."
+            ),
+            answer=(
+                "Topic: Fact: the bacteria\nContent: The bacterium that does most of the work in yoghurt is Lactobacillus "
+                "bulgaricus.\n"
+                "Topic: Definition: lactose\nContent: Lactose is the name of the sugar that milk contains.\n"
+                "Topic: Analysis: why yoghurt thickens\nContent: Bacteria make lactic acid out of lactose, and this acid lets "
+                "the milk's proteins cling to each other.\n"
+                "Topic: Comparison: yoghurt and milk\nContent: Yoghurt holds less lactose than milk, which is why people who "
+                "digest it badly prefer yoghurt.\n"
+                "Topic: Problem: the milk stays liquid\nContent: First check the heat: above the right 43 degrees the added "
+                "bacteria are killed, so let the milk cool before the spoonful goes in."
+            ),
+        ),
+    )
+
+    def instruction(self, text: str) -> str:
         topic, content = self.headings
-        return f'Write {self.asked} short notes about the passage, each with a line "{topic}" and a line "{content}".'
+        lines = f'each with a line "{topic}" and a line "{content}"'
+        number = self.asked(text)
+        if number <= FEW:
+            return f"Write {COUNTS[number]} short notes about the passage, {lines}."
+        return (
+            f"Write up to {COUNTS[number]} notes about the passage, {lines}: facts, definitions, analyses, comparisons, or a "
+            "problem and the steps that solve it. Use only what the passage says, and name the kind in the topic."
+        )
 
     def claims(self, text: str) -> list[str]:
         """The contents of the entries."""

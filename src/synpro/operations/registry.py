@@ -14,6 +14,7 @@ from synpro.operations.base import Operation, OperationConfig, ParseError
 from synpro.operations.questions import Questions
 from synpro.operations.reformat import Reformat
 from synpro.operations.rephrase import Rephrase
+from synpro.operations.topic import Topic
 from synpro.plugins import load_plugin
 from synpro.schema import SchemaError, build
 
@@ -22,6 +23,8 @@ OPERATIONS: dict[str, type[Operation]] = {
     "reformat": Reformat,
     "questions": Questions,
 }
+CONTROLS: dict[str, type[Operation]] = {"topic": Topic}
+"""What the arms of a comparison generate without a source; not for a config."""
 _BUILT_IN = dict(OPERATIONS)
 PAPER = ("rephrase", "reformat")
 """The operations of a config that names none."""
@@ -34,11 +37,12 @@ def load_operations(files: Sequence[str]) -> tuple[str, ...]:
 
 def find_operation(name: str) -> type[Operation]:
     """The class of an operation. Raises ValueError, with the nearest name, for one that does not exist."""
-    if name not in OPERATIONS:
+    known = OPERATIONS | CONTROLS
+    if name not in known:
         near = difflib.get_close_matches(name, OPERATIONS, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPERATIONS)}"
         raise ValueError(f"there is no operation {name!r}; {hint}")
-    return OPERATIONS[name]
+    return known[name]
 
 
 def complete_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

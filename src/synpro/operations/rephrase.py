@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synpro.operations.base import Example, OperationConfig
+from synpro.operations.base import LONG_PASSAGE, Example, OperationConfig
 from synpro.operations.prose import ProseOperation
 
 HEADING = "Rephrased:"
@@ -35,8 +35,9 @@ class Rephrase(ProseOperation):
         ),
     )
 
-    def instruction(self) -> str:
+    def instruction(self, text: str) -> str:
+        long = "Keep its paragraphs, and say as much as it does. " if len(text) >= LONG_PASSAGE else ""
         return (
-            "Say the passage again in your own words. Keep every fact, name and number, and add nothing. "
+            f"Say the passage again in your own words. Keep every fact, name and number, and add nothing. {long}"
             f'Answer with "{HEADING}" and then the new text only.'
         )

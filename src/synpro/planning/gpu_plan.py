@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synpro.config import RunConfig
-from synpro.engines.vllm import MEMORY_UTILIZATION
 from synpro.planning.memory import GPUS_PER_NODE, RESERVED_GPU_BYTES, stage_bytes, suggestions, with_settings
 from synpro.planning.plan import StageEstimate, estimate_stages, format_plan
 from synpro.schema import SchemaError
 
 GIB = 2**30
+USABLE_SHARE = 0.85
+"""Share of a GPU's memory that a plan may fill."""
+DISPATCH_SECONDS = 0.019
+"""One decoding step of the transformers engine on a GPU, whatever its batch: Python's dispatch of a 1B model's kernels
+(docs/LOG.md)."""
 
 
 class GpuPlanError(ValueError):
@@ -75,16 +79,19 @@ class GpuPlan:
             return min(self.gpus, cfg.machine.rl_processes)
         return {"pretrain": self.gpus, "prepare": 0}.get(stage, 1)
 
+    @property
+    def usable(self) -> float:
+        """Bytes of a GPU that a plan fills: what fragments and differs from step to step needs the rest."""
+        return USABLE_SHARE * self.gpu.memory
+
     def hours(self, row: StageEstimate) -> float:
         """GPU-hours of a row of the plan, however many GPUs share them."""
-        return ((row.flops - row.decode_flops) / self.mfu + row.decode_flops / self.decode_mfu) / self.gpu.peak / 3600
+        decode = max(row.decode_flops / self.decode_mfu / self.gpu.peak, row.decode_steps * DISPATCH_SECONDS)
+        return ((row.flops - row.decode_flops) / self.mfu / self.gpu.peak + decode + row.host_seconds) / 3600
 
     def stage_bytes(self, cfg: RunConfig, stage: str) -> float:
         """Bytes that a stage takes on each of its GPUs."""
-        engine, beside = cfg.train_generator.engine, 0.0
-        if stage.startswith("train-") and engine.type == "vllm":
-            beside = getattr(engine, "gpu_memory_utilization", None) or MEMORY_UTILIZATION["judge"]
-        return stage_bytes(cfg, stage, self.gpus_of(cfg, stage)) + beside * self.gpu.memory + RESERVED_GPU_BYTES
+        return stage_bytes(cfg, stage, self.gpus_of(cfg, stage), self.usable - RESERVED_GPU_BYTES) + RESERVED_GPU_BYTES
 
 
 def gpu_by_name(name: str) -> GPU:
@@ -106,11 +113,11 @@ def check_fit(cfg: RunConfig, plan: GpuPlan, stages: Sequence[str]) -> None:
         )
     for stage in stages:
         needed = plan.stage_bytes(cfg, stage)
-        if plan.gpus_of(cfg, stage) and needed > plan.gpu.memory:
+        if plan.gpus_of(cfg, stage) and needed > plan.usable:
             alike = [s for s in stages if s.partition("-")[0] == stage.partition("-")[0]]  # one setting serves all operations
             found = _suggestion(cfg, plan, alike)
             problems.append(
-                f"{stage}: needs {needed / GIB:.0f} GiB on each GPU, of {plan.gpu.memory / GIB:.0f}; "
+                f"{stage}: needs {needed / GIB:.0f} GiB on each GPU, of {plan.usable / GIB:.0f} ({USABLE_SHARE:.0%} of it); "
                 + (found if found else "no setting makes it fit: use GPUs with more memory, or a smaller model")
             )
     if problems:
@@ -132,7 +139,7 @@ def _suggestion(cfg: RunConfig, plan: GpuPlan, stages: Sequence[str]) -> str | N
         except SchemaError:  # a half that divides nothing
             continue
         needed = max(plan.stage_bytes(other, stage) for stage in stages)
-        if needed <= plan.gpu.memory:
+        if needed <= plan.usable:
             words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
             return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
     return None
@@ -155,6 +162,9 @@ def format_gpu_plan(cfg: RunConfig, root: Path, plan: GpuPlan) -> list[str]:
     out.append("")
     if plan.price is not None:
         out.append(f"cost: {busy * plan.price:,.0f} at {plan.price:g} a GPU-hour, while other GPUs are given back")
+    for key, engine in (("synthesize", cfg.synthesize.engine), ("train_generator", cfg.train_generator.engine)):
+        if engine.type == "transformers":
+            out.append(f"{key}.engine: transformers, whose Python limits a GPU; --set {key}.engine.type=vllm generates faster")
     if cfg.machine.rl_processes == 1 and plan.gpus > 1:
         more = min(plan.gpus, GPUS_PER_NODE)
         out.append(f"generators are trained on one GPU: --set machine.rl_processes={more} spreads that over a node")

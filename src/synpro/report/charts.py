@@ -132,6 +132,8 @@ def rewards(data: RunData) -> Figure | None:
 def health(data: RunData) -> Figure | None:
     """RL health: parsed and truncated answers, groups without a gradient, KL, length of answers."""
     titles = {"parsed": "answers parsed", "truncated": "answers truncated", "zero_std": "groups without gradient"}
+    titles = {"passed": "answers passed", "pass/influence": "influence gate passed", **titles}
+    titles |= {"share/influence": "influence in the advantage", "share/failing": "failing in the advantage"}
     titles |= {"kl": "KL to the start", "completion_tokens": "answer length"}
     keys = [k for k in titles if any(g.series(k) for g in data.generators)]
     return _over_steps(data.generators, keys, [titles[k] for k in keys])
@@ -199,7 +201,7 @@ def influence(data: RunData) -> Figure | None:
 
 
 def kept(data: RunData) -> Figure | None:
-    """Passages of each shard: kept, or dropped and why."""
+    """Answers of each shard: kept, or dropped and why."""
     import plotly.graph_objects as go
 
     shards = data.syntheses[::-1]  # the first is drawn at the top
@@ -210,7 +212,7 @@ def kept(data: RunData) -> Figure | None:
     bars = [("kept", BLUE, [s.kept for s in shards])]
     bars += [(f"dropped: {r}", REASONS[i % len(REASONS)], [s.reasons.get(r, 0) for s in shards]) for i, r in enumerate(reasons)]
     for name, colour, counts in bars:
-        shares = [c / s.passages if s.passages else 0 for c, s in zip(counts, shards, strict=True)]
+        shares = [c / s.answers if s.answers else 0 for c, s in zip(counts, shards, strict=True)]
         figure.add_bar(
             y=[s.name for s in shards],
             x=counts,
@@ -225,7 +227,7 @@ def kept(data: RunData) -> Figure | None:
             hovertemplate=f"%{{y}}<br>{name}: %{{x:,}} (%{{customdata:.1%}})<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.35)
-    return _styled(figure, "passages", "", height=150 + 42 * len(shards))
+    return _styled(figure, "answers", "", height=150 + 42 * len(shards))
 
 
 def cost(data: RunData) -> Figure | None:

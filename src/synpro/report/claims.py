@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from synpro.report.lineage import CheckedClaim, checked
+from synpro.report.lineage import CheckedClaim, checked, with_support
 from synpro.report.run_data import RunData
 from synpro.runner.artifacts import finished, read_json, read_table
 
@@ -69,7 +69,11 @@ def example_document(data: RunData) -> Document | None:
         passages = data.run / "round-00/prepare/passages.parquet"
         texts = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], pc.field("document") == chosen)}
         ordered = sorted(found[chosen], key=lambda pair: pair[0]["start"])
-        checks = [CheckedPassage(r["id"], r["kept"], _split_at_support(texts.get(r["passage"], ""), c), c) for r, c in ordered]
+        checks = []
+        for row, claims in ordered:
+            text = texts.get(row["passage"], "")
+            claims = with_support(claims, text)
+            checks.append(CheckedPassage(row["id"], row["kept"], _split_at_support(text, claims), claims))
         return Document(chosen, shard.operation, shard.round, tuple(checks))
     return None
 

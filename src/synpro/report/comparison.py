@@ -9,16 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synpro.report.figures import COLOURS, LineFigure, Series, to_plotly, to_svg
+from synpro.report.comparison_figures import TITLES, figures
+from synpro.report.figures import to_plotly, to_svg
 
 Numbers = dict[str, Any]
 """`compare.json`, as compare/summary.py makes it."""
 
-TITLES = {
-    "loss": "Held-out loss against training tokens",
-    "unique": "Loss against unique organic tokens",
-    "compute": "Loss against all compute",
-}
+HEAD = (
+    "arm",
+    "held-out loss [95%]",
+    "against tuned repetition [95%]",
+    "data efficiency [95%]",
+    "oracle gap closed [95%]",
+    "with repetition's settings [95%]",
+    "its data efficiency",
+    "tokens generated",
+    "synthetic tokens trained on",
+    "FLOP of generation and RL",
+    "FLOP in all",
+)
+"""The columns of the table."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +41,38 @@ class ArmRow:
     change: str
     efficiency: str
     gap: str
+    forced: str
+    """Change against tuned repetition under the settings of tuned repetition."""
+    forced_efficiency: str
+    generated: str
+    synthetic: str
+    text_flops: str
     flops: str
     notes: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The columns in the order of HEAD, after the name."""
+        return (
+            self.loss,
+            self.change,
+            self.efficiency,
+            self.gap,
+            self.forced,
+            self.forced_efficiency,
+            self.generated,
+            self.synthetic,
+            self.text_flops,
+            self.flops,
+        )
 
 
 def rows(numbers: Numbers) -> list[ArmRow]:
     """The table: one row per arm, in the order of the arms."""
     table = []
     for name, arm in numbers["arms"].items():
-        loss, change = arm["loss"], arm.get("change")
-        measures = [arm.get("data_efficiency"), arm.get("oracle_gap")]
+        loss, change, forced = arm["loss"], arm["change"], arm["forced"]
+        measures = [arm["data_efficiency"], arm["oracle_gap"]]
         table.append(
             ArmRow(
                 name,
@@ -49,11 +81,21 @@ def rows(numbers: Numbers) -> list[ArmRow]:
                 "–" if change is None or name == "tuned-repetition" else interval(change),
                 _words(measures[0], numbers),
                 _words(measures[1], numbers),
+                "–" if forced is None or forced["change"] is None else interval(forced["change"]),
+                "–" if forced is None else _words(forced["data_efficiency"], numbers),
+                f"{arm['generated_tokens']:,.0f}" if arm["shards"] else "–",
+                f"{arm['synthetic_tokens']:,.0f}" if arm["shards"] else "–",
+                f"{_text_flops(arm):.2g}" if arm["shards"] else "–",
                 f"{arm['cost']['total']['flops']:.2g}",
                 tuple(dict.fromkeys(note for m in measures if m for note in m["notes"])),
             )
         )
     return table
+
+
+def _text_flops(arm: Numbers) -> float:
+    """FLOPs of making an arm's text: RL, generating and judging."""
+    return sum(arm["cost"]["text"].get(part, {}).get("flops", 0.0) for part in ("RL", "generating", "judging"))
 
 
 def _words(measure: Numbers | None, numbers: Numbers) -> str:
@@ -75,7 +117,8 @@ def headline(numbers: Numbers) -> str:
     arms = {n: a for n, a in numbers["arms"].items() if a["shards"]}
     if not arms:
         return "No arm with synthetic text was compared."
-    name = "synpro" if "synpro" in arms else min(arms, key=lambda n: arms[n]["loss"]["mean"])
+    synpro = [n for n in arms if n.partition("-")[0] == "synpro"]
+    name = synpro[0] if synpro else min(arms, key=lambda n: arms[n]["loss"]["mean"])
     said = arms[name]["data_efficiency"]
     return f"Data efficiency of {name} over tuned repetition: {said['words'] if said else 'no curve was measured'}."
 
@@ -88,23 +131,38 @@ def summary(numbers: Numbers) -> list[str]:
     return [*lines, *([""] if notes(numbers) else []), *notes(numbers)]
 
 
+def verdict(change: Numbers) -> str:
+    """A paired change of the loss in words: nothing is never said, only what could have been seen."""
+    if change["high"] < 0:
+        return f"is better ({interval(change)} nats)"
+    if change["low"] > 0:
+        return f"is worse ({interval(change)} nats)"
+    return f"cannot be told apart below {change['detectable']:.3f} nats ({interval(change)})"
+
+
 def notes(numbers: Numbers) -> list[str]:
     """What a reader must know: contrasts that show no gain, limits of the search and of the intervals."""
     found = []
     for c in numbers["contrasts"]:
-        if c["change"]["high"] >= 0:
-            verdict = "is worse" if c["change"]["low"] > 0 else "is not clearly better"
-            found.append(
-                f"{c['arm']} {verdict} than {c['control']} ({interval(c['change'])} nats): {c['about']} shows no gain here."
-            )
+        equal = c.get("equal_tokens")
+        for change, at in ((c["change"], ""), (equal["change"] if equal else None, " at equal synthetic tokens")):
+            if change is not None and change["high"] >= 0:
+                found.append(f"{c['arm']} against {c['control']}{at} {verdict(change)}: {c['about']}.")
     about, searches = numbers["about"], numbers["searches"]
     found += [f"Baseline: {note}." for note in numbers["notes"]]
-    for name, search in searches.items():
+    searched = {**{f"repetition at {n}": s for n, s in searches.items()}, **_own_searches(numbers)}
+    for name, search in searched.items():
         climbed = sum(not t["draw"] for t in search["trials"])
         if climbed and not search["settled"]:
-            found.append(f"The search at {name} ended on its {climbed} trainings: a better setting may be near.")
+            axes = ", ".join(a.replace("_", " ") for a in search["open_axes"])
+            found.append(
+                f"The search for {name} did not settle in {climbed} settings: a better neighbour may be near in {axes}."
+            )
         if climbed > 1 and climbed == len(search["trials"]):
-            found.append(f"The search at {name} trained every setting with one seed: it may have found that seed's best.")
+            found.append(f"The search for {name} trained every setting with one seed: it may have found that seed's best.")
+    for name, search in list(searches.items())[1:]:
+        if search["gains_from_tokens"]:
+            found.append(f"At {name} repetition still gains from more of the budget: its point is that of this budget.")
     plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
     if plain and tuned and plain["mean"] < tuned["mean"]:
         found.append(
@@ -113,102 +171,28 @@ def notes(numbers: Numbers) -> list[str]:
         )
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
-    if about["texts"] == "once" and any(a["shards"] for a in numbers["arms"].values()):
-        found.append("Texts were made once per arm: intervals hold what training varies by, not what generation varies by.")
+    if any(a["shards"] for a in numbers["arms"].values()):
+        if about["text_draws"] == 1:
+            found.append("Texts were sampled once: intervals hold what training varies by, not what generation varies by.")
+        else:
+            found.append(
+                f"Texts were sampled {about['text_draws']} times and seeds take turns with them; generators were trained once."
+            )
+    if not about["groups"]:
+        found.append("Held-out documents have no group (article): where they are parts of one, intervals are too narrow.")
     for row in rows(numbers):
         own = (note for note in row.notes if note not in numbers["notes"] and not note.startswith("one seed"))  # given above
         found += [f"{row.arm}: {note}." for note in own]
     return list(dict.fromkeys(found))
 
 
-def figures(numbers: Numbers) -> dict[str, LineFigure]:
-    """The figures by name; one that has nothing to show is left out."""
-    colour = {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(numbers["arms"])}
-    dash = {n: i >= len(COLOURS) for i, n in enumerate(numbers["arms"])}
-    curves = {n: _mean_points(a) for n, a in numbers["arms"].items()}
-    lines = tuple(
-        Series(n, tuple(x for x, _ in p), tuple(y for _, y in p), colour=colour[n], dash=dash[n])
-        for n, p in curves.items()
-        if p
-    )
-    found = {}
-    if lines:
-        begin = max(x for s in lines for x in s.x) * 0.15  # the steep beginning would flatten all else
-        seen = [y for s in lines for x, y in zip(s.x, s.y, strict=True) if x >= begin] or [y for s in lines for y in s.y]
-        margin = (max(seen) - min(seen)) * 0.06 or 0.1
-        span = (min(seen) - margin, max(seen) + margin)
-        found["loss"] = LineFigure("training tokens", "held-out loss, nats per token", lines, y_range=span)
-    if numbers["anchors"]:
-        found["unique"] = _unique(numbers, colour, dash)
-    points = tuple(
-        Series(n, (a["cost"]["total"]["flops"],), *_at(a["loss"]), kind="points", colour=colour[n])
-        for n, a in numbers["arms"].items()
-        if a["cost"]["total"]["flops"] > 0
-    )
-    if points:
-        found["compute"] = LineFigure("FLOP, text and training", "held-out loss, nats per token", points, log_x=True)
-    return found
-
-
-def _at(loss: Numbers) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    return (loss["mean"],), (loss["low"],), (loss["high"],)
-
-
-def _mean_points(arm: Numbers) -> list[tuple[float, float]]:
-    """(training tokens, held-out loss), the mean of the seeds where all have one."""
-    tables = [dict(map(tuple, s["points"])) for s in arm["seeds"].values()]
-    shared = sorted(set.intersection(*map(set, tables))) if tables else []
-    return [(x, sum(t[x] for t in tables) / len(tables)) for x in shared if x > 0]
-
-
-def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> LineFigure:
-    """The fitted curve with its anchors; dashes go from each arm's loss to the curve and down to the tokens it is worth."""
-    anchors, curve = numbers["anchors"], numbers["curve"]
-    scarce = numbers["corpora"]["u1"]["tokens"]["train"]
-    series = []
-    if curve:
-        x = tuple(curve["unique_tokens"])
-        series.append(Series("fitted, 95%", x, (), tuple(curve["low"]), tuple(curve["high"]), kind="band"))
-        series.append(Series("", x, tuple(curve["loss"])))
-    series.append(
-        Series(
-            "tuned repetition",
-            tuple(a["unique_tokens"] for a in anchors),
-            tuple(a["loss"]["mean"] for a in anchors),
-            tuple(a["loss"]["low"] for a in anchors),
-            tuple(a["loss"]["high"] for a in anchors),
-            kind="points",
-            colour="#333333",
-        )
-    )
-    ends = [v for a in anchors for v in (a["loss"]["low"], a["loss"]["high"])]
-    for name, arm in numbers["arms"].items():
-        efficiency = arm["data_efficiency"]
-        if not arm["shards"] and name != "token-noise":
-            continue
-        loss = arm["loss"]["mean"]
-        ends.append(loss)
-        series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name]))
-        if curve and efficiency and efficiency.get("value"):
-            reached = efficiency["value"] * scarce
-            if reached <= 3 * max(curve["unique_tokens"]):
-                bottom = min(v for v in (*ends, *(curve["loss"])))
-                path = ((scarce, reached, reached), (loss, loss, bottom))
-                series.append(Series("", *path, colour=colour[name], dash=True))
-    return LineFigure("unique organic tokens", "held-out loss, nats per token", tuple(series), log_x=True)
+def _own_searches(numbers: Numbers) -> dict[str, Numbers]:
+    return {n: a["search"] for n, a in numbers["arms"].items() if a["search"] and a["search"]["trials"]}
 
 
 def markdown(numbers: Numbers, command: str) -> str:
     """Format the table with its notes and the command, for a page in `docs/results`."""
     about, corpora = numbers["about"], numbers["corpora"]
-    head = [
-        "arm",
-        "held-out loss [95%]",
-        "against tuned repetition [95%]",
-        "data efficiency [95%]",
-        "oracle gap closed",
-        "FLOP",
-    ]
     lines = [
         headline(numbers),
         "",
@@ -216,12 +200,28 @@ def markdown(numbers: Numbers, command: str) -> str:
         f"{about['parameters']:,} parameters, seeds {', '.join(map(str, about['seeds']))}, "
         f"{corpora['u1']['documents']['heldout']:,} held-out documents.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|---" * len(head) + "|",
+        "| " + " | ".join(HEAD) + " |",
+        "|---" * len(HEAD) + "|",
     ]
-    lines += [f"| {r.arm} | {r.loss} | {r.change} | {r.efficiency} | {r.gap} | {r.flops} |" for r in rows(numbers)]
+    lines += ["| " + " | ".join((r.arm, *r.cells)) + " |" for r in rows(numbers)]
+    lines += _contrast_table(numbers)
     lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
     return "\n".join(lines)
+
+
+def _contrast_table(numbers: Numbers) -> list[str]:
+    if not numbers["contrasts"]:
+        return []
+    lines = [
+        "",
+        "| arm | against | change of loss [95%] | at equal synthetic tokens | detectable | what it says |",
+        "|---" * 6 + "|",
+    ]
+    for c in numbers["contrasts"]:
+        equal = interval(c["equal_tokens"]["change"]) if c.get("equal_tokens") else "–"
+        row = (c["arm"], c["control"], interval(c["change"]), equal, f"{c['change']['detectable']:.3f}", c["about"])
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
 
 
 def write_page(root: Path, numbers: Numbers) -> Path:
@@ -249,6 +249,8 @@ def write_page(root: Path, numbers: Numbers) -> Path:
         n=numbers,
         headline=headline(numbers),
         rows=rows(numbers),
+        head=HEAD,
+        own_searches=_own_searches(numbers),
         notes=notes(numbers),
         charts=shown,
         titles=TITLES,

@@ -67,6 +67,10 @@ def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headl
     """The change in held-out loss from round 0 to the last evaluated round; `measured` is the result of `changes`, if known."""
     found = changes(data) if measured is None else measured
     first = data.evaluated[0] if data.evaluated else None
+    if first is None and not data.trainings and data.syntheses:  # a run that only generates
+        kept, answers = sum(s.kept for s in data.syntheses), sum(s.answers for s in data.syntheses)
+        sentence = f"{kept:,} of {answers:,} generated texts were kept; no model was trained on them in this run."
+        return Headline(None, None, None, sentence, sentence, "")
     if not found or first is None:
         sentence = "No change to report yet: at least rounds 0 and 1 must be evaluated, on two or more held-out documents."
         if first is not None:

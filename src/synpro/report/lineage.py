@@ -8,7 +8,7 @@ import json
 import textwrap
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ class CheckedClaim:
     probability: float
     """Probability of being faithful."""
     support: str | None
-    """The passage's sentence that supports it best."""
+    """The passage's sentence that supports it best, found when a claim is shown (`with_support`)."""
     start: int | None
     """First character of that sentence in the passage's text."""
     end: int | None
@@ -72,7 +72,7 @@ class Origin:
     operation: str
     round: int
     version: int
-    """Number of the rewrite among those of its passage, operation and round, from 0."""
+    """Number of the answer among those to its passage in its round, from 0, dropped ones included."""
     generator: str
     """Digest of the generator's weights."""
     generator_round: int | None
@@ -87,6 +87,10 @@ class Origin:
     answer: str
     text: str | None
     kept: bool
+    synthetic: str | None
+    """The synthetic document that it went into; None when it was dropped."""
+    rank: int | None
+    """Its place among the candidates of its passage, from 1; None where nothing was selected."""
     reason: str | None
     detail: str | None
     scores: dict[str, float | None]
@@ -136,8 +140,7 @@ def why(run: Path | str, text_id: str) -> Lineage:
     for shard in shards:
         joined = read_table(run / shard / "documents.parquet", ["id", "document", "text"], pc.field("id") == text_id)
         if joined:
-            where = (pc.field("document") == joined[0]["document"]) & pc.field("kept")
-            origins = tuple(_origins(run, [shard], where))
+            origins = tuple(_origins(run, [shard], pc.field("synthetic") == text_id))
             spans = tuple(o.span for o in origins)
             source = _source(prepare, joined[0]["document"])
             return Lineage(
@@ -146,7 +149,7 @@ def why(run: Path | str, text_id: str) -> Lineage:
         origins = tuple(_origins(run, [shard], pc.field("id") == text_id))
         if origins:
             span = origins[0].span
-            made = _joined(run, origins)
+            made = _joined(origins)
             return Lineage(
                 text_id, "rewrite", run.name, _source(prepare, span.document), (span,), origins, made, (), None, notes
             )
@@ -155,15 +158,13 @@ def why(run: Path | str, text_id: str) -> Lineage:
     if passages:
         origins = tuple(_origins(run, shards, pc.field("passage") == text_id))
         source = _source(prepare, passages[0].document)
-        return Lineage(
-            text_id, "passage", run.name, source, tuple(passages), origins, _joined(run, origins), rejects, None, notes
-        )
+        return Lineage(text_id, "passage", run.name, source, tuple(passages), origins, _joined(origins), rejects, None, notes)
 
     source = _source(prepare, text_id)
     if source is not None:
         spans = tuple(_spans(prepare, pc.field("document") == text_id))
         origins = tuple(_origins(run, shards, pc.field("document") == text_id))
-        made = _joined(run, origins)
+        made = _joined(origins)
         return Lineage(text_id, "organic document", run.name, source, spans, origins, made, rejects, None, notes)
     if rejects:
         return Lineage(text_id, "rejected row", run.name, None, (), (), (), rejects, None, notes)
@@ -202,7 +203,7 @@ def format_lineage(lineage: Lineage, width: int = 110) -> list[str]:
 def verdict(origin: Origin) -> str:
     """`kept`, or why not."""
     if origin.kept:
-        return "kept"
+        return "kept" + (f" (rank {origin.rank} of its passage)" if origin.rank is not None else "")
     return f"dropped: {origin.reason}" + (f" ({origin.detail})" if origin.detail else "")
 
 
@@ -217,7 +218,7 @@ def _span_lines(span: Span, width: int) -> list[str]:
 def _origin_lines(o: Origin, width: int) -> list[str]:
     trained = f"trained in round {o.generator_round}" if o.generator_round is not None else "not trained in this run"
     sampling = ", ".join(f"{k} {v}" for k, v in o.sampling.items())
-    scores = ", ".join(f"{k} {'not applicable' if v is None else f'{v:.4g}'}" for k, v in o.scores.items())
+    scores = ", ".join(f"{name} {_value(value)}" for name, value in o.scores.items())
     return [
         "",
         f"rewrite {o.id}: {o.operation}, round {o.round}, version {o.version}, made by {o.step}",
@@ -284,10 +285,10 @@ def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
                 generator_round=generator_round,
                 adapter=adapter,
                 sampling=parsed(row["sampling"], path, row["id"], "sampling"),
-                scores=parsed(row["scores"], path, row["id"], "scores"),
-                claims=checked(row["claims"], path, row["id"]),
+                scores=scores_of(row["scores"], path, row["id"]),
+                claims=with_support(checked(row["claims"], path, row["id"]), spans[row["passage"]].text),
                 **{k: row[k] for k in ("operation", "round", "version", "generator", "base", "prompt_hash", "seed", "answer")},
-                **{k: row[k] for k in ("text", "kept", "reason", "detail", "tokens", "finish")},
+                **{k: row[k] for k in ("text", "kept", "synthetic", "rank", "reason", "detail", "tokens", "finish")},
             )
 
 
@@ -302,12 +303,29 @@ def parsed(value: str | None, path: Path, row: str, column: str) -> dict[str, An
     return result
 
 
+def scores_of(value: str | None, path: Path, row: str) -> dict[str, float | None]:
+    """The scores in a column, minus infinity where the text fails a reward. Raises CorruptRun as `parsed`."""
+    return {name: float("-inf") if v == "failed" else v for name, v in parsed(value, path, row, "scores").items()}
+
+
 def checked(value: str | None, path: Path, row: str) -> tuple[CheckedClaim, ...]:
     """The claims in a column; none for a null. Raises CorruptRun naming file and row."""
     try:
         return tuple(CheckedClaim(**c) for c in json.loads(value or "[]"))
     except (ValueError, TypeError) as problem:
         raise CorruptRun(f"{path}, row {row}, column 'claims': not a list of claims ({problem})") from problem
+
+
+def with_support(claims: tuple[CheckedClaim, ...], passage: str) -> tuple[CheckedClaim, ...]:
+    """The claims, each with the sentence of its passage that is closest to it. (A verifier that looks for it stores it;
+    for the others it is looked for here, where a few claims are shown, and not for every claim of a run.)"""
+    from synpro.faithfulness.evidence import best_sentence
+
+    found = []
+    for claim in claims:
+        best = best_sentence(claim.claim, passage) if claim.support is None else None
+        found.append(replace(claim, support=best.text, start=best.start, end=best.end) if best else claim)
+    return tuple(found)
 
 
 def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
@@ -321,15 +339,9 @@ def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
     return known
 
 
-def _joined(run: Path, origins: tuple[Origin, ...]) -> tuple[str, ...]:
+def _joined(origins: tuple[Origin, ...]) -> tuple[str, ...]:
     """Ids of the synthetic documents that kept rewrites went into."""
-    import pyarrow.compute as pc
-
-    ids: dict[str, None] = {}
-    for step, document in dict.fromkeys((o.step, o.span.document) for o in origins if o.kept):
-        for row in read_table(run / step / "documents.parquet", ["id"], pc.field("document") == document):
-            ids[row["id"]] = None
-    return tuple(ids)
+    return tuple(dict.fromkeys(o.synthetic for o in origins if o.synthetic is not None))
 
 
 def _unknown(run: Path, text_id: str, shards: list[str], notes: tuple[str, ...]) -> str:
@@ -350,3 +362,7 @@ def _unknown(run: Path, text_id: str, shards: list[str], notes: tuple[str, ...])
 def _shared_start(a: str, b: str) -> int:
     """How many first characters two ids share."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _value(score: float | None) -> str:
+    return "not applicable" if score is None else "failed" if score == float("-inf") else f"{score:.4g}"

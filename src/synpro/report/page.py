@@ -14,11 +14,12 @@ from synpro.report import charts
 from synpro.report.claims import example_document, verifier
 from synpro.report.collapse import collapse
 from synpro.report.contamination import contamination, contamination_examples
+from synpro.report.execution import execution_changes
 from synpro.report.headline import changes, headline
 from synpro.report.lineage import Lineage, why
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
-from synpro.report.warnings import find_warnings, influence_change
+from synpro.report.warnings import falls, find_warnings, influence_change
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -46,7 +47,7 @@ def summary(run: Path) -> list[str]:
     """The result of a run as lines for a terminal: the number with its interval, what it does not show, and the warnings."""
     data = load_run(run)
     top = headline(data)
-    lines = [top.sentence]
+    lines = [top.sentence, *(f"{w.where}: {w.what}" for w in falls(data))]
     if top.change is not None:
         bits = top.change.bits_per_byte
         lines.append(f"In bits per byte: {bits.mean:+.4f} (95% interval {bits.low:+.4f} to {bits.high:+.4f}).")
@@ -87,6 +88,7 @@ def render(run: Path) -> str:
         document=example_document(data),
         lineage=_example_lineage(run, data),
         warnings=find_warnings(data),
+        falls=falls(data),
         collapse=collapse(data),
         overlap=overlap,
         flagged={row.group for row in overlap if row.flagged},
@@ -96,6 +98,7 @@ def render(run: Path) -> str:
         tasks=sorted({t for e in data.evaluated for t in e.tasks}),
         rewards=charts.reward_names(data.generators),
         total_seconds=sum(s.seconds or 0 for s in data.steps),
+        execution=execution_changes(run, [s.name for s in data.steps]),
         peak_bytes=max((s.peak_bytes or 0 for s in data.steps), default=0),
     )
 
@@ -156,8 +159,8 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Format a value; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """Format a value; a dash where there is none, "failed" for an answer that failed its reward."""
+    return "–" if value is None else "failed" if value == float("-inf") else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:

@@ -7,7 +7,7 @@ An unfinished run is read as far as it goes: what is not there yet is named in `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,19 @@ class Validation:
     """The same passages, rewritten with the same seed by a generator before, or after, its training."""
 
     means: dict[str, float]
-    """Mean raw value of each reward, by name; `total` is the weighted sum, in deviations of the sample before training."""
+    """Mean raw value of each reward over the answers with a value; `total` is the weighted sum, in deviations of the start."""
     parsed: float | None
     """Share of answers that had the asked form."""
     influence: tuple[float | None, ...]
     """One value per rewrite that parsed, influence(rewrite) - influence(source), nats per token."""
-    scores: dict[str, dict[str, float | None]]
-    """Passage -> the scores of one rewrite of it, parsed or not: the same passages before and after."""
+    scores: dict[str, dict[str, float | str | None]]
+    """Passage -> the scores of one rewrite of it, `failed` where it fails: the same passages before and after."""
+    passed: float | None = None
+    """Share of answers that no rule rejects."""
+    passes: dict[str, float] = field(default_factory=dict)
+    """Share of those that pass a reward's own gate, by reward."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Share of each reward in the variance of the advantage; `failing` is that of the steps of failures."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,11 @@ class GeneratorTraining:
     """`metrics.jsonl` of the step."""
     before: Validation | None
     after: Validation | None
+    """Of the state that goes on."""
+    kept: int | None = None
+    """The step whose state goes on; None in a run of an older version."""
+    measured: tuple[Json, ...] = ()
+    """`step`, `reward`, `passed` of each validation."""
 
     @property
     def name(self) -> str:
@@ -127,11 +138,16 @@ class ShardSummary:
     round: int
     step: str
     passages: int
+    """Passages that were to be rewritten."""
+    answers: int
+    """Answers to them: one or several to a passage, dropped ones included."""
     kept: int
+    covered: int
+    """Passages with a kept text."""
     reasons: dict[str, int]
-    """Dropped passages by reason, most frequent first."""
+    """Dropped answers by reason, most frequent first."""
     examples: tuple[Reject, ...]
-    """The first dropped passage of each reason."""
+    """The first dropped answer of each reason."""
     documents: int
     tokens: int
 
@@ -175,7 +191,7 @@ def load_run(run: Path) -> RunData:
     names = steps(run)
     missing = [f"{name} was begun and is not done" for name in names if not finished(run / name)]
     settings = _read_settings(run)
-    rounds = settings[1] if settings else None
+    rounds = settings[1].get("rounds") if settings else None
     if settings is None:
         missing.append("config.toml is not there")
     environment = _flatten(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
@@ -187,7 +203,8 @@ def load_run(run: Path) -> RunData:
         _read_pretraining(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain"
     )
     evaluated = tuple(_read_evaluation(run / n, round_of(n)) for n in records if operation_of(n)[0] == "evaluate")
-    wanted = [f"round-{r:02d}/{kind}" for r in range((rounds or 0) + 1) for kind in ("pretrain", "evaluate")]
+    kinds = () if settings and settings[1].get("generate_only") else ("pretrain", "evaluate")
+    wanted = [f"round-{r:02d}/{kind}" for r in range((rounds or 0) + 1) for kind in kinds]
     missing += [f"{name} has not begun" for name in wanted if name not in names]
     return RunData(
         run=run.resolve(),
@@ -216,8 +233,8 @@ def _read_record(step: Path) -> Json:
     return dict(result["record"])
 
 
-def _read_settings(run: Path) -> tuple[str, int | None] | None:
-    """The resolved config as text, and its number of rounds; None where there is no config."""
+def _read_settings(run: Path) -> tuple[str, Json] | None:
+    """The resolved config as text, and parsed; None where there is no config."""
     import tomllib
 
     path = run / "config.toml"
@@ -225,7 +242,7 @@ def _read_settings(run: Path) -> tuple[str, int | None] | None:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        return text, tomllib.loads(text).get("rounds")
+        return text, tomllib.loads(text)
     except ValueError as problem:
         raise CorruptRun(f"{path} is not valid TOML ({problem}); restore it from a copy") from problem
 
@@ -333,6 +350,8 @@ def _read_generator(folder: Path, name: str, done: bool) -> GeneratorTraining:
         rows=rows,
         before=_to_validation(body.get("before")),
         after=_to_validation(body.get("after")),
+        kept=body.get("kept"),
+        measured=tuple(body.get("measured", ())),
     )
 
 
@@ -343,7 +362,9 @@ def _to_validation(body: Json | None) -> Validation | None:
     if body.get("reward") is not None:
         means["total"] = body["reward"]
     scores = {s["passage"]: s["scores"] for s in body.get("samples", ())}
-    return Validation(means, body.get("parsed"), tuple(body.get("influence", ())), scores)
+    passes = {k.removeprefix("pass/"): v for k, v in body.items() if k.startswith("pass/") and v is not None}
+    influence = tuple(body.get("influence", ()))
+    return Validation(means, body.get("parsed"), influence, scores, body.get("passed"), passes, dict(body.get("shares", {})))
 
 
 def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:
@@ -356,18 +377,20 @@ def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:
             label = reason or "no reason given"
             counts[label] = counts.get(label, 0) + rows
     total = kept + sum(counts.values())
-    if (total, kept) != (record["passages"], record["kept"]):
+    if (total, kept) != (answers := record.get("answers", record["passages"]), record["kept"]):
         raise CorruptRun(
             f"{folder / 'rewrites.parquet'} has {total} rows, {kept} of them kept, but the step's result says "
-            f"{record['passages']} and {record['kept']}; remove {folder} and run the same command again"
+            f"{answers} and {record['kept']}; remove {folder} and run the same command again"
         )
     _, examples = _read_rejects(folder, done=True)
     return ShardSummary(
         operation=record["operation"],
         round=record["round"],
         step=name,
-        passages=total,
+        passages=record["passages"],
+        answers=total,
         kept=kept,
+        covered=record.get("covered", kept),
         reasons=dict(sorted(counts.items(), key=lambda c: (-c[1], c[0]))),
         examples=examples,
         documents=record["documents"],

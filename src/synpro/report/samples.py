@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from synpro.report.lineage import parsed
+from synpro.report.lineage import scores_of
 from synpro.report.run_data import RunData
 from synpro.runner.artifacts import read_table
 
 _SAMPLED = 2000
-"""Passages of the last round from which samples are chosen: a large shard is not read whole."""
+"""Rewrites of the last round from which samples are chosen: a large shard is not read whole."""
+MAX_VERSIONS = 3
+"""Rewrites of a passage that are shown of each round."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One round's rewrite of the passage."""
+    """One rewrite of the passage."""
 
     id: str
     round: int
+    version: int
     text: str
     """The text trained on; the raw answer when it did not parse."""
     kept: bool
@@ -29,7 +33,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Sample:
-    """A passage and its rewrites, one per round."""
+    """A passage and its rewrites, at most MAX_VERSIONS of each round, kept ones first."""
 
     operation: str
     passage: str
@@ -52,13 +56,14 @@ def samples(data: RunData, per_operation: int = 3) -> tuple[Sample, ...]:
         rows = read_table(path, ["id", "passage", "scores"], pc.field("text").is_valid(), head=_SAMPLED)
         scored = []
         for row in rows:
-            value = parsed(row["scores"], path, row["id"], "scores").get("influence")
-            if value is not None:
+            value = scores_of(row["scores"], path, row["id"]).get("influence")
+            if value is not None and value > float("-inf"):  # else it fails its gate, and has no influence to rank by
                 scored.append((float(value), str(row["passage"])))
-        chosen = _evenly_spaced([p for _, p in sorted(scored, reverse=True)], per_operation)
+        # a passage counts by its best version
+        chosen = _evenly_spaced(list(dict.fromkeys(p for _, p in sorted(scored, reverse=True))), per_operation)
         labels = ["highest influence", "median influence", "lowest influence"]
         if not chosen:
-            chosen = _evenly_spaced(sorted(str(r["passage"]) for r in rows), per_operation)
+            chosen = _evenly_spaced(sorted({str(r["passage"]) for r in rows}), per_operation)
             labels = ["evenly spaced in the corpus"] * 3
         if not chosen:  # nothing parsed
             continue
@@ -81,19 +86,25 @@ def _sample(data: RunData, operation: str, shards: list[tuple[int, str]], why: d
     passages = data.run / "round-00/prepare/passages.parquet"
     sources = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], pc.field("id").isin(wanted))}
     versions: dict[str, list[Version]] = {p: [] for p in wanted}
-    columns = ["id", "passage", "answer", "text", "kept", "reason", "detail", "scores"]
+    columns = ["id", "passage", "version", "answer", "text", "kept", "reason", "detail", "scores"]
     for number, step in shards:
         path: Path = data.run / step / "rewrites.parquet"
-        for r in read_table(path, columns, pc.field("passage").isin(wanted)):
+        found = sorted(read_table(path, columns, pc.field("passage").isin(wanted)), key=lambda r: (not r["kept"], r["version"]))
+        shown: Counter[str] = Counter()
+        for r in found:
+            shown[r["passage"]] += 1
+            if shown[r["passage"]] > MAX_VERSIONS:
+                continue
             versions[r["passage"]].append(
                 Version(
                     id=r["id"],
                     round=number,
+                    version=r["version"],
                     text=r["text"] if r["text"] is not None else r["answer"],
                     kept=r["kept"],
                     reason=r["reason"],
                     detail=r["detail"],
-                    scores=parsed(r["scores"], path, r["id"], "scores"),
+                    scores=scores_of(r["scores"], path, r["id"]),
                 )
             )
     return [

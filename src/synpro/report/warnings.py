@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synpro.report.contamination import contamination
 from synpro.report.run_data import GeneratorTraining, RunData
@@ -15,6 +16,10 @@ MANY_TRUNCATED = 0.2
 """Share of truncated answers above which training learns little."""
 MANY_EQUAL = 0.5
 """Share of groups without a gradient (every answer earned the same) above which a warning is given."""
+MEMORIZATION_GAP = 0.05
+"""Nats per token between the influence of texts that were trained on and of others, above which a warning is given."""
+LOW_INFLUENCE = 0.1
+"""Share of influence in the variance of the advantage below which a warning is given."""
 LOW_YIELD = 0.5
 """Share of passages kept below which a warning is given."""
 
@@ -29,8 +34,8 @@ class RunWarning:
 
 
 def influence_change(generator: GeneratorTraining) -> Difference | None:
-    """Validation influence after training minus before, one rewrite per passage, paired by passage; answers that did not parse
-    count with the reward's worst value. None with fewer than two passages."""
+    """Validation influence after training minus before, one rewrite per passage, paired by passage, where both pass the gate:
+    what failing costs is no influence. None with fewer than two such passages."""
     from synpro.measure.bootstrap import paired_difference
 
     if generator.before is None or generator.after is None:
@@ -38,10 +43,41 @@ def influence_change(generator: GeneratorTraining) -> Difference | None:
     before, after = [], []
     for passage, scores in generator.before.scores.items():
         first, second = scores.get("influence"), generator.after.scores.get(passage, {}).get("influence")
-        if first is not None and second is not None:
+        if isinstance(first, float | int) and isinstance(second, float | int):
             before.append(first)
             after.append(second)
     return paired_difference(before, after) if len(before) > 1 else None
+
+
+def _memorization(probe: Mapping[str, Any]) -> RunWarning | None:
+    """Influence of texts that were trained on far from that of unseen ones, beyond three standard errors."""
+    seen = probe.get("memorization")
+    if not seen or abs(gap := seen["train"] - seen["heldout"]) <= max(MEMORIZATION_GAP, 3 * seen["error"]):
+        return None
+    return RunWarning(
+        f"round-{probe['round']:02d}/probe",
+        f"Influence tells what was trained on ({seen['train']:+.3f}) from what was not ({seen['heldout']:+.3f} nats per token, "
+        f"{abs(gap) / max(seen['error'], 1e-12):.0f} standard errors apart): it measures memorisation as well as learning.",
+        'Probe a model that has seen its corpus less often, or set probe.contrast = "train".',
+    )
+
+
+def falls(data: RunData) -> tuple[RunWarning, ...]:
+    """List the generators that training made worse: they go to the first lines of the report."""
+    found = []
+    for g in data.generators:
+        last = g.measured[-1] if g.measured else None
+        if last is None or g.kept is None or last["reward"] >= 0:
+            continue
+        goes_on = "the generator as it was before" if g.kept == 0 else f"its state at step {g.kept}"
+        if g.kept == last["step"]:
+            goes_on = 'this last state all the same (train_generator.keep = "last")'
+        what = (
+            f"Training made this generator worse: after {last['step']} steps its reward on the validation passages had fallen"
+            f" by {-last['reward']:.2f} deviations, with {last['passed']:.0%} of the answers passing. On goes {goes_on}."
+        )
+        found.append(RunWarning(f"round-{g.round:02d}/train-{g.operation}", what, "Lower learning_rate, or raise beta."))
+    return tuple(found)
 
 
 def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
@@ -53,6 +89,7 @@ def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
             "Read the change in loss as this run's own progress, not as a gain over repetition.",
         )
     ]
+    found += falls(data)
     found += [RunWarning(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in data.missing]
     for t in data.trainings:
         if t.done and not t.plateau:
@@ -63,16 +100,17 @@ def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
                     "The model may still have been learning: some of the next round's progress would have come anyway.",
                 )
             )
+    found += [warning for probe in data.probes if (warning := _memorization(probe))]
     for g in data.generators:
         found += _generator(g)
     for s in data.syntheses:
-        if s.passages and s.kept / s.passages < LOW_YIELD:
+        if s.passages and s.covered / s.passages < LOW_YIELD:
             reason, count = next(iter(s.reasons.items()))
             found.append(
                 RunWarning(
                     s.step,
-                    f"Only {s.kept:,} of {s.passages:,} passages have a text; most often dropped as {reason!r} ({count:,}).",
-                    "The synthetic text covers part of the corpus only.",
+                    f"Only {s.covered:,} of {s.passages:,} passages have a text; most often dropped as {reason!r} ({count:,}).",
+                    f"The synthetic text covers part of the corpus only; operations.{s.operation}.max_tries asks again.",
                 )
             )
     for row in contamination(data):
@@ -105,8 +143,21 @@ def _generator(g: GeneratorTraining) -> list[RunWarning]:
                 "Sample more answers per passage, or look at which rewards are saturated.",
             )
         )
+    part = g.mean("share/influence")
+    if part is not None and part < LOW_INFLUENCE:
+        found.append(
+            RunWarning(
+                where,
+                f"Influence is {part:.0%} of the variance of what was learned from; failing is"
+                f" {g.mean('share/failing') or 0:.0%}.",
+                "RL hardly learned what the model lacks: look at which gate fails, or raise the weight of influence.",
+            )
+        )
     if g.before is None or g.after is None:
         return found
+    if g.before.passed is not None and g.after.passed is not None and g.after.passed < g.before.passed:
+        fewer = f"{g.before.passed:.0%} to {g.after.passed:.0%}"
+        found.append(RunWarning(where, f"Fewer answers pass on validation after training than before: {fewer}."))
     after, before = g.after.means.get("total"), g.before.means.get("total")
     if after is not None and before is not None and after <= before:
         found.append(

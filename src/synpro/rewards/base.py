@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from synpro.judges.registry import JudgePool
 from synpro.operations.base import Operation
 from synpro.records import Passage, Probe, Rewrite
 from synpro.rewards.config import RubricConfig
-from synpro.runner.process_group import SINGLE_PROCESS, ProcessGroup
+from synpro.rewards.filters import FilterConfig
 
 Need = Literal["encoder", "probe", "verifier", "quality", "layout"]
 """A model that a reward is computed with: one of the judges, or the probe."""
+FAILED = float("-inf")
+"""Value of an answer that fails a reward's own gate. It is no measurement: means leave it out, and `advantages.py` puts it a
+fixed step below the valid answers of its group."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class RewardContext:
     operation: Operation
     judges: JudgePool
     probe: Probe | None
-    group: ProcessGroup = SINGLE_PROCESS
-    """The processes that score sources together."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """What synthesis drops, and what therefore fails."""
 
 
 class Reward(ABC):
@@ -37,8 +40,8 @@ class Reward(ABC):
     """Unit of its values; empty: 0 to 1."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """The models it is computed with. A model that no reward with a weight needs is not opened."""
-    worst: float = 0.0
-    """Value of an answer that does not parse: no reference answer may get less."""
+    worst: float = FAILED
+    """Value of an answer that fails. A reward may set a number of its own: values at it or below count as failed too."""
 
     @classmethod
     def from_context(cls, context: RewardContext) -> Reward:
@@ -51,13 +54,20 @@ class Reward(ABC):
         thread-safe."""
         return False
 
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether `prepare` must be called before `score`."""
+        return type(self).prepare is not Reward.prepare
+
     def prepare(self, passages: Sequence[Passage]) -> None:  # noqa: B027 (most rewards have nothing to prepare)
-        """Score the sources once, before training. Called with every passage the run may show. Here: nothing to do."""
+        """Take from the corpus what every score depends on (token counts, say). Called once, with all passages. A source is
+        scored when it is first shown, not here. Here: nothing to do."""
 
     @abstractmethod
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        """One value per rewrite: `worst` where `rewrite.text is None`, None where the reward does not apply. Raises when a
-        judge fails; no value is made up."""
+        """One value per rewrite: `worst` where it fails (`rewrite.text is None`, or a gate of the reward's own), None where the
+        reward does not apply. What a rule of synthesis drops does not come here. Raises when a judge fails; no value is made
+        up."""
 
 
 def is_remote(judge: Any) -> bool:

@@ -13,31 +13,31 @@ from synpro.schema import setting
 class InfluenceConfig:
     """When an output carries its passage, so that its influence is rewarded."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "rubric.min_form"}
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        **{"max_copied": "rubric.max_copied", "min_form": "rubric.min_form", "shuffled": "rubric.influence.values"},
+        **{"min_words": "operations.NAME.min_length", "min_recall": "operations.NAME.min_recall"},
+        "min_precision": "operations.NAME.min_precision",
+    }
 
-    min_words: float = setting(0.4, source="ours", min=0, max=1)
-    """Smallest number of words of the output, over the words of the source."""
+    values: Literal["measured", "shuffled", "none"] = setting("measured", source="ours")
+    """What the outputs that carry their passage get. `measured`: their influence. `shuffled`: those of the batch, dealt out
+    among them at random: the placebo arm of a comparison, in which the reward has its usual spread and no meaning. `none`: all
+    the same (its arm no-influence). The gate is the same in all three."""
     max_run: float = setting(0.7, source="ours", min=0, max=1)
     """Longest run of words shared with the source, over the words of the source."""
     max_held: float = setting(0.75, source="ours", min=0, max=1)
     """Largest number of words of one block of the output (text between blank lines: a paragraph, an entry) that the source
     contains in the same order, over the words of the source. Entries may each quote a part; an entry that is the passage with
     gaps is a copy."""
-    min_recall: float = setting(0.6, source="ours", min=0, max=1)
-    """Smallest encoder recall of the source by the output."""
-    min_precision: float = setting(0.68, source="ours", min=0, max=1)
-    """Smallest encoder precision of the output against the source (honest rewrites: 0.71 to 0.90 with MiniLM)."""
-    min_spread: float = setting(0.02, unit="nats/token", source="ours", above=0)
-    """Smallest size of the worst value, used when the sources hardly differ."""
-    shuffled: bool = setting(False, source="ours")
-    """Deal the values of the outputs that carry their passage out among them at random: the placebo arm of a comparison, in
-    which the reward has its usual size and spread and no meaning. The worst value stays where it is."""
 
 
 @dataclass(frozen=True)
 class FaithfulnessConfig:
     """When a claim counts as supported."""
 
+    max_claims: int | None = setting(8, unit="claims", source="paper: at most 8 entries of a reformat", min=1)
+    """Claims of a text that are checked; of more, so many are drawn from the text. none checks all: each is a question to the
+    verifier with the whole passage, and a rephrasing of 7,000 characters has about 60."""
     min_probability: float = setting(0.5, source="ours", min=0, max=1)
     """Smallest probability, by the verifier, that the claim is faithful."""
     min_form: float = setting(0.25, source="ours", min=0, max=1)

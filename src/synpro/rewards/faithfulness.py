@@ -7,13 +7,14 @@ the verifier says.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from synpro.judges.base import Verdict, Verifier
-from synpro.judges.text_stats import well_formed, words
+from synpro.judges.text_stats import reads_like, words
 from synpro.operations.base import Operation
-from synpro.records import Rewrite
+from synpro.records import Rewrite, digest_of
 from synpro.rewards.base import Reward, RewardContext, is_remote
 from synpro.rewards.config import FaithfulnessConfig
 
@@ -49,11 +50,16 @@ class Faithfulness(Reward):
         return is_remote(self.verifier)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        return [share(checked) for checked in self.check(rewrites)]
+        checked = self.check(rewrites)
+        return [
+            self.worst if r.text is None else None if not some and self.operation.claims(r.text) else share(some)
+            for r, some in zip(rewrites, checked, strict=True)
+        ]
 
     def check(self, rewrites: Sequence[Rewrite]) -> list[list[Checked]]:
-        """Every claim of each rewrite with its verdict; none where the answer did not parse."""
-        claims = [self.operation.claims(r.text) if r.text is not None else [] for r in rewrites]
+        """Every claim of each rewrite with its verdict; none where the answer did not parse, without those that the verifier
+        cannot check."""
+        claims = [self._sampled(r.text) if r.text is not None else [] for r in rewrites]
         flat = [(claim, r.passage.text) for r, cs in zip(rewrites, claims, strict=True) for claim in cs]
         verdicts = iter(self.verifier.check([c for c, _ in flat], [p for _, p in flat]))
         out: list[list[Checked]] = []
@@ -62,7 +68,9 @@ class Faithfulness(Reward):
             checked = []
             for claim in cs:
                 verdict = next(verdicts)
-                if well_formed(claim) < self.cfg.min_form * well_formed(rewrite.passage.text):
+                if verdict is None:
+                    continue
+                if not reads_like(claim, rewrite.passage.text, self.cfg.min_form):
                     verdict = replace(verdict, label="unsupported", probability=0.0)  # no statement
                 key = tuple(words(claim))
                 counts = verdict.probability >= self.cfg.min_probability and key not in said
@@ -70,6 +78,13 @@ class Faithfulness(Reward):
                 checked.append(Checked(claim, verdict, counts))
             out.append(checked)
         return out
+
+    def _sampled(self, text: str) -> list[str]:
+        """The claims of a text, or so many as are to be checked: drawn from its words, so that it cannot be known which."""
+        claims, most = self.operation.claims(text), self.cfg.max_claims
+        if most is None or len(claims) <= most:
+            return claims
+        return [claims[i] for i in sorted(random.Random(digest_of(text)).sample(range(len(claims)), most))]
 
 
 def share(checked: Sequence[Checked]) -> float:

@@ -1,4 +1,6 @@
-"""Format: 1 when the answer parses (its heading is there exactly once), else 0."""
+"""Format: 1 when the answer parses (its heading is there exactly once); else it fails.
+
+No other reward pays for the form: an answer without it is rejected by rule, and `advantages.py` counts that once."""
 
 from __future__ import annotations
 
@@ -14,4 +16,4 @@ class Format(Reward):
     name = "format"
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        return [float(r.text is not None) for r in rewrites]
+        return [self.worst if r.text is None else 1.0 for r in rewrites]

@@ -25,7 +25,7 @@ class Length(Reward):
         return cls(context.cfg.length)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        return [float(r.text is not None and self._fits(r.text, r.passage.text)) for r in rewrites]
+        return [self.worst if r.text is None else float(self._fits(r.text, r.passage.text)) for r in rewrites]
 
     def _fits(self, text: str, source: str) -> bool:
         ratio = len(text.strip()) / max(1, len(source.strip()))

@@ -15,12 +15,10 @@ class Quality(Reward):
     name = "quality"
     unit = "points of 5"
     needs = frozenset({"quality"})
-    worst = -4.0
-    """From the top of the scale to its bottom."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self._sources: dict[str, float] = {}
+        self._sources: dict[str, float | None] = {}
 
     @classmethod
     def from_context(cls, context: RewardContext) -> Quality:
@@ -34,7 +32,15 @@ class Quality(Reward):
         # A source is rated when it is first seen, not in `prepare`: a short training shows only some of them, and the language
         # model is the most expensive of the judges. All in one call: a judge behind a server reads them side by side.
         missing = [t for t in dict.fromkeys(r.passage.text for r in rewrites) if t not in self._sources]
-        ratings = self.judge.rate([*missing, *(r.text for r in rewrites if r.text is not None)])
+        parsed_ones = [r for r in rewrites if r.text is not None]
+        ratings = self.judge.rate(
+            [*missing, *(r.text or "" for r in parsed_ones)], [*missing, *(r.passage.text for r in parsed_ones)]
+        )
         self._sources.update(zip(missing, ratings, strict=False))
         parsed = iter(ratings[len(missing) :])
-        return [self.worst if r.text is None else next(parsed) - self._sources[r.passage.text] for r in rewrites]
+        return [self.worst if r.text is None else difference(next(parsed), self._sources[r.passage.text]) for r in rewrites]
+
+
+def difference(rating: float | None, source: float | None) -> float | None:
+    """None where the judge has no rating of the text or of its source."""
+    return None if rating is None or source is None else rating - source

@@ -14,6 +14,7 @@ from synpro.rewards.faithfulness import Faithfulness
 from synpro.rewards.format import Format
 from synpro.rewards.influence import Influence
 from synpro.rewards.length import Length
+from synpro.rewards.novelty import Novelty
 from synpro.rewards.quality import Quality
 from synpro.rewards.similarity import Similarity
 from synpro.rewards.structure import Structure
@@ -26,6 +27,7 @@ REWARDS: dict[str, type[Reward]] = {
     "structure": Structure,
     "length": Length,
     "format": Format,
+    "novelty": Novelty,
 }
 _BUILT_IN = dict(REWARDS)
 

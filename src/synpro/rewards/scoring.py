@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from synpro.judges.base import JudgesConfig
-from synpro.records import Probe, TrainedVerifier, digest_of
+from synpro.records import Probe, TrainedVerifier, digest_of, encode
 from synpro.rewards.config import RubricConfig
+from synpro.rewards.filters import FilterConfig
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,11 @@ class Scoring:
     """None outside a run, where no probe is trained: the influence reward is left out."""
     verifier: TrainedVerifier | None = None
     """None: claims are checked by rule."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """What synthesis drops, and RL pays the failing reward to."""
 
     @property
     def digest(self) -> str:
-        """Changes when any score could."""
+        """Changes when any score of synthesis could; filters change none, nor does where a judge runs."""
         trained = [record and record.digest for record in (self.probe, self.verifier)]
-        return digest_of([asdict(self.rubric), asdict(self.judges), *trained])
+        return digest_of([encode([self.rubric, self.judges], Path(), {}), *trained])

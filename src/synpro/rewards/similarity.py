@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synpro.judges.base import Encoder, Idf
-from synpro.judges.text_stats import overlap, well_formed
+from synpro.judges.text_stats import overlap, reads_like
 from synpro.records import Passage, Rewrite
 from synpro.rewards.base import Reward, RewardContext
 from synpro.rewards.config import RubricConfig
@@ -32,6 +32,10 @@ class Similarity(Reward):
     def from_context(cls, context: RewardContext) -> Similarity:
         return cls(context.judges.encoder, context.cfg)
 
+    @property
+    def reads_corpus(self) -> bool:
+        return self.cfg.idf
+
     def prepare(self, passages: Sequence[Passage]) -> None:
         """Count tokens, where rare ones weigh more. The sources themselves are embedded when they are first seen."""
         if self.cfg.idf:
@@ -43,7 +47,9 @@ class Similarity(Reward):
             raise ValueError("similarity.idf: no passages to count tokens in; call prepare with those of the corpus first")
         texts, sources = [r.text or "" for r in rewrites], [r.passage.text for r in rewrites]
         return [
-            self._value(a.f1) if r.text is not None and self._in_other_words(r.text, r.passage.text) else self.worst
+            (None if a is None else self._value(a.f1))
+            if r.text is not None and self._in_other_words(r.text, r.passage.text)
+            else self.worst
             for r, a in zip(rewrites, self.encoder.align(texts, sources, self._idf), strict=True)
         ]
 
@@ -53,4 +59,4 @@ class Similarity(Reward):
     def _in_other_words(self, text: str, source: str) -> bool:
         shared = overlap(text, source)
         copied = shared.share > self.rubric.max_copied or shared.in_order > self.cfg.max_in_order
-        return not copied and well_formed(text) >= self.rubric.min_form * well_formed(source)
+        return not copied and reads_like(text, source, self.rubric.min_form)

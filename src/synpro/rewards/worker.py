@@ -9,7 +9,7 @@ from typing import Any
 
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import build_operation
-from synpro.records import Passage, Rewrite
+from synpro.records import Rewrite
 from synpro.rewards.faithfulness import Checked
 from synpro.rewards.faithfulness import share as share_of
 from synpro.rewards.filters import Scores
@@ -18,6 +18,8 @@ from synpro.rewards.scoring import Scoring
 
 BATCH = 64
 """Rewrites scored in one call."""
+BROKEN_BY_TEXT = (ValueError, ArithmeticError, LookupError, TypeError)
+"""What a judge raises over one odd text. A judge that is gone, or a full memory, raises something else, and ends the step."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class Scored:
     """Scores and claims of one rewrite."""
 
     scores: Scores
-    """Raw rewards by name; faithfulness also where it has no weight."""
+    """Raw rewards by name; faithfulness also where it has no weight, None where no claim of the text could be checked."""
     claims: list[dict[str, Any]]
     """Each claim with its verdict (`report/lineage.py` reads it)."""
+    problem: str = ""
+    """Why the text cannot be judged; empty for one that was."""
 
 
 def claim_rows(checked: Sequence[Checked]) -> list[dict[str, Any]]:
@@ -47,12 +51,15 @@ class RubricSpec:
     operation: OperationConfig
     scoring: Scoring
     scratch: Path
-    passages: Sequence[Passage]
-    """All passages: what a reward takes from the corpus must not depend on the chunk."""
+    corpus: Path
+    """The corpus' folder: what a reward takes from it must not depend on the chunk."""
 
     def open(self, progress: Callable[[float], None]) -> RubricWorker:
         opened = Rubric.build(build_operation(self.operation), self.scoring, self.scratch)
-        opened.prepare(self.passages)
+        if opened.reads_corpus:
+            from synpro.corpus.store import read_passages
+
+            opened.prepare(read_passages(self.corpus))
         return RubricWorker(opened, progress)
 
 
@@ -65,10 +72,26 @@ class RubricWorker:
     def __call__(self, some: Sequence[Rewrite], /) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for i in range(0, len(some), BATCH):
-            part = some[i : i + BATCH]
-            for s, checked in zip(self.rubric.score(part), self.rubric.claims(part), strict=True):
-                rows.append({"scores": {**s, "faithfulness": share_of(checked)}, "claims": claim_rows(checked)})
+            rows += self._score(some[i : i + BATCH])
             self.progress(len(rows))
+        return rows
+
+    def _score(self, some: Sequence[Rewrite]) -> list[dict[str, Any]]:
+        """Score rewrites together. A text that breaks a judge is found by halving, and is a row that says so."""
+        try:
+            scores, claims = self.rubric.score(some), self.rubric.claims(some)
+        except BROKEN_BY_TEXT as problem:
+            if len(some) > 1:
+                half = len(some) // 2
+                return self._score(some[:half]) + self._score(some[half:])
+            return [{"scores": {}, "claims": [], "problem": f"{type(problem).__name__}: {problem}"}]
+        rows: list[dict[str, Any]] = [
+            {"scores": {**s, "faithfulness": share_of(checked) if checked else None}, "claims": claim_rows(checked)}
+            for s, checked in zip(scores, claims, strict=True)
+        ]
+        for row, rewrite in zip(rows, some, strict=True):
+            if not self.rubric.can_check(rewrite.passage):
+                row["scores"].pop("faithfulness")  # it does not apply: nothing is dropped for want of a verdict
         return rows
 
     def close(self) -> None:

@@ -26,12 +26,22 @@ class ChunkStore:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return stored["rows"] if stored["key"] == key else None
 
+    def read(self, kind: str, number: int) -> Rows:
+        """The rows of a chunk that was stored in this process, or found by `load`."""
+        rows: Rows = json.loads(self._path(kind, number).read_text(encoding="utf-8"))["rows"]
+        return rows
+
     def save(self, kind: str, number: int, key: str, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows of a chunk, whole or not at all. `key` covers everything that they depend on."""
         path = self._path(kind, number)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"key": key, "rows": list(rows)}, ensure_ascii=False), encoding="utf-8")
         partial.replace(path)
+
+    def drop(self, kinds: str) -> None:
+        """Delete the chunks of some kinds (`*` and `?` match as in a file name)."""
+        for path in self._dir.glob(f"*.{kinds}.json"):
+            path.unlink()
 
     def clear(self) -> None:
         """Delete all chunks: the step's result holds them now."""

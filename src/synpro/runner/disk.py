@@ -24,10 +24,15 @@ def free_bytes(path: Path) -> int:
 
 
 def disk_error(problem: BaseException) -> OSError | None:
-    """The failure of the disk behind an exception, however a library has wrapped it; None for any other."""
+    """The failure of the disk behind an exception, however a library has wrapped it; None for any other, and for errors of
+    SynPro's own, which say what they are."""
+    if type(problem).__module__.startswith("synpro."):
+        return None
+    if isinstance(problem, OSError) and problem.errno in _CAUSES:
+        return problem
     seen: BaseException | None = problem
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _CAUSES:
+        if isinstance(seen, OSError) and seen.errno in _SAYINGS.values():
             return seen
         for saying, number in _SAYINGS.items():
             if saying in str(seen):

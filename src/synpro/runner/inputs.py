@@ -1,4 +1,4 @@
-"""Files that a step reads besides its records (a corpus, a model, probe data): what they were like, and whether that changed."""
+"""Files that a step reads besides its records (a corpus, a model, probe data), and whether they changed since."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _stat_path(text: str) -> dict[str, list[int]]:
         elif here.is_dir():
             files = sorted(p for p in here.rglob("*") if p.is_file())
         elif any(c in text for c in "*?["):
-            files = [p for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()]
+            files = [p for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()]  # noqa: PTH207 (absolute)
         else:
             return {}
         return {str(p): [(s := p.stat()).st_size, s.st_mtime_ns] for p in files[:MAX_FILES]}

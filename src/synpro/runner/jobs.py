@@ -19,6 +19,8 @@ class Job:
     """Called with what the jobs in `after` returned, in their order."""
     after: tuple[str, ...] = ()
     """Jobs that must be done before this one; they come earlier in the mapping."""
+    wait: tuple[str, ...] = ()
+    """Further jobs that must be done before, whose results it does not need."""
 
 
 def run_jobs(jobs: Mapping[str, Job], max_parallel: int, stop: Callable[[bool], None]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def run_jobs(jobs: Mapping[str, Job], max_parallel: int, stop: Callable[[bool], 
     results: dict[str, Any] = {}
     known: set[str] = set()
     for name, job in jobs.items():
-        if missing := [a for a in job.after if a not in known]:
+        if missing := [a for a in (*job.after, *job.wait) if a not in known]:
             raise ValueError(f"job {name!r} comes after {missing[0]!r}, which is not listed before it")
         known.add(name)
     if max_parallel == 1:  # in this thread: an interrupt ends the step that runs
@@ -43,7 +45,7 @@ def run_jobs(jobs: Mapping[str, Job], max_parallel: int, stop: Callable[[bool], 
     with ThreadPoolExecutor(max_parallel, thread_name_prefix="job") as pool:
         try:
             while waiting or running:
-                ready = [n for n, j in waiting.items() if all(a in results for a in j.after)]
+                ready = [n for n, j in waiting.items() if all(a in results for a in (*j.after, *j.wait))]
                 for name in ready[: max_parallel - len(running)]:
                     job = waiting.pop(name)
                     running[pool.submit(job.run, *(results[a] for a in job.after))] = name

@@ -59,6 +59,8 @@ class MachineConfig:
     gpus_per_node: int = setting(8, min=1, execution=True)
     """GPUs of one machine of the cluster: `synpro submit` asks for `workers / gpus_per_node` machines, rounded up, to generate
     text on."""
+    check_memory: bool = setting(True, execution=True)
+    """Refuse to start where the plan says that a step needs more memory than this machine, or its GPU, has."""
 
     def __post_init__(self) -> None:
         if self.launcher == "local" and (self.workers > 1 or self.address):

@@ -49,6 +49,13 @@ def threads_of(stage: str, machine: MachineConfig) -> int:
     return machine.threads or max(1, usable_cores() // local_processes(stage, machine))
 
 
+def on_one_gpu(arguments: Any) -> Any:
+    """Training arguments of transformers or TRL for one GPU a process: where a judge has another GPU they would take both, and
+    TRL refuses that."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 def _gpus(stage: str, machine: MachineConfig, settings: Mapping[str, Any]) -> list[str]:
     """Names of the GPUs a stage uses: the first of those that this process sees."""
     count = local_processes(stage, machine)
@@ -75,5 +82,5 @@ def workers_of(stage: str, machine: MachineConfig) -> MachineConfig:
     """The workers that a stage may hand chunks to: those of the machine where it is placed on them, else LOCAL_MACHINE."""
     if PLACEMENT.get(stage) != "workers":
         return LOCAL_MACHINE
-    kept = {name: getattr(machine, name) for name in ("threads", "launcher", "workers", "address")}
+    kept = {name: getattr(machine, name) for name in ("threads", "launcher", "workers", "address", "gpus_per_node")}
     return replace(LOCAL_MACHINE, **kept)

@@ -7,6 +7,7 @@ upgrade that adds a key, a record's field or a stage's input with a default leav
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import inspect
@@ -32,7 +33,7 @@ def make_request(
 ) -> tuple[Request, Settings]:
     """The request of a step, and the execution settings that its configs hold."""
     settings: Settings = {}
-    body = encode({"config": cfg, "inputs": inputs}, root, settings)
+    body = encode({"config": cfg, "inputs": {**_defaults(stage), **inputs}}, root, settings)
     return {"stage": f"{stage.__module__}:{stage.__qualname__}", **body, "seed": seed}, settings
 
 
@@ -57,11 +58,32 @@ def upgraded(old: Request, stage: Callable[..., Any], root: Path) -> Request:
     A part that this version cannot read stays as it is.
     """
     hints = typing.get_type_hints(stage, include_extras=True)
-    inputs = {key: _upgrade(hints.get(key), value, root) for key, value in old.get("inputs", {}).items()}
-    for name, parameter in inspect.signature(stage).parameters.items():
-        if name not in (*inputs, "cfg", "ctx") and parameter.default is not parameter.empty:
-            inputs[name] = encode(parameter.default, root, {})
-    return {**old, "config": _upgrade(hints["cfg"], old.get("config"), root), "inputs": inputs}
+    moved: dict[str, Any] = {}
+    config = renew(hints["cfg"], old.get("config"), moved)
+    inputs = copy.deepcopy(old.get("inputs", {}))
+    for path, value in moved.items():
+        _move(inputs, hints, path, value)
+    inputs = {key: _upgrade(hints.get(key), value, root) for key, value in inputs.items()}
+    inputs = {**encode(_defaults(stage), root, {}), **inputs}
+    return {**old, "config": _upgrade(hints["cfg"], config, root), "inputs": inputs}
+
+
+def _move(inputs: dict[str, Any], hints: Mapping[str, Any], path: str, value: Any) -> None:
+    """Put a setting that is now in another table of the config where a stage gets that table: as an input, or in a bundle."""
+    table, *rest = path.replace("operations.NAME.", "operation.").split(".")
+    for name, part in inputs.items():
+        cls, here = _dataclass_in(hints.get(name)), part if name == table else None
+        if here is None and cls and isinstance(part, dict) and table in {f.name for f in dataclasses.fields(cls)}:
+            here = part.setdefault(table, {})
+        if isinstance(here, dict):
+            for key in rest[:-1]:
+                here = here.setdefault(key, {})
+            here.setdefault(rest[-1], value)
+
+
+def _defaults(stage: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(stage).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _upgrade(hint: Any, value: Any, root: Path) -> Any:
@@ -77,13 +99,18 @@ def _upgrade(hint: Any, value: Any, root: Path) -> Any:
 
 def _decode_as(hint: Any, value: Any, root: Path) -> Any:
     """The inverse of `encode` for an input: a record, plain data, a config, or a dataclass that bundles records and configs."""
-    classes = [h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and dataclasses.is_dataclass(h)]
-    if not classes or not isinstance(value, dict) or "record" in value:
+    cls = _dataclass_in(hint)
+    if cls is None or not isinstance(value, dict) or "record" in value:
         return decode(value, root)
-    hints = typing.get_type_hints(classes[0], include_extras=True)
+    hints = typing.get_type_hints(cls, include_extras=True)
     if not any(_names_record(h) for h in hints.values()):
-        return build(classes[0], value)
-    return classes[0](**{key: _decode_as(hints[key], part, root) for key, part in value.items()})
+        return build(cls, value)
+    return cls(**{key: _decode_as(hints[key], part, root) for key, part in value.items()})
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """The dataclass of a parameter, which may also take None."""
+    return next((h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and dataclasses.is_dataclass(h)), None)
 
 
 def _names_record(hint: Any) -> bool:

@@ -7,7 +7,6 @@ covers. The same request finds the same result; a changed request is refused wit
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from synpro.records import decode, digest_of
-from synpro.runner.artifacts import write_json
+from synpro.runner.artifacts import finished, read_json, write_json
 from synpro.runner.disk import FULL_BYTES, explain, free_bytes
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
@@ -26,6 +25,8 @@ from synpro.runner.request import Request, Settings, changes, make_request, note
 R = TypeVar("R")
 Inputs = dict[str, Any]
 """Inputs of a stage, by parameter: records, configs and plain data."""
+MIN_FREE_BYTES = 16 * 2**20
+"""Free disk below which no step is started."""
 PROGRESS = 0.02
 """Share of a step by which an attempt has to come further than the one before."""
 
@@ -61,12 +62,15 @@ class Steps:
         listener: ProgressListener | None = None,
         redo: str | None = None,
         expected: ExpectedSeconds | None = None,
+        disk_bytes: Callable[[str], float] = lambda step: 0.0,
     ) -> None:
         self.root = root.resolve()
         self.seed, self.machine, self.listener = seed, machine, listener or NullProgress()
         self.redo = redo
         """The one step to run again although it is done."""
         self.expected = expected or ExpectedSeconds(self.root)
+        self.disk_bytes = disk_bytes
+        """Bytes of disk that a step is planned to take."""
 
     def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
         """The record of a step, run now or found done (see RunStep). Raises StepError."""
@@ -75,14 +79,14 @@ class Steps:
         request, settings = make_request(stage, cfg, inputs, seed, self.root)
         again = name == self.redo
         try:
-            if (out / "result.json").exists() and not again:
+            if finished(out) and not again:
                 self._check_done(name, out, request, stage)
                 for line in changed_files(out):
                     self.listener.event(name, {"log": f"WARNING: {line}"})
                 self.listener.end(name, 0.0, reused=True)
             else:
                 self._execute(name, out, request, settings, resume=not again and self._is_same(out, request, stage))
-            record: R = decode(_read(out / "result.json")["record"], self.root)
+            record: R = decode(read_json(out / "result.json")["record"], self.root)
         except OSError as problem:
             raise StepError(f"step {name} stopped: {explain(problem, out)}") from problem
         return record
@@ -90,13 +94,13 @@ class Steps:
     def _is_same(self, out: Path, request: Request, stage: Callable[..., Any]) -> bool:
         """Whether an unfinished step was begun with the same request, so that it may be resumed."""
         before = out / "request.json"
-        return before.exists() and request in ((old := _read(before)), upgraded(old, stage, self.root))
+        return before.exists() and request in ((old := read_json(before)), upgraded(old, stage, self.root))
 
     def _check_done(self, name: str, out: Path, request: Request, stage: Callable[..., Any]) -> None:
         """Raise StepError when a finished step is of another request, or its files are not those it wrote."""
-        result = _read(out / "result.json")
+        result = read_json(out / "result.json")
         if result["request"] != digest_of(request):
-            stored = _read(out / "request.json")
+            stored = read_json(out / "request.json")
             old = upgraded(stored, stage, self.root)
             if old != request or result["request"] != digest_of(stored):
                 changed = "\n  ".join(changes(old, request))
@@ -112,8 +116,14 @@ class Steps:
                 raise StepError(f"step {name} is done, but its file {path} {state}. Run it again: synpro step CONFIG {name}")
 
     def _execute(self, name: str, out: Path, request: Request, settings: Settings, resume: bool) -> None:
+        needed, free = self.disk_bytes(name) + MIN_FREE_BYTES, free_bytes(out)
+        if free < needed:
+            raise StepError(
+                f"step {name} was not started: it needs about {needed / 2**20:,.0f} MiB of disk, and {free / 2**20:,.0f} MiB "
+                f"are free at {self.root}; make room, then run the same command again: it resumes"
+            )
         out.mkdir(parents=True, exist_ok=True)
-        timing = _read(out / "timing.json") if resume and (out / "timing.json").exists() else {}
+        timing = read_json(out / "timing.json") if resume and (out / "timing.json").exists() else {}
         if not resume:  # what another request left must not be resumed from
             clear(out)
         (out / "error.json").unlink(missing_ok=True)
@@ -133,14 +143,14 @@ class Steps:
         try:
             used = launch(argv, out / "log.txt", env, watch)
         except KeyboardInterrupt:
-            if stuck := note_reached(out, timing, watch.reached):
+            if stuck := note_progress(out, timing, watch):
                 raise StepError(f"step {name} was stopped: {stuck}") from None
             raise
         timing["seconds"] = round(timing["seconds"] + used.seconds, 2)
         timing.update(cpu_seconds=round(used.cpu_seconds, 2), peak_rss_bytes=used.peak_rss_bytes)
         self.expected.forget()
-        if used.exit_code != 0 or not (out / "result.json").exists():
-            stuck = note_reached(out, timing, watch.reached) if used.exit_code < 0 else ""
+        if used.exit_code != 0 or not finished(out):
+            stuck = note_progress(out, timing, watch) if used.exit_code < 0 else ""
             raise StepError(_failure(name, out, used.exit_code, watch.error) + (f"\n{stuck}" if stuck else ""))
         write_json(out / "timing.json", timing)
         self.listener.end(name, used.seconds, reused=False)
@@ -151,6 +161,7 @@ class _Watch:
 
     def __init__(self, then: Callable[[Mapping[str, Any]], None]) -> None:
         self._then = then
+        self.begun: float | None = None
         self.reached, self.error = 0.0, ""
 
     def __call__(self, event: Mapping[str, Any]) -> None:
@@ -159,32 +170,28 @@ class _Watch:
             return
         if event.get("total"):
             self.reached = max(self.reached, float(event.get("done", 0)) / float(event["total"]))
+            self.begun = self.reached if self.begun is None else self.begun
         self._then(event)
 
 
-def note_reached(out: Path, timing: dict[str, Any], reached: float) -> str:
-    """Store how far a killed attempt came (share of the step); why the next one would end there too, if this one came no
-    further than the one before."""
-    before = timing.get("reached")
-    write_json(out / "timing.json", {**timing, "reached": round(reached, 4)})
-    if before is None or reached > before + PROGRESS:
+def note_progress(out: Path, timing: dict[str, Any], watch: _Watch) -> str:
+    """Store where a killed attempt began and how far it came, as shares of the step. Why the next one would end there too, if
+    this one began where the one before did and came no further; else empty."""
+    before, begun, reached = timing.get("progress"), watch.begun or 0.0, watch.reached
+    write_json(out / "timing.json", {**timing, "progress": [begun, reached]})
+    if before is None or begun > before[0] or reached > before[1] + PROGRESS:
         return ""
     return (
-        f"it was ended twice at the same place ({reached:.0%} of the step), so another attempt would end there too. Give it more "
-        "time (synpro submit --time) or memory, or make the step smaller"
+        f"it was ended twice at the same place ({reached:.0%} of the step), so another attempt would end there too. Give it "
+        "more time (synpro submit --time) or memory, or make the step smaller"
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _failure(name: str, out: Path, code: int, error: str) -> str:
     """Why a step stopped, for a person. `error`: what its process said, where the disk had no room for `error.json`."""
     log = out / "log.txt"
     if (out / "error.json").exists():
-        problem = _read(out / "error.json")
+        problem = read_json(out / "error.json")
         error = problem["message"] or problem["type"]
     if error:
         return f"step {name} stopped: {error}\nFull log: {log}"
@@ -215,38 +222,26 @@ def step_seed(seed: int, name: str) -> int:
     return int(digest_of([seed, name])[:8], 16) & 0x7FFFFFFF
 
 
-def expected_seconds(root: Path, name: str) -> float | None:
-    """How long a step of this kind took before in this run, in seconds, or None."""
-    first, _, kind = name.partition("/")
-    # In a run, `round-02/probe` takes what `round-01/probe` took; in a comparison what a sibling took in the same part.
-    pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
-    seen = [_read(p).get("seconds", 0.0) for p in root.glob(f"{pattern}/timing.json") if (p.parent / "result.json").exists()]
-    return max(seen) if seen else None
-
-
 class ExpectedSeconds:
-    """`expected_seconds` of a run's steps, looked up once between two steps: the progress display asks often."""
+    """How long a step of a kind took before in this run; looked up once between two steps, for the display asks often."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[tuple[str, str], float | None] = {}
+        self._known: dict[str, float | None] = {}
 
     def __call__(self, step: str) -> float | None:
-        kind = (step.partition("/")[0], step.rpartition("/")[2])
-        if step.startswith("round-"):
-            kind = ("round", kind[1])
-        if kind not in self._known:
-            self._known[kind] = expected_seconds(self._root, step)
-        return self._known[kind]
+        """Seconds, or None for a kind that was not run yet."""
+        first, _, kind = step.partition("/")
+        # In a run, `round-02/probe` takes what `round-01/probe` took; in a comparison what a sibling took in the same part.
+        pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
+        if pattern not in self._known:
+            timings = (p for p in self._root.glob(f"{pattern}/timing.json") if finished(p.parent))
+            self._known[pattern] = max((read_json(p).get("seconds", 0.0) for p in timings), default=None)
+        return self._known[pattern]
 
     def forget(self) -> None:
         """Look again: another step is done."""
         self._known = {}
-
-
-def is_done(root: Path, name: str) -> bool:
-    """Whether a step has its result."""
-    return (root / name / "result.json").exists()
 
 
 def lock(root: Path) -> int:

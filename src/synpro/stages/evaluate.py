@@ -141,6 +141,7 @@ def _score_tasks(
             eos=corpus.eos_id,
             pad=corpus.pad_id,
             context=context_of(network),
+            batch_tokens=cfg.batch_tokens,
             max_items=cfg.max_items,
             progress=_progress(cfg, place, name, ctx.logger),
         )
@@ -175,8 +176,8 @@ def _trained_texts(
 ) -> Iterator[tuple[str, str, str]]:
     """The texts trained on that no earlier evaluation has searched, as (kind, id, text)."""
     from synpro.assets import resolve
+    from synpro.corpus.prompt_completion import read_prompt_completions
     from synpro.corpus.store import read_documents, read_rows
-    from synpro.lm.prompt_completion import read_prompt_completions
 
     newest = max((s.round for s in shards), default=0)
     for shard in shards:

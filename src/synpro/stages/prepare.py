@@ -6,19 +6,19 @@ of the document id, so that no generator and no tokenizer ever sees them and add
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from synpro.corpus.encoding import RemoteEncoder
-from synpro.corpus.files import CorpusError, SourceFile
-from synpro.corpus.passages import PassageConfig, cut_passages, passage_spans
-from synpro.corpus.readers import Reader, SourceConfig, SourceRow, find_files, read_source
+from synpro.corpus.files import CorpusError
+from synpro.corpus.passages import PassageConfig, cut_passages
+from synpro.corpus.readers import SourceConfig
 from synpro.corpus.tokens import (
     TokenizerConfig,
+    check_lossless,
     fetch_tokenizer,
     load_tokenizer,
     save_tokenizer,
@@ -28,11 +28,10 @@ from synpro.corpus.tokens import (
     write_tokens,
 )
 from synpro.engines.parallel_map import ordered_map
-from synpro.records import Corpus, digest_files
+from synpro.records import Corpus, digest_files, digest_of, encode
 from synpro.runner.context import StepContext
 from synpro.runner.launch import threads
 from synpro.runner.logger import StepLogger
-from synpro.runner.rejects import Reject
 from synpro.schema import setting
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
 
     from synpro.corpus.contamination import BenchmarkIndex
     from synpro.corpus.splits import DocumentIndex
+
+SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 5000
+"""What of the train split is encoded and decoded to see whether the tokenizer loses characters."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,26 @@ class PrepareConfig:
     heldout_share: float = setting(0.01, source="ours", above=0, below=1)
     """Share of documents that only evaluation reads."""
     train_words: int | None = setting(None, unit="words", source="paper", min=1)
-    """Most words in the train split; None takes all. Documents go in by the order of their hash while they fit, the others are
-    `unused`. Paper: 0.8B tokens for the 400M model, 2.2B for the 1.1B model."""
+    """Most words in the train split; None takes all. Reading stops when the train split has so many (or `sample_words`) and the
+    others have documents of 20 groups each. Paper: 0.8B tokens for the 400M model, 2.2B for the 1.1B model."""
+    sample_words: int | None = setting(None, unit="words", source="ours", min=1)
+    """Words for training that are read before the train split is chosen among them, by the hash of each document; None:
+    train_words. Set it where the order of the files is no random one."""
     max_documents: int | None = setting(None, unit="documents", min=1)
     """Reading stops after so many usable documents; None reads everything."""
+    document_characters: float | None = setting(None, unit="characters", above=0, execution=True)
+    """Mean length of a document, for `synpro plan`; none = measured in a sample of local files, else that of web pages."""
     document_words: int | None = setting(None, unit="words", min=1)
     """Cut longer documents into several of at most so many words, at paragraph and sentence ends, before splitting; None leaves
-    them whole. For small corpora of long documents: parts of one document may then be in different splits."""
+    them whole. For small corpora of long documents. The parts of a document are all in one split."""
     exclude_tasks: tuple[str, ...] = ()
     """Reject documents that contain an item of these tasks (names as in `evaluate.tasks`; rule in `corpus/contamination.py`).
     Paper: none named. Whatever is excluded, `evaluate` reports which items are in the text that is trained on."""
     max_row_bytes: int = setting(20_000_000, unit="bytes", source="ours", min=1)
     """A larger row (text in UTF-8, or its line in a file) is rejected."""
+    max_rejected: float = setting(0.1, source="ours", min=0, max=1, execution=True)
+    """Share of rows and files that may be unusable (docs/data.md); above it the step stops and names the most frequent reasons.
+    Ten may be, whatever their share."""
     passages: PassageConfig = field(default_factory=PassageConfig)
     """How documents are cut into passages."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -76,7 +86,8 @@ class PrepareConfig:
 
 
 def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext) -> Corpus:
-    """Read, reject, split, cut into passages and tokenize. An interrupted step starts over; the seed has no effect.
+    """Read, reject, split, cut into passages and tokenize. The seed has no effect. An interrupted step reads on where a part of
+    the files was done, and does what comes after reading anew.
 
     `base` is a smaller corpus of the same sources, for curves over unique tokens: its train documents are all among ours, the
     reference and held-out splits are the same, and its tokenizer is used, so that losses per token can be compared.
@@ -84,6 +95,7 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
     and AssetError (a reference that cannot be resolved).
     """
     from synpro.corpus import store
+    from synpro.corpus.gather import Gatherer, GatherSettings
     from synpro.corpus.splits import DocumentIndex
 
     out, logger = ctx.out, ctx.logger
@@ -91,22 +103,31 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
         raise CorpusError("prepare.sources: no corpus is named; add [[prepare.sources]] with a path")
     _delete_leftovers(out)
     logger.truncate({})
-    logger.rejects.clear()
     with store.disk_errors(out):
-        spool = out / "spool.parquet"  # documents in reading order, before their split is known
-        index = DocumentIndex()
-        store.write_rows(spool, store.DOCUMENTS, _read_documents(cfg, index, logger))
-        splits = _split(cfg, index, logger, base, spool)
+        index = DocumentIndex(cfg.reference_share, cfg.heldout_share)
+        wanted = cfg.train_words and max(cfg.train_words, cfg.sample_words or 0)
+        settings = GatherSettings(
+            cfg.sources, cfg.max_row_bytes, cfg.max_rejected, cfg.max_documents, cfg.document_words, wanted
+        )
+        spool = out / f"spool-{digest_of(encode([cfg, *([base.digest] if base else [])], out, {}))[:12]}"
+        parts = Gatherer(settings, index, logger, _benchmark_index(cfg.exclude_tasks)).read(spool)
+        splits = _choose_splits(cfg, index, logger, base, parts)
         counts = {name: splits.count(code) for code, name in enumerate(store.SPLITS)}
-        rows = ({**row, "split": store.SPLITS[code]} for row, code in zip(store.read_rows(spool), splits, strict=True))
+        documents = (row for part in parts for row in store.read_rows(part))
+        rows = (
+            {**row, "split": store.SPLITS[code]}
+            for row, code in zip(documents, splits, strict=True)
+            if code < len(store.SPLITS)
+        )
         store.write_rows(out / "documents.parquet", store.DOCUMENTS, rows)
-        spool.unlink()
         cuts = (asdict(p) for d in store.read_documents(out, "train") for p in cut_passages(d, cfg.passages))
         passages = store.write_rows(out / "passages.parquet", store.PASSAGES, cuts)
         tokenizer = _open_tokenizer(cfg.tokenizer, base, out, logger)
         eos, pad = special_ids(tokenizer, cfg.tokenizer)
         dtype = token_dtype(cfg.tokenizer.vocab_size)
-        tokens = _write_splits(tokenizer, eos, dtype, len(index) - counts["unused"], ctx)
+        tokens = _write_splits(tokenizer, eos, dtype, sum(counts.values()), ctx)
+        for leftover in out.glob("spool-*"):
+            shutil.rmtree(leftover)
     written = [out / name for name in ("documents.parquet", "passages.parquet", "tokenizer", "tokens", "rejects.jsonl")]
     logger.metrics(
         step=0,
@@ -126,86 +147,8 @@ def _delete_leftovers(out: Path) -> None:
     """Delete what an interrupted attempt left."""
     for name in ("tokenizer", "tokens"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for pattern in ("*.parquet", "*.partial"):
-        for leftover in out.glob(pattern):
-            leftover.unlink()
-
-
-def _read_documents(cfg: PrepareConfig, index: DocumentIndex, logger: StepLogger) -> Iterator[dict[str, Any]]:
-    """Rows of `documents.parquet` in reading order, without a split, added to `index`; the reject log gets what is not used."""
-    benchmarks = _benchmark_index(cfg.exclude_tasks)
-    unique = _UniqueRows(logger)
-    for row in _read_sources(cfg, logger):
-        id = row.id if row.id is not None else hashlib.sha256(row.text.encode()).hexdigest()[:16]
-        if not unique.accept(row, id):
-            continue
-        for part in _parts(id, row, cfg.document_words):
-            if part.id != id and not unique.accept(part.row, part.id):
-                continue
-            if benchmarks is not None and (found := benchmarks.contaminated(part.row.text)) is not None:
-                logger.rejects.append(Reject(part.id, *found, source=part.row.source, text=part.row.text))
-                continue
-            words = len(part.row.text.split())
-            index.append(part.id, words)
-            yield {"id": part.id, "split": "", "text": part.row.text, "source": part.row.source, "words": words}
-            if len(index) == cfg.max_documents:
-                logger.log(f"stopped reading after {len(index):,} documents (prepare.max_documents)")
-                return
-    if repeated := unique.repeated_ids:
-        logger.log(
-            f"{repeated:,} rows had an id that another text has; ids must be unique over all sources, or leave `id_column` out"
-        )
-        if repeated > len(index):
-            total = repeated + len(index)
-            raise CorpusError(f"prepare.sources: {repeated:,} of {total:,} rows repeat an id; leave `id_column` out")
-
-
-def _read_sources(cfg: PrepareConfig, logger: StepLogger) -> Iterator[SourceRow]:
-    """The usable rows of all sources, in their order; the others go to the reject log."""
-    files: list[tuple[SourceFile, Reader, SourceConfig]] = []
-    for number, source in enumerate(cfg.sources):
-        found = find_files(source, slot=f"prepare.sources.{number}", log=logger.log, progress=logger.progress)
-        files += [(file, reader, source) for file, reader in found]
-    total = sum(file.size for file, _, _ in files)
-    before = 0
-    for file, reader, source in files:
-        for row in read_source(file, reader, source, cfg.max_row_bytes):
-            logger.progress(min(before + file.done, total), total, "reading")
-            if isinstance(row, SourceRow):
-                yield row
-                continue
-            logger.rejects.append(row)
-            if row.reason == "damaged":
-                logger.log(f"{row.source}: {row.detail}")
-        before += file.size
-
-
-class _UniqueRows:
-    """Rejects a text that was there before, and another text under an id that is taken.
-
-    Two versions of a document could otherwise end on both sides of the split.
-    """
-
-    def __init__(self, logger: StepLogger) -> None:
-        self.repeated_ids = 0
-        self._rejects = logger.rejects
-        self._first: dict[bytes, str] = {}  # hash of a text (128 bits) -> the document that holds it
-        self._ids: set[str] = set()
-
-    def accept(self, row: SourceRow, id: str) -> bool:
-        """Whether neither this text nor this id was there before; if not, the row goes to the reject log."""
-        digest = hashlib.sha256(row.text.encode()).digest()[:16]
-        if digest in self._first:
-            detail = f"the same text as document {self._first[digest]}"
-            self._rejects.append(Reject(id, "duplicate", detail, row.source, row.text))
-            return False
-        if id in self._ids:
-            self.repeated_ids += 1
-            self._rejects.append(Reject(id, "duplicate-id", "another text has this id already", row.source, row.text))
-            return False
-        self._first[digest] = id
-        self._ids.add(id)
-        return True
+    for leftover in (*out.glob("*.parquet"), *out.glob("*.partial")):
+        leftover.unlink()
 
 
 def _benchmark_index(tasks: tuple[str, ...]) -> BenchmarkIndex | None:
@@ -218,46 +161,32 @@ def _benchmark_index(tasks: tuple[str, ...]) -> BenchmarkIndex | None:
     return BenchmarkIndex.of(benchmark_items(tasks))
 
 
-class _Part(NamedTuple):
-    """A document as it is kept: a row, or a part of a long one."""
-
-    id: str
-    row: SourceRow
-
-
-def _parts(id: str, row: SourceRow, max_words: int | None) -> Iterator[_Part]:
-    """The row itself, or its parts of at most `max_words` words, named `ID.PART`; white space at their ends is dropped."""
-    if max_words is None or len(row.text.split()) <= max_words:
-        yield _Part(id, row)
-        return
-    limits = PassageConfig(max_characters=len(row.text), max_words=max_words)
-    for number, (start, end) in enumerate(passage_spans(row.text, limits)):
-        text = row.text[start:end].strip()
-        if text:
-            yield _Part(f"{id}.{number:03d}", SourceRow(None, text, row.source))
-
-
-def _split(cfg: PrepareConfig, index: DocumentIndex, logger: StepLogger, base: Corpus | None, spool: Path) -> bytearray:
+def _choose_splits(
+    cfg: PrepareConfig, index: DocumentIndex, logger: StepLogger, base: Corpus | None, parts: list[Path]
+) -> bytearray:
     """The split of each document in reading order. Raises CorpusError when a split would be empty, or unlike that of `base`."""
-    from synpro.corpus.splits import UNUSED, find_nested, limit_train_words, split_by_hash
+    from synpro.corpus.splits import UNUSED, find_nested, limit_train_words
     from synpro.corpus.store import read_rows
 
     def read_ids() -> list[str]:
-        return [row["id"] for row in read_rows(spool, ["id"])]
+        return [row["id"] for part in parts for row in read_rows(part, ["id"])]
 
     if not len(index):
         reasons = ", ".join(f"{n} {reason}" for reason, n in logger.rejects.reasons().items())
         raise CorpusError(
             f"prepare.sources: no usable text (rejected: {reasons or 'nothing, the files are empty'}); see rejects.jsonl"
         )
-    splits = split_by_hash(index, reference_share=cfg.reference_share, heldout_share=cfg.heldout_share)
+    index.check()
+    for line in index.warnings():
+        logger.log(line)
+    splits = bytearray(index.splits)
     inner = find_nested(base, splits, read_ids()) if base else set()
     if cfg.train_words is not None:
         words = limit_train_words(splits, index, cfg.train_words, inner, read_ids)
-        if unused := splits.count(UNUSED):
-            logger.log(
-                f"train_words = {cfg.train_words:,}: {words:,} words are used, {unused:,} train documents are left unused"
-            )
+        logger.log(
+            f"train_words = {cfg.train_words:,}: {words:,} words of {index.totals[0]:,} that were read are used; "
+            f"{splits.count(UNUSED):,} train documents are left out"
+        )
     return splits
 
 
@@ -274,8 +203,21 @@ def _open_tokenizer(cfg: TokenizerConfig, base: Corpus | None, out: Path, logger
             logger.log(f"the train split supports {trained:,} tokens; the model keeps room for vocab_size = {cfg.vocab_size:,}")
     else:
         tokenizer = fetch_tokenizer(cfg, slot="prepare.tokenizer.source", log=logger.log, progress=logger.progress)
+    documents = _sample_texts(out)
+    lost = check_lossless(tokenizer, documents, cfg)
+    logger.log(f"tokenizer: {lost:.2%} of the characters of {len(documents)} documents are lost when encoded and decoded")
     save_tokenizer(tokenizer, out / "tokenizer", cfg)
     return tokenizer
+
+
+def _sample_texts(out: Path) -> list[str]:
+    """The beginnings of some train documents, evenly spread over the corpus."""
+    import pyarrow.parquet as pq
+
+    from synpro.corpus.store import read_documents
+
+    step = max(1, pq.read_metadata(out / "documents.parquet").num_rows // SAMPLE_DOCUMENTS)
+    return [d.text[:SAMPLE_CHARACTERS] for i, d in enumerate(read_documents(out, "train")) if i % step == 0]
 
 
 def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: StepContext) -> dict[str, int]:

@@ -1,21 +1,26 @@
 """Pretrain on organic text, repeated, and on all synthetic text so far, until the reference loss plateaus (method.md, 1 and 6).
 
 Differences from the paper: the reference loss is measured on the corpus' reference split; the plateau is our own definition
-(`synpro.lm.plateau`), and so is the optional final decay of the learning rate. A later round keeps weights and optimizer,
-begins a new order of the data, and has no second warm-up; tokens and steps are counted across rounds here, not by the trainer.
+(`synpro.lm.plateau`), and so is the optional final decay of the learning rate. The result is the state with the lowest measured
+reference loss, not the last one: a round that ends because its corpus is being memorised has gone past it. A later round keeps
+weights and optimizer, begins a new order of the data, and has no second warm-up; tokens and steps are counted across rounds
+here, not by the trainer, and the steps after the best state count too.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from synpro.corpus.mixture import MixtureConfig
 from synpro.lm.model_config import ModelConfig, flops_per_token, num_parameters
-from synpro.lm.plateau import PlateauConfig
+from synpro.lm.plateau import PlateauConfig, earliest_plateau
 from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 from synpro.records import Checkpoint, Corpus, Shard, digest_files
 from synpro.runner.context import StepContext
@@ -23,6 +28,8 @@ from synpro.runner.logger import StepLogger
 from synpro.schema import setting
 
 if TYPE_CHECKING:
+    from olmo_core.train.train_module import TransformerTrainModule
+
     from synpro.corpus.epochs import MixtureEpochs
     from synpro.lm.callbacks import PretrainCallback
 
@@ -56,12 +63,20 @@ class PretrainConfig:
     """Training tokens at which a round ends without a plateau; the published run has 21,840 steps (1.1B: 43,680) in all."""
     total_tokens: int | None = setting(22_900_899_840, unit="tokens", source="published")
     """Training tokens of all rounds together after which the run ends (400M: 22.9B; 1.1B: 45.8B); None: rounds alone decide."""
+    round_tokens: tuple[int, ...] = setting((), unit="tokens", source="ours")
+    """Training tokens of the first round, the second, and so on, instead of a plateau and `max_tokens`; the last number is for
+    all rounds after it. Empty: rounds end on plateaus."""
     min_tokens: int = setting(0, unit="tokens", source="ours", min=0)
     """Training tokens of a round before a plateau is looked for: a new mixture needs some to show its effect."""
-    evaluate_every: int = setting(1092, unit="steps", source="published", min=1)
-    """Steps between measurements of the reference and held-out loss (published: 1,092)."""
+    min_passes: float = setting(1.0, unit="passes", source="ours", min=0)
+    """Passes over a round's mixture before a plateau is looked for."""
+    evaluate_every: int = setting(273, unit="steps", source="ours", min=1)
+    """Steps between measurements of the reference and held-out loss (published: 1,092, at which a plateau of the first round
+    could be seen only after half of the budget)."""
     evaluate_tokens: int = setting(2_000_000, unit="tokens", source="ours", min=1)
-    """At most so many tokens of each split, from its beginning, are measured in the loop."""
+    """About so many tokens of each split, evenly spread over its documents, are measured in the loop."""
+    keep: Literal["best", "last"] = setting("best", source="ours")
+    """Which state of a round is its result: the one with the lowest measured reference loss, or the last."""
     log_every: int = setting(10, unit="steps", source="ours", min=1, execution=True)
     """Steps whose mean training loss is logged as one row."""
     checkpoint_every: int | None = setting(2184, unit="steps", source="published", min=1, execution=True)
@@ -72,21 +87,50 @@ class PretrainConfig:
         if self.batch_size % min(self.batch_size, self.hardware.micro_batch_size):
             micro = self.hardware.micro_batch_size
             raise ValueError(f"batch_size: {self.batch_size} is not a multiple of hardware.micro_batch_size = {micro}")
-        if self.max_tokens < self.batch_size * self.sequence_length:
-            one = self.batch_size * self.sequence_length
+        if self.max_tokens < (one := self.tokens_per_step):
             raise ValueError(f"max_tokens: {self.max_tokens:,} is less than one batch of {one:,}; raise it or shrink the batch")
         if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens: {self.min_tokens:,} is above max_tokens = {self.max_tokens:,}")
+        if self.round_tokens and min(self.round_tokens) < self.tokens_per_step:
+            raise ValueError(f"round_tokens: a round has at least one batch, {self.tokens_per_step:,} tokens")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens of an optimizer step."""
+        return self.batch_size * self.sequence_length
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in a round that uses its whole budget."""
-        return self.max_tokens // (self.batch_size * self.sequence_length)
+        """Optimizer steps in a first round that uses its whole budget."""
+        return (self.round_tokens[0] if self.round_tokens else self.max_tokens) // self.tokens_per_step
 
     def steps_after(self, tokens_seen: int) -> int:
         """Optimizer steps a round may take after `tokens_seen` training tokens: its budget, or what the run has left."""
-        left = self.max_tokens if self.total_tokens is None else min(self.max_tokens, self.total_tokens - tokens_seen)
-        return max(0, left // (self.batch_size * self.sequence_length))
+        left = self.max_tokens
+        if self.round_tokens:
+            end = 0
+            for number in count():
+                end += self.round_tokens[min(number, len(self.round_tokens) - 1)] // self.tokens_per_step * self.tokens_per_step
+                if end > tokens_seen:
+                    break
+            left = end - tokens_seen
+        if self.total_tokens is not None:
+            left = min(left, self.total_tokens - tokens_seen)
+        return max(0, left // self.tokens_per_step)
+
+    def rounds_that_fit(self, wanted: int) -> int:
+        """How many of the `wanted` rounds after the first plateau the run's token budget holds, where each plateau comes as
+        early as it can: on a loss that does not fall at all."""
+        seen, interval = 0, self.evaluate_every * self.tokens_per_step
+        for number in range(wanted + 1):
+            budget = self.steps_after(seen) * self.tokens_per_step
+            if budget == 0:
+                return number - 1
+            used = budget
+            if self.plateau is not None and not self.round_tokens:
+                used = earliest_plateau(self.plateau, seen=seen, interval=interval, budget=budget, min_tokens=self.min_tokens)
+            seen += used
+        return wanted
 
 
 def pretrain(
@@ -132,40 +176,62 @@ def pretrain(
     epochs = MixtureEpochs(cfg.mixture, corpus, shards, ctx.seed)
     stream = TokenStream(
         epochs,
+        length=epochs.length,
         has_noise=cfg.mixture.token_noise > 0,
         folder=scratch / "data",
         sequence_length=cfg.sequence_length,
         batch_size=cfg.batch_size,
         dtype=corpus.dtype,
         is_first=ctx.group.is_first,
-        barrier=barrier,
     )
-    callback = _callback(cfg, corpus, start, ctx)
+    min_tokens = max(cfg.min_tokens, math.ceil(cfg.min_passes * epochs.length(1)))
+    callback = _callback(cfg, corpus, start, min_tokens, ctx)
     if ctx.group.is_first:
         _log_sizes(cfg, corpus, epochs, steps, ctx.logger)
+    _export(cfg, module, corpus, scratch / "hf")  # what cannot be exported is found before the budget is spent
     result = trainer.train(module, stream, callback, steps=steps, work_dir=scratch / "olmo")
+    if callback.best_state is not None:
+        if ctx.group.is_first:
+            checkpoint.write(scratch / "best", callback.best_state, {})
+        barrier()
+        checkpoint.load(module, scratch / "best")
+    losses = callback.best if cfg.keep == "best" else callback.latest
     summary: dict[str, Any] = {
         "plateau": result.stop_reason is not None,
         "reason": result.stop_reason or _budget_reason(cfg, steps, callback.plateau_reason),
         "steps": result.steps + callback.previous_steps,
         "tokens_seen": result.tokens + callback.previous_tokens,
-        "reference_loss": callback.latest["reference"],
+        "reference_loss": losses["reference"],
+        "last_reference_loss": callback.latest["reference"],
+        "best_tokens": callback.best_step * cfg.tokens_per_step + callback.previous_tokens,
     }
-    training = {**summary, "heldout_loss": callback.latest["heldout"]}
+    training = {**summary, "heldout_loss": losses["heldout"], "dtype": trainer.training_dtype(cfg.hardware)}
     checkpoint.save(module, out / "trainer", training)
+    _export(cfg, module, corpus, out / "hf")
+    if ctx.group.is_first:
+        shutil.rmtree(scratch)
+        (out / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        ctx.logger.log(f"training ended after {result.tokens:,} tokens: {summary['reason']}")
+        if callback.best_state is not None:
+            ctx.logger.log(
+                f"the best state is kept: reference loss {losses['reference']:.4f} at {summary['best_tokens']:,} tokens of the "
+                f"run; it ended at {callback.latest['reference']:.4f}"
+            )
+    return Checkpoint(dir=out, digest=digest_files(out, out / "hf", out / "trainer"), **summary)
+
+
+def _export(cfg: PretrainConfig, module: TransformerTrainModule, corpus: Corpus, folder: Path) -> None:
+    from synpro.lm import checkpoint
+
     checkpoint.export(
         module,
-        out / "hf",
+        folder,
+        model=cfg.model,
         tokenizer=corpus.dir / "tokenizer",
         context=cfg.sequence_length,
         eos=corpus.eos_id,
         pad=corpus.pad_id,
     )
-    if ctx.group.is_first:
-        shutil.rmtree(scratch)
-        (out / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        ctx.logger.log(f"training ended after {result.tokens:,} tokens: {summary['reason']}")
-    return Checkpoint(dir=out, digest=digest_files(out, out / "hf", out / "trainer"), **summary)
 
 
 def _prepare_folder(cfg: PretrainConfig, start: Checkpoint | None, ctx: StepContext) -> None:
@@ -184,7 +250,9 @@ def _prepare_folder(cfg: PretrainConfig, start: Checkpoint | None, ctx: StepCont
     ctx.logger.log(f"resuming from step {steps:,} of this round")
 
 
-def _callback(cfg: PretrainConfig, corpus: Corpus, start: Checkpoint | None, ctx: StepContext) -> PretrainCallback:
+def _callback(
+    cfg: PretrainConfig, corpus: Corpus, start: Checkpoint | None, min_tokens: int, ctx: StepContext
+) -> PretrainCallback:
     from synpro.corpus.tokens import read_tokens
     from synpro.lm.batches import eval_tokens
     from synpro.lm.callbacks import PretrainCallback
@@ -197,8 +265,9 @@ def _callback(cfg: PretrainConfig, corpus: Corpus, start: Checkpoint | None, ctx
         log_every=cfg.log_every,
         checkpoint_every=cfg.checkpoint_every,
         checkpoints=ctx.out / "scratch" / "states",
-        plateau=cfg.plateau,
-        min_tokens=cfg.min_tokens,
+        plateau=None if cfg.round_tokens else cfg.plateau,
+        min_tokens=min_tokens,
+        keep_best=cfg.keep == "best",
         previous_steps=start.steps if start else 0,
         previous_tokens=start.tokens_seen if start else 0,
         label="pretraining",
@@ -209,12 +278,12 @@ def _callback(cfg: PretrainConfig, corpus: Corpus, start: Checkpoint | None, ctx
 
 def _log_sizes(cfg: PretrainConfig, corpus: Corpus, epochs: MixtureEpochs, steps: int, logger: StepLogger) -> None:
     logger.log(epochs.summary)
-    budget = steps * cfg.batch_size * cfg.sequence_length
+    budget = steps * cfg.tokens_per_step
     flops = flops_per_token(cfg.model, corpus.vocab_size, cfg.sequence_length) * budget
     parameters = num_parameters(cfg.model, corpus.vocab_size)
     logger.log(f"{parameters:,} parameters, at most {steps:,} steps, {budget:,} tokens, {flops:.2g} FLOP")
 
 
 def _budget_reason(cfg: PretrainConfig, steps: int, plateau_reason: str) -> str:
-    used = f"the budget of {steps * cfg.batch_size * cfg.sequence_length:,} tokens is used"
-    return used if cfg.plateau is None else f"{used}; no plateau yet: {plateau_reason}"
+    used = f"the budget of {steps * cfg.tokens_per_step:,} tokens is used"
+    return used if cfg.plateau is None or cfg.round_tokens else f"{used}; no plateau yet: {plateau_reason}"

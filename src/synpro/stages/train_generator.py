@@ -1,8 +1,8 @@
 """train_generator: GRPO on what the model has yet to absorb (method.md, step 4).
 
 Differences from the paper: LoRA is offered beside full weights (`tuning`). A few passages of the train split are not trained
-on; the same sample of answers to them, before and after, shows what training changed, and serves as preflight. The paper's
-settings are the defaults.
+on; the same sample of answers to them, before, during and after, shows what training changed, serves as preflight, and decides
+which state goes on: the best of the start, those measured on the way and the last. The paper's settings are the defaults.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from synpro.engines.base import Engine
+from synpro.engines.base import Engine, Unanswered
+from synpro.engines.failures import FailureCount
 from synpro.grpo.preflight import preflight, zero_std_share
 from synpro.grpo.settings import GRPOSettings
 from synpro.grpo.stats import RewardScale, StepStats, summarize
 from synpro.operations.base import Operation, OperationConfig, rewrite_passages
 from synpro.operations.registry import build_operation
 from synpro.records import Corpus, Generator, Passage, Rewrite, digest_files, digest_of
+from synpro.rewards.advantages import is_value, readable, variance_shares
 from synpro.rewards.rubric import Rubric
 from synpro.rewards.scoring import Scoring
 from synpro.runner.context import StepContext
@@ -56,6 +57,10 @@ class TrainGeneratorConfig(GRPOSettings):
     adapters undo what trained ones have learned (docs/LOG.md)."""
     validation_passages: int = setting(16, unit="passages", source="ours", min=1)
     """Passages that are not trained on, answered before and after."""
+    validate_every: int = setting(50, unit="steps", source="ours", min=1)
+    """How often they are also answered on the way. The answers cost about one step."""
+    keep: Literal["best", "last"] = setting("best", source="ours")
+    """Which state goes on: that with the highest validation reward (start and last among them), or the last (paper)."""
 
 
 def train_generator(
@@ -77,6 +82,7 @@ def train_generator(
     AssetError when a model cannot be found.
     """
     from synpro.corpus.store import read_passages
+    from synpro.grpo.passages import draw_passages
 
     out, group = ctx.out, ctx.group
     if group.is_first:
@@ -85,29 +91,29 @@ def train_generator(
         (out / "validation.json").unlink(missing_ok=True)
     ctx.logger.truncate({})
     op = build_operation(operation)
-    passages = read_passages(corpus.dir)
-    train, validation = split_validation(passages, cfg.validation_passages)
+    shown = max(1, operation.steps) * cfg.prompts_per_step
+    train, validation = draw_passages(corpus.dir, shown, cfg.validation_passages, ctx.seed)
     previous = start if cfg.start == "previous" else None
     ctx.logger.progress(0, operation.steps + 2, "judges")
     state_dir = out / "scratch" / (f"rank-{group.rank}" if group.size > 1 else "")
-    rubric = Rubric.build(op, scoring, state_dir, group)
+    rubric = Rubric.build(op, scoring, state_dir)
     try:
-        rubric.prepare(passages)
+        if rubric.reads_corpus:
+            rubric.prepare(read_passages(corpus.dir))
         return _Training(cfg, op, rubric, train, validation, previous, round, ctx).run()
     finally:
         rubric.close()
 
 
-def split_validation(passages: Sequence[Passage], count: int) -> tuple[list[Passage], list[Passage]]:
-    """(passages to train on, validation passages): `count` by hash of id, at most a quarter, in the order of the corpus.
+@dataclass(frozen=True)
+class _Measured:
+    """The validation passages answered at one step of training."""
 
-    Raises ValueError for fewer than two passages.
-    """
-    if len(passages) < 2:
-        raise ValueError(f"the train split has {len(passages)} passages; a generator needs at least 2. Give prepare more text")
-    count = min(count, max(1, len(passages) // 4))
-    chosen = {p.id for p in sorted(passages, key=lambda p: sha256(p.id.encode()).digest())[:count]}
-    return [p for p in passages if p.id not in chosen], [p for p in passages if p.id in chosen]
+    step: int
+    reward: float
+    summary: dict[str, Any]
+    weights: dict[str, Any]
+    """The trained weights of that step, in main memory; empty in all processes but the first."""
 
 
 @dataclass
@@ -126,24 +132,49 @@ class _Training:
     def __post_init__(self) -> None:
         self.steps = self.op.config.steps
         self.scale = RewardScale(self.rubric.weights, {})
+        self.measured: list[_Measured] = []
+        self.opened: GRPORun | None = None
+        self.failures = FailureCount(f"{self.op.name}: answers to validation passages")
 
     def run(self) -> Generator:
-        logger, name = self.ctx.logger, self.op.name
-        run = self._open()
+        logger = self.ctx.logger
+        run = self.opened = self._open()
         logger.progress(1, self.steps + 2, "before")
         groups, scores = self._sample(run.engine)
         self.scale = RewardScale.of(_flat(scores), self.rubric.weights)
-        summary = {"before": self._summarize(groups, scores)}
-        logger.log(f"{name}, before: {_line(summary['before'])}")
+        self._measure(0, groups, scores)
         if self.steps:
             for warning in preflight(groups, scores, self.rubric.weights, self.op.config.max_new_tokens):
                 logger.log(warning)
             run.train()
             logger.progress(self.steps + 1, self.steps + 2, "after")
-            groups, scores = self._sample(run.engine)
-        summary["after"] = self._summarize(groups, scores)
-        logger.log(f"{name}, after:  {_line(summary['after'])}")
+            self._measure(self.steps, *self._sample(run.engine))
+        first, last = self.measured[0], self.measured[-1]
+        best = max(self.measured, key=lambda m: (m.reward, m.step)) if self.cfg.keep == "best" else last
+        if best is not last:
+            logger.log(
+                f"{self.op.name}: the best state on the validation passages is that of step {best.step} of {self.steps} (reward"
+                f" {best.reward:+.3f}; at the end {last.reward:+.3f}, in deviations of the start); it goes on"
+            )
+            _restore(run.policy, best.weights)
+        points = [{"step": m.step, "reward": m.reward, "passed": m.summary["passed"]} for m in self.measured]
+        summary = {"before": first.summary, "after": best.summary, "kept": best.step, "steps": self.steps, "measured": points}
         return self._save(run.policy, run.tokenizer, summary)
+
+    def _after_step(self, step: int) -> None:
+        if self.opened is not None and step % self.cfg.validate_every == 0:
+            self._measure(step, *self._sample(self.opened.engine))
+
+    def _measure(self, step: int, groups: list[list[Rewrite]], scores: list[list[Scores]]) -> None:
+        """Note how the policy does at a step; of earlier states only the best keeps its weights."""
+        summary, policy = self._summarize(groups, scores), self.opened and self.opened.policy
+        keeps = self.ctx.group.is_first and self.cfg.keep == "best" and step < self.steps
+        best = max((m.reward for m in self.measured), default=float("-inf"))
+        if keeps and summary["reward"] >= best:
+            self.measured = [replace(m, weights={}) for m in self.measured]
+        weights = _trained_weights(policy) if keeps and summary["reward"] >= best else {}
+        self.measured.append(_Measured(step, summary["reward"], summary, weights))
+        self.ctx.logger.log(f"{self.op.name}, step {step}: {_line(summary)}")
 
     def _open(self) -> GRPORun:
         from synpro.assets import model_folder
@@ -154,29 +185,33 @@ class _Training:
         folder = model_folder(cfg.base, slot="train_generator.base", log=self.ctx.logger.log)
         settings = replace(cfg, learning_rate=cfg.learning_rate * (cfg.later_lr_ratio if self._trained_before else 1.0))
         policy = open_policy(folder, settings, self.previous)
-        return GRPORun(policy, self.op, self.rubric, self.train, settings, self.ctx, self._report)
+        return GRPORun(policy, self.op, self.rubric, self.train, settings, self.ctx, self._report, self._after_step)
 
     def _sample(self, engine: Engine) -> tuple[list[list[Rewrite]], list[list[Scores]]]:
         """Groups of answers to the validation passages, sampled with the same seed each time, and their scores."""
         group = self.ctx.group
         sampling = self.op.config.sampling(self.cfg.num_generations, self.ctx.seed)
         mine = rewrite_passages(self.op, group.shard(self.validation), engine, sampling)
+        self.failures.add(Unanswered(r.reason or "") if r.finish == "error" else r.text for r in _flat(mine))
         values = iter(self.rubric.score(_flat(mine)))
         answered = group.all_gather([(answers, [next(values) for _ in answers]) for answers in mine])
         return [answers for answers, _ in answered], [scores for _, scores in answered]
 
     def _summarize(self, groups: list[list[Rewrite]], scores: list[list[Scores]]) -> dict[str, Any]:
-        """Numbers of the sample, the influence of each rewrite that parsed, and one answer per passage."""
+        """Numbers of the sample, the influence of each rewrite that passes its gate, and one answer per passage."""
         rewrites, flat = _flat(groups), _flat(scores)
-        parsed = [s for r, s in zip(rewrites, flat, strict=True) if r.text is not None]
         shown = [
-            {"passage": g[0].passage.id, "source": g[0].passage.text, "answer": g[0].answer, "text": g[0].text, "scores": s[0]}
+            {
+                **{"passage": g[0].passage.id, "source": g[0].passage.text, "answer": g[0].answer, "text": g[0].text},
+                "scores": readable(s[0]),
+            }
             for g, s in zip(groups, scores, strict=True)
         ]
         return {
             **summarize(rewrites, flat, self.rubric.weights),
             "reward": self.scale.total(flat),
-            "influence": [s["influence"] for s in parsed] if "influence" in self.rubric.weights else [],
+            "shares": variance_shares(scores, self.rubric.weights),
+            "influence": [v for s in flat if is_value(v := s.get("influence"))],
             "samples": shown,
         }
 
@@ -187,6 +222,7 @@ class _Training:
             step=step,
             reward=self.scale.total(stats.scores),
             **summarize(stats.rewrites, stats.scores, self.rubric.weights),
+            **{f"share/{name}": part for name, part in variance_shares(groups, self.rubric.weights).items()},
             zero_std=zero_std_share(groups, self.rubric.weights),
             kl=logs.get("kl"),
             entropy=logs.get("entropy"),
@@ -234,5 +270,19 @@ def _flat(groups: Sequence[Sequence[T]]) -> list[T]:
 
 
 def _line(summary: Mapping[str, Any]) -> str:
-    rewards = ", ".join(f"{k.removeprefix('reward/')} {v:.3f}" for k, v in summary.items() if k.startswith("reward/"))
-    return f"{summary['parsed']:.0%} parsed, {summary['truncated']:.0%} truncated, {rewards}"
+    """Counts first, then means over the answers with a value."""
+    rewards = [f"{k.removeprefix('reward/')} {v:.3f}" for k, v in summary.items() if k.startswith("reward/") and v is not None]
+    counts = ", ".join(f"{summary[name]:.0%} {name}" for name in ("passed", "parsed", "truncated"))
+    return f"reward {summary['reward']:+.3f}; {counts}; valid answers: {', '.join(rewards) or 'none'}"
+
+
+def _trained_weights(policy: Any) -> dict[str, Any]:
+    """A copy of the weights that are trained, in main memory."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in policy.named_parameters() if p.requires_grad}
+
+
+def _restore(policy: Any, weights: Mapping[str, Any]) -> None:
+    """Give a policy the weights of an earlier step; with none, in a process that saves nothing, it stays as it is."""
+    for name, parameter in policy.named_parameters():
+        if name in weights:
+            parameter.data.copy_(weights[name])

@@ -105,7 +105,16 @@ def train_verifier(cfg: TrainVerifierConfig, *, corpus: Corpus, judges: JudgesCo
 
     pool = JudgePool(judges, ctx.out / "scratch")
     try:
-        claims = make_claims(_sample(read_passages(corpus.dir), cfg.max_claims), ctx.seed, cfg.max_claims)
+        passages = _sample(read_passages(corpus.dir), cfg.max_claims)
+        known = passages if cfg.kind == "llm" else [p for p in passages if pool.encoder.knows(p.text)]
+        if len(known) < len(passages) / 2:
+            ctx.logger.log(
+                f"no verifier is trained: judges.encoder lacks the characters of {len(passages) - len(known)} of {len(passages)} "
+                "passages. Faithfulness does not apply to them, and no text is dropped for it; name an encoder that knows their "
+                'language, or set train_verifier.kind = "llm" (docs/languages.md)'
+            )
+            return TrainedVerifier(ctx.out, "none", digest_of("none"))
+        claims = make_claims(known, ctx.seed, cfg.max_claims)
         claims = _confirmed(claims, pool, cfg.min_paraphrase_precision, ctx.logger)
         split = split_claims(claims, cfg.calibration, cfg.heldout)
         return (_train_features if cfg.kind == "features" else _train_llm)(cfg, split, pool, ctx)
@@ -124,7 +133,7 @@ def _confirmed(claims: Sequence[Claim], judges: JudgePool, min_precision: float,
     """Remove paraphrases whose meaning the encoder does not find in their sentence; they go to the reject log."""
     reworded = [c for c in claims if c.kind == "reworded"]
     found = judges.encoder.align([c.text for c in reworded], [c.base for c in reworded])
-    doubtful = {c: a.precision for c, a in zip(reworded, found, strict=True) if a.precision < min_precision}
+    doubtful = {c: a.precision for c, a in zip(reworded, found, strict=True) if a and a.precision < min_precision}
     for claim, precision in doubtful.items():
         detail = f"encoder precision {precision:.2f} against its sentence is below {min_precision}"
         logger.rejects.append(Reject(claim.document, "not confirmed", detail, source=claim.base, text=claim.text))
@@ -211,23 +220,22 @@ def _report(
     from synpro.faithfulness.report import below_target, table_lines, verifier_metrics, write_page
     from synpro.faithfulness.train import check_claims
 
-    verdicts = check_claims(verifier, split.heldout, progress)
-    heldout = verifier_metrics(split.heldout, verdicts)
-    test = _test_claims()
+    claims, verdicts = check_claims(verifier, split.heldout, progress)
+    heldout = verifier_metrics(claims, verdicts)
     parts = {"train": split.train, "calibration": split.calibration, "heldout": split.heldout}
     report = {
         "kind": cfg.kind,
         "claims": {name: len(part) for name, part in parts.items()},
         "documents": {name: len({c.document for c in part}) for name, part in parts.items()},
         "heldout": heldout,
-        "written": verifier_metrics(test, check_claims(verifier, test, progress)),
+        "written": verifier_metrics(*check_claims(verifier, _test_claims(), progress)),
         "missed": below_target(heldout),
         **more,
     }
     (ctx.out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_page(report, ctx.out / "report.html")
     with (ctx.out / "claims.jsonl").open("w", encoding="utf-8") as handle:
-        for claim, verdict in zip(split.heldout, verdicts, strict=True):
+        for claim, verdict in zip(claims, verdicts, strict=True):
             row = {"claim": claim.text, "kind": claim.kind, "true": claim.label, "said": verdict.label}
             row |= {"probability": verdict.probability, "document": claim.document, "base": claim.base}
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")

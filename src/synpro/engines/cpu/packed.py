@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 TILE = 512
 """Tokens projected onto the vocabulary at once; their logits are computed again in the backward pass instead of kept."""
+_ERRORS: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+"""`packing_error` of the models that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,11 @@ def log_probabilities(
     """
     at = pack(ids_BT, mask_BT, completion)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # Added to the scores, as every attention of transformers reads it; a mask of booleans is one to sdpa alone.
+    mask_RLL = torch.zeros(at.allowed_RLL.shape, dtype=base.dtype, device=ids_BT.device)
+    mask_RLL.masked_fill_(~at.allowed_RLL, torch.finfo(base.dtype).min)
     states_RLD = base.base_model(
-        input_ids=at.ids_RL, attention_mask=at.allowed_RLL[:, None], position_ids=at.positions_RL, use_cache=False
+        input_ids=at.ids_RL, attention_mask=mask_RLL[:, None], position_ids=at.positions_RL, use_cache=False
     ).last_hidden_state
     # The token before each completion token: the last of the prompt for the first, as in a row of its own.
     before_BC = torch.arange(completion) + at.prompt - 1 + at.slot_B[:, None] * completion
@@ -113,7 +119,7 @@ def _project(
 
 def can_pack(model: Any) -> bool:
     """Whether packing gives this model's own log-probabilities: a bare model (data parallel wrappers need their own forward)
-    whose attention reads the whole context through a mask, and whose logits are those of its head."""
+    whose attention reads the whole context through a mask, and whose logits are those of its head. It is tried once."""
     if not hasattr(model, "get_output_embeddings"):
         return False
     config = model.config.get_text_config()
@@ -122,4 +128,27 @@ def can_pack(model: Any) -> bool:
     altered = [
         n for n in ("final_logit_softcapping", "logit_scale", "logits_scaling", "num_experts") if getattr(config, n, None)
     ]
-    return not windowed and not altered and kinds == {"full_attention"} and config._attn_implementation in ("sdpa", "eager")
+    if windowed or altered or kinds != {"full_attention"} or config._attn_implementation not in ("sdpa", "eager"):
+        return False
+    if model not in _ERRORS:
+        _ERRORS[model] = packing_error(model)
+    return _ERRORS[model] < (1e-3 if model.dtype == torch.float32 else 0.5)
+
+
+def packing_error(model: Any) -> float:
+    """Largest difference in nats between packed log-probabilities and those of rows of their own: two prompts of different
+    lengths, two completions of each."""
+    vocab, device = model.config.get_text_config().vocab_size, next(model.parameters()).device
+    ids_BT = (torch.arange(4 * 7, device=device).reshape(4, 7) * 31 + 7) % vocab
+    ids_BT[1, :4], ids_BT[3, :4] = ids_BT[0, :4], ids_BT[2, :4]
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[2:, 0] = 0  # a shorter prompt, padded on the left
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        packed_BC, _ = log_probabilities(model, ids_BT, mask_BT, 3, 1.0)
+        positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
+        logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, use_cache=False).logits
+        plain_BC = logits_BTV[:, 3:-1].float().log_softmax(-1).gather(2, ids_BT[:, 4:, None])[:, :, 0]
+    model.train(was_training)
+    return float((packed_BC - plain_BC).abs().max())

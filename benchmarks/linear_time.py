@@ -1,0 +1,98 @@
+"""Time of the functions that touch one text, over its size: the exponent of seconds in characters, 1 for linear time.
+
+    python benchmarks/linear_time.py [--largest 20000000] [FUNCTION ...]
+
+Each function gets texts of one kind, from 10 kB on doubled until `--largest` or until one call takes `--seconds`. The exponent is
+the slope of log seconds in log size over the upper half of the sizes. Exits with 1 where one is above 1.2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from synpro.corpus.contamination import normalized_words
+from synpro.corpus.passages import PassageConfig, passage_spans
+from synpro.faithfulness.parsed_text import ParsedText
+from synpro.judges.layout_rules import count_layout
+from synpro.judges.text_stats import max_block_lcs, overlap, repetition_ratio, well_formed
+from synpro.language.identification import known_language, other_language
+from synpro.language.segmentation import count_words, sentence_spans, words
+from synpro.operations.base import quote
+
+LIMIT = 1.2
+SENTENCE = "The mill by the river ground rye for {} villages until 1911, and then it stood still. "
+KINDS: dict[str, Callable[[int], str]] = {
+    "prose": lambda size: "".join(SENTENCE.format(i) + ("\n\n" if i % 5 == 0 else "") for i in range(size // 80))[:size],
+    "full stops": lambda size: "." * size,
+    "one word": lambda size: "a" * size,
+    "Chinese": lambda size: ("老磨坊在河边，它为村民磨黑麦。" * (size // 15 + 1))[:size],
+    "Thai": lambda size: ("โรงสีเก่าขนข้าวไปยังแม่น้ำ" * (size // 26 + 1))[:size],
+    "short lines": lambda size: "a\n" * (size // 2),
+    "spaces": lambda size: " " * size,
+}
+CONFIG = PassageConfig(max_words=80, target_words=60)
+FUNCTIONS: dict[str, Callable[[str], object]] = {
+    "words": words,
+    "count_words": count_words,
+    "sentence_spans": sentence_spans,
+    "passage_spans": lambda text: passage_spans(text, CONFIG),
+    "known_language": known_language,
+    "other_language": lambda text: other_language(text, text[: len(text) // 2]),
+    "overlap": lambda text: overlap(text, text[len(text) // 3 :]),
+    "max_block_lcs": lambda text: max_block_lcs(text, text[len(text) // 3 :]),
+    "repetition_ratio": repetition_ratio,
+    "well_formed": lambda text: well_formed.__wrapped__(text, "en"),
+    "ParsedText": lambda text: ParsedText(text).sentence_of_word,
+    "count_layout": count_layout,
+    "normalized_words": normalized_words,
+    "quote": lambda text: quote(text, ("Rephrased:",)),
+}
+"""One line per function that reads a person's text as a whole."""
+
+
+def exponent(function: Callable[[str], object], kind: Callable[[int], str], largest: int, limit: float) -> tuple[float, int, float]:
+    """(slope of log seconds in log characters, characters of the largest text, its seconds)."""
+    sizes, seconds = [], []
+    size = 10_000
+    while size <= largest:
+        text = kind(size)
+        start = time.perf_counter()
+        function(text)
+        sizes.append(len(text))
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] > limit:
+            break
+        size *= 2
+    pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds, strict=True) if s > 0.03]
+    pairs = pairs[len(pairs) // 2 :] if len(pairs) > 5 else pairs  # shorter calls are all overhead
+    slope = float(np.polyfit(*zip(*pairs, strict=True), 1)[0]) if len(pairs) > 1 else 0.0
+    return slope, sizes[-1], seconds[-1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("functions", nargs="*", default=[])
+    parser.add_argument("--largest", type=int, default=20_000_000, help="characters of the largest text")
+    parser.add_argument("--seconds", type=float, default=20.0, help="a call that takes longer ends its row")
+    chosen = parser.parse_args()
+    worst = 0.0
+    print(f"{'function':<18}{'text':<14}{'exponent':>9}{'characters':>12}{'seconds':>9}")
+    for name, function in FUNCTIONS.items():
+        if chosen.functions and name not in chosen.functions:
+            continue
+        for kind, make in KINDS.items():
+            slope, size, took = exponent(function, make, chosen.largest, chosen.seconds)
+            worst = max(worst, slope)
+            print(f"{name:<18}{kind:<14}{slope:>9.2f}{size:>12}{took:>9.2f}", flush=True)
+    print(f"largest exponent {worst:.2f}; at most {LIMIT} is asked")
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Weights on disk, without loading them: the header of safetensors files, and pickled weights made into such files once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import shutil
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from synpro.assets.cache import AssetError, Log, cache_dir, first_line, hash_files, locked, new_entry, read_entry, write_done
+
+Shapes = dict[str, tuple[int, ...]]
+"""Shape of each tensor by its name."""
+PICKLED = "pytorch_model*.bin"
+INDEX = "model.safetensors.index.json"
+
+
+def read_shapes(folder: Path) -> Shapes:
+    """The tensors of all `*.safetensors` of a folder, from their headers. Raises ValueError for a file that is damaged, cut
+    short or missing."""
+    shapes: Shapes = {}
+    files = sorted(folder.glob("*.safetensors"))
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file.name} is missing, which {INDEX} names; fetch it again")
+        with file.open("rb") as handle:
+            head = handle.read(8)
+            size = struct.unpack("<Q", head)[0] if len(head) == 8 else math.inf
+            whole = file.stat().st_size
+            if size > whole:
+                raise ValueError(f"{file.name} is not a safetensors file, or is cut short; fetch it again")
+            try:
+                header = json.loads(handle.read(int(size)))
+            except ValueError as problem:
+                raise ValueError(f"{file.name} has a damaged header ({problem}); fetch it again") from None
+        header.pop("__metadata__", None)
+        end = 8 + int(size) + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if end != whole:
+            raise ValueError(f"{file.name} has {whole:,} bytes and should have {end:,}; fetch it again")
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return shapes
+
+
+def unknown_modules(shapes: Shapes, modules: Iterable[str]) -> dict[str, list[str]]:
+    """The names of `modules` that no weight matrix of a model ends in, each with the nearest names that exist."""
+    matrices = [name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2 and name.endswith(".weight")]
+    known = sorted({name.rpartition(".")[2] for name in matrices})
+    unknown = [m for m in modules if not any(name == m or name.endswith(f".{m}") for name in matrices)]
+    return {m: difflib.get_close_matches(m, known, n=3, cutoff=0.4) or known[:8] for m in unknown}
+
+
+def has_pickled(folder: Path) -> bool:
+    """Whether a model folder holds pickled weights alone."""
+    return any(folder.glob(PICKLED)) and not any(folder.glob("*.safetensors"))
+
+
+def from_pickled(folder: Path, reference: str, slot: str, log: Log | None) -> Path:
+    """A copy of a model folder with its `pytorch_model*.bin` as safetensors, in the cache. PyTorch reads them with
+    `weights_only=True`: tensors, and no program that a pickle may hold. Raises AssetError."""
+    files = sorted(folder.glob(PICKLED))
+    entry = cache_dir() / "converted" / _digest(files)
+    with locked(entry, slot, reference, log):
+        if read_entry(entry) is None:
+            if log:
+                log(f"{slot}: converting {len(files)} pickled file(s) of {folder.name} to safetensors, once")
+            with new_entry(entry, slot, reference) as scratch:
+                model = scratch / "model"
+                model.mkdir()
+                for other in folder.iterdir():
+                    if other.is_file() and other.suffix not in (".bin", ".h5", ".msgpack", ".ot", ".pt", ".pth", ".ckpt"):
+                        shutil.copy(other, model / other.name)
+                _convert(files, model, reference, slot)
+                write_done(scratch, {"files": hash_files(scratch), "pickled": [file.name for file in files]})
+    return entry / "model"
+
+
+def _digest(files: list[Path]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _convert(files: list[Path], model: Path, reference: str, slot: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    places: dict[str, str] = {}
+    for number, file in enumerate(files, 1):
+        try:
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as problem:  # pickle raises whatever the damaged byte leads to
+            remedy = "Fetch it again; a file that holds more than tensors is never opened: ask its makers for safetensors"
+            raise AssetError(slot, reference, f"{file.name} cannot be read ({first_line(problem)})", remedy) from problem
+        kept = {name: tensor.contiguous().clone() for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+        name = f"model-{number:05d}-of-{len(files):05d}.safetensors" if len(files) > 1 else "model.safetensors"
+        save_file(kept, model / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(kept, name)
+    if len(files) > 1:
+        (model / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
+    for leftover in model.glob("*.bin.index.json"):
+        leftover.unlink()
+    for written in model.iterdir():
+        written.chmod(0o644)  # safetensors writes for the owner alone, and a cache may be shared

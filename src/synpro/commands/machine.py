@@ -1,0 +1,105 @@
+"""What a run needs of this machine, by its plan, against what there is: disk and memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from synpro.config import RunConfig
+from synpro.planning.gpu_plan import GPU, GpuPlan, GpuPlanError, check_fit
+from synpro.planning.plan import PlanError, StageEstimate, estimate_stages
+from synpro.runner.artifacts import finished
+from synpro.runner.disk import free_bytes
+from synpro.runner.step import MIN_FREE_BYTES
+
+UNPLANNED_BYTES = 2 * 2**30
+"""Free disk that a run needs where its plan cannot say."""
+WHILE_TRAINING = 2.0
+"""Disk of pretraining while it runs, over what stays: it keeps checkpoints to resume from."""
+GIB = 2**30
+
+
+def disk_problem(cfg: RunConfig, root: Path, steps: Sequence[str]) -> str | None:
+    """What is said where the steps of a run that are not done need more disk than is free; None where they do not."""
+    left = [step for step in steps if not finished(root / step)]
+    rows = planned_stages(cfg, root)
+    need = sum(disk_bytes(rows, step) for step in left) + MIN_FREE_BYTES if rows else UNPLANNED_BYTES
+    free = free_bytes(root)
+    if not left or free >= need:
+        return None
+    return (
+        f"{root}: {free / GIB:.2f} GiB of its disk are free, and the steps that are left need about {need / GIB:.2f} GiB "
+        "(`synpro plan` says which); make room, or keep run directories elsewhere (--runs FOLDER)"
+    )
+
+
+def memory_problems(cfg: RunConfig, root: Path, steps: Sequence[str]) -> list[str]:
+    """The steps of a run that are not done and need more memory than this machine, or its GPU, has."""
+    stages = {step.rpartition("/")[2] for step in steps if not finished(root / step)}
+    rows = planned_stages(cfg, root)
+    known = [stage for stage in rows if stage in stages and stage != "prepare"]
+    gpus = gpu_bytes()
+    if not cfg.machine.check_memory or not known:
+        return []
+    if gpus:
+        try:
+            plan = GpuPlan(cfg.machine.processes * cfg.machine.nodes, GPU("GPUs like these", 1.0, min(gpus)))
+        except GpuPlanError:  # a number of GPUs that plans do not know
+            return []
+        try:
+            check_fit(cfg, plan, known)
+        except GpuPlanError as problem:
+            return [f"{problem}\n  (machine.check_memory = false starts it all the same)"]
+        return []
+    total = ram_bytes()
+    return [
+        f"{stage}: needs about {rows[stage].memory / GIB:.1f} GiB of memory, and this machine has {total / GIB:.1f} GiB; use a "
+        "smaller model or batch, or another machine (machine.check_memory = false starts it all the same)"
+        for stage in known
+        if total and rows[stage].memory > total
+    ]
+
+
+def planned_stages(cfg: RunConfig, root: Path) -> dict[str, StageEstimate]:
+    """The rows of a run's plan by stage; none where the plan does not know a model or the corpus, or for a comparison."""
+    if type(cfg) is not RunConfig:
+        return {}
+    try:
+        return {row.stage: row for row in estimate_stages(cfg, root, None)}
+    except PlanError:
+        return {}
+
+
+def disk_bytes(rows: Mapping[str, StageEstimate], step: str) -> float:
+    """Bytes of disk that one step takes while it runs; 0 where the plan does not say."""
+    row = rows.get(step.rpartition("/")[2])
+    if row is None or not row.count:
+        return 0.0
+    return row.disk / row.count * (WHILE_TRAINING if row.stage == "pretrain" else 1.1)
+
+
+def gpu_bytes() -> list[float]:
+    """Memory of each GPU of this machine, asked of its driver: PyTorch would take a second to import."""
+    program = shutil.which("nvidia-smi")
+    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return []
+    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        return [float(line) * 2**20 for line in said.split()]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+
+
+def ram_bytes() -> float:
+    """Memory of this machine, or of the container that this process is in; 0 where neither is known."""
+    try:
+        total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limit = Path("/sys/fs/cgroup/memory.max")
+        bound = limit.read_text().strip() if limit.exists() else "max"
+        return min(total, float(bound)) if bound != "max" else total
+    except (OSError, ValueError):
+        return 0.0

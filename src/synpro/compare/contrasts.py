@@ -1,0 +1,75 @@
+"""Which arms are compared with which, and what a difference between them says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+CONTRASTS = (
+    ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
+    ("synpro", "best-of-n", "RL against choosing among the answers of the same generators by the same rewards"),
+    ("synpro", "least-copied", "RL against choosing the answers that copy least"),
+    ("synpro", "no-influence", "influence among the rewards against its gate alone"),
+    ("synpro", "placebo", "influence against the same values dealt out at random"),
+    ("synpro", "static", "generators refreshed in every round against those of round 1"),
+    ("synpro", "synpro-one-round", "further rounds against the first alone"),
+    ("synpro", "generator-text", "what the corpus adds to the generator's own language"),
+    ("prompt-only", "generator-text", "what the corpus adds to the generator's own language"),
+    ("best-of-n", "prompt-only", "choosing answers by the rewards against taking all that pass"),
+    ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
+    ("megadocs", "synpro", "versions of a source in one training document against one each"),
+)
+"""(arm, its control, what the difference says). Adding a contrast: one line here."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two arms, of which one is the control of the other."""
+
+    arm: str
+    control: str
+    about: str
+    equal: bool = True
+    """Whether it is measured at equal synthetic tokens too."""
+
+    @property
+    def name(self) -> str:
+        """For folders and keys."""
+        return f"{self.arm}~{self.control}"
+
+
+def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
+    """The contrasts of these arms. An arm with a number has the control with the same number; else that without, else the one
+    with the highest."""
+    names = list(arms)
+    found = []
+    for base, control_base, about in CONTRASTS:
+        for arm in (n for n in names if _split(n)[0] == base):
+            controls = {_split(n)[1]: n for n in names if _split(n)[0] == control_base}
+            if controls:
+                number = _split(arm)[1]
+                key = number if number in controls else 0 if 0 in controls else max(controls)
+                found.append(Contrast(arm, controls[key], about))
+    numbered: dict[str, list[int]] = {}
+    for name in names:
+        base, number = _split(name)
+        if number and base != "oracle":
+            numbered.setdefault(base, []).append(number)
+        if name.endswith("-only") and name != "prompt-only":
+            whole = next((n for n in names if _split(n)[0] == "prompt-only"), None)
+            if whole:
+                found.append(Contrast(name, whole, f"{name.removesuffix('-only')} alone against all operations"))
+    for base, numbers in numbered.items():
+        ordered = sorted(numbers)
+        for less, more in pairwise(ordered):
+            about = f"{more} versions of each passage against {less}"
+            found.append(Contrast(f"{base}-{more}", f"{base}-{less}", about, equal=False))
+    return found
+
+
+def _split(name: str) -> tuple[str, int]:
+    """`prompt-only-4` -> ("prompt-only", 4); a name without a number has 0."""
+    found = re.fullmatch(r"(.+)-(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, 0)

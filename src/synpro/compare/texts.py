@@ -1,0 +1,101 @@
+"""The synthetic text of an arm: the loop of `loop.py` without its measured training.
+
+The model that shows the generators what is missing is repetition as it was tuned: the winner of the search, and in later rounds
+the same training on the text so far. A model that has seen too little would point at what more tokens alone would teach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synpro.compare.arms import find_arm
+from synpro.compare.config import CompareConfig
+from synpro.compare.search import SearchResult
+from synpro.compare.steps import DedupSteps
+from synpro.loop import synthesize_round
+from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier
+from synpro.rewards.scoring import Scoring
+from synpro.runner.step import RunStep
+from synpro.stages.pretrain import pretrain
+from synpro.stages.probe import fit_probe
+from synpro.stages.train_verifier import train_verifier
+
+
+@dataclass(frozen=True)
+class SyntheticText:
+    """Synthetic text of one arm; none for an arm of organic text."""
+
+    shards: tuple[Shard, ...] = ()
+    steps: tuple[str, ...] = ()
+    """The steps that made it."""
+    draw: int = 0
+    """Which sample of its generators' texts."""
+
+    @property
+    def tokens(self) -> int:
+        """Its tokens, for the model that is trained."""
+        return sum(s.text_tokens for s in self.shards)
+
+
+@dataclass(frozen=True)
+class FirstProbe:
+    """What every arm's first round looks at: the probe of tuned repetition."""
+
+    probe: Probe
+    steps: tuple[str, ...]
+
+
+def first_verifier(cfg: CompareConfig, steps: DedupSteps, corpus: Corpus) -> tuple[TrainedVerifier, str]:
+    """The verifier of all arms, and its step."""
+    shared = steps.within("text/shared")
+    verifier = shared("round-00/verifier", train_verifier, cfg.train_verifier, corpus=corpus, judges=cfg.judges)
+    return verifier, shared.places[-1]
+
+
+def first_plateau(cfg: CompareConfig, run_step: RunStep, corpus: Corpus) -> Checkpoint | None:
+    """The model that trainings at the scarce corpus continue: organic text until the plateau. None: they begin anew."""
+    if cfg.compare.protocol == "scratch":
+        return None
+    return run_step("text/shared/round-00/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=[], start=None)
+
+
+def first_probe(
+    cfg: CompareConfig, steps: DedupSteps, corpus: Corpus, start: Checkpoint | None, search: SearchResult
+) -> FirstProbe:
+    """The probe of tuned repetition; of repetition as nobody tuned it, where nothing was searched."""
+    shared = steps.within("text/shared")
+    model, places = search.model, [search.best] if search.best else []
+    if model is None:
+        training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
+        model = shared("round-01/pretrain", pretrain, training, corpus=corpus, shards=[], start=start)
+    probe = shared("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
+    return FirstProbe(probe, (*places, *shared.places))
+
+
+def synthesize_text(
+    cfg: CompareConfig,
+    steps: DedupSteps,
+    name: str,
+    draw: int,
+    corpus: Corpus,
+    start: Checkpoint | None,
+    verified: tuple[TrainedVerifier, str],
+    first: FirstProbe | None = None,
+    search: SearchResult | None = None,
+) -> SyntheticText:
+    """The text of all rounds of an arm. `first` and `search`: for arms that look at the model."""
+    arm, own = find_arm(name), cfg.of_arm(name)
+    mine = steps.within(f"text/{name}", draw)
+    probe = first.probe if first else None
+    shards, generators = list[Shard](), dict[str, Generator]()
+    rounds = arm.rounds or cfg.rounds
+    for number in range(1, rounds + 1):
+        scoring = Scoring(own.rubric, own.judges, probe, verified[0], own.filters)
+        new_shards, generators = synthesize_round(own, mine, number, corpus, scoring, generators)
+        shards += new_shards
+        if number < rounds and search is not None:
+            training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
+            step = f"round-{number:02d}/pretrain"
+            model = mine(step, pretrain, training, corpus=corpus, shards=list(shards), start=start)
+            probe = mine(f"round-{number + 1:02d}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
+    return SyntheticText(tuple(shards), (verified[1], *(first.steps if first else ()), *mine.places), draw)

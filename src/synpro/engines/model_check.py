@@ -1,0 +1,133 @@
+"""What keeps a model folder from being used in its place, from its config, its tokenizer and the headers of its weights. In
+about a second; no weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from synpro.assets.cache import first_line
+from synpro.assets.tokenizer_loss import SAMPLES, lost_share
+from synpro.assets.weights import read_shapes, unknown_modules
+from synpro.engines.base import EngineError
+from synpro.engines.chats import encode_chat
+from synpro.records import Chat
+
+MAX_LOST = 0.01
+"""Most of an English sentence that a tokenizer of a language model may lose."""
+ANSWER = "Quite so."
+
+
+def weight_problems(folder: Path, lora_modules: Iterable[str] = ()) -> list[str]:
+    """What is wrong with the weights, or with the names of the matrices that LoRA is to change."""
+    try:
+        shapes = read_shapes(folder)
+    except (ValueError, KeyError, OSError) as problem:
+        return [f"its weights cannot be used: {first_line(problem)}"]
+    return [
+        f"train_generator.lora_modules: {name!r} is no matrix of it; it has {', '.join(near)}"
+        for name, near in unknown_modules(shapes, lora_modules).items()
+    ]
+
+
+def language_model_problems(
+    folder: Path, chats: Sequence[Chat] = (), max_new_tokens: int = 1, lora_modules: Iterable[str] = ()
+) -> list[str]:
+    """What keeps a folder from being opened as a model that generates. `chats` are what it will be asked: its tokenizer needs a
+    chat template, one that ends turns with a token at which generation stops, and the chats have to fit."""
+    config = _config(folder)
+    if isinstance(config, str):
+        return [config]
+    kinds = list(config.get("architectures") or [])
+    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
+        return [f"is a {kinds[0]}, which does not generate text; name a causal language model"]
+    problems = weight_problems(folder, lora_modules)
+    tokenizer = _tokenizer(folder)
+    if isinstance(tokenizer, str):
+        return [*problems, tokenizer]
+    lost = lost_share(
+        [SAMPLES["English"]], lambda text: tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+    )
+    if lost > MAX_LOST:
+        problems.append(f"its tokenizer loses {lost:.0%} of the characters of an English sentence; use its own tokenizer")
+    if chats:
+        problems += _chat_problems(folder, config, tokenizer, chats, max_new_tokens)
+    return problems
+
+
+def encoder_problems(folder: Path, layer: int | None) -> list[str]:
+    """What keeps a folder from being opened as the encoder that compares texts, at `layer`."""
+    config = _config(folder)
+    if isinstance(config, str):
+        return [config]
+    problems = weight_problems(folder)
+    layers = config.get("num_hidden_layers")
+    if layer is not None and isinstance(layers, int) and layer > layers:
+        problems.append(f"has {layers} layers; set judges.encoder.layer to at most {layers}, not {layer}")
+    tokenizer = _tokenizer(folder)
+    return [*problems, tokenizer] if isinstance(tokenizer, str) else problems
+
+
+def _chat_problems(
+    folder: Path, config: dict[str, Any], tokenizer: Any, chats: Sequence[Chat], max_new_tokens: int
+) -> list[str]:
+    try:
+        longest = max(len(encode_chat(tokenizer, chat)) for chat in chats)
+    except EngineError as problem:
+        return [str(problem)]
+    problems = []
+    context = config.get("max_position_embeddings")
+    if isinstance(context, int) and longest + max_new_tokens > context:
+        problems.append(
+            f"reads {context:,} tokens, and the largest English passage makes a prompt of {longest:,}, with "
+            f"max_new_tokens = {max_new_tokens:,} after it; lower prepare.passages.max_characters or max_words, or "
+            "operations.NAME.max_new_tokens"
+        )
+    if problem := _turn_end_problem(folder, config, tokenizer):
+        problems.append(problem)
+    return problems
+
+
+def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
+    """A template that ends a turn with a token at which generation does not stop makes every answer run to the limit."""
+    turns = [{"role": "user", "content": "Is it so?"}, {"role": "assistant", "content": ANSWER}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
+    except Exception as problem:  # a template is a program of the model's makers
+        return f"its chat template refuses a question and its answer ({first_line(problem)})"
+    rest = text.rpartition(ANSWER)[2].strip()
+    generation = folder / "generation_config.json"
+    settings = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else config
+    configured = settings.get("eos_token_id")
+    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+    if not rest:
+        return "its chat template ends an answer with nothing, so generation cannot learn where to stop" if not ends else ""
+    first = tokenizer(rest, add_special_tokens=False)["input_ids"][0]
+    if first in ends:
+        return ""
+    stops = ", ".join(repr(tokenizer.convert_ids_to_tokens(i)) for i in sorted(ends)) or "no token"
+    return (
+        f"its chat template ends a turn with {tokenizer.convert_ids_to_tokens(first)!r}, and generation stops at {stops}; add "
+        f"the id {first} to eos_token_id in its generation_config.json, or every answer runs to max_new_tokens"
+    )
+
+
+def _config(folder: Path) -> dict[str, Any] | str:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        return f"its config.json cannot be read ({first_line(problem)})"
+    inner = config.get("text_config")  # of models that also see
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
+def _tokenizer(folder: Path) -> Any:
+    """The tokenizer, or what is wrong with it."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as problem:  # readers of tokenizers raise whatever the damaged byte leads to
+        return f"its tokenizer cannot be opened ({first_line(problem)})"

@@ -1,0 +1,104 @@
+"""Exports as token ids by the run's tokenizer, an EOS after each document: arrays for OLMo-core, Megatron-LM and nanotron.
+
+Layouts, all little-endian:
+- `olmo`: `tokens.npy`, a headerless array (uint16 below 65,536 ids, else uint32), as OLMo-core's datasets read it.
+- `megatron`: `tokens.bin` (uint16, or int32 for 65,500 ids and more) and `tokens.idx`: magic, version, dtype code, numbers of
+  sequences and of document bounds, then lengths (int32), byte offsets (int64) and document bounds (int64).
+- `nanotron`: `tokens.ds` (uint16 or uint32), `tokens.ds.index` (uint64, the end of each document in tokens) and
+  `tokens.ds.metadata` (tokenizer and bytes per token, then the number of tokens), as datatrove writes them.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from synpro.export.selection import ExportRow
+from synpro.records import Corpus
+
+BATCH = 512
+"""Documents encoded in one call."""
+MEGATRON_UINT16 = 65_500
+"""Megatron-LM takes uint16 for smaller vocabularies only."""
+MEGATRON_CODES = {"uint16": 8, "int32": 4}
+MAGIC = b"MMIDIDX\x00\x00"
+
+
+@dataclass(frozen=True)
+class TokenExport:
+    """Token files of an export."""
+
+    files: tuple[Path, ...]
+    documents: int
+    tokens: int
+    dtype: str
+
+
+def _write_array(rows: Iterable[ExportRow], corpus: Corpus, path: Path, dtype: str) -> tuple[array[int], int]:
+    """Write the ids of all rows to `path`, by rename: the length of each document in tokens, and their sum."""
+    import numpy as np
+
+    from synpro.corpus.tokens import encode_documents, load_tokenizer
+
+    tokenizer, lengths, pending = load_tokenizer(corpus.dir / "tokenizer"), array("q"), iter(rows)
+    little = np.dtype(dtype).newbyteorder("<")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as handle:
+        while texts := [row.text for row in islice(pending, BATCH)]:
+            encoded = encode_documents(tokenizer, texts, corpus.eos_id, corpus.dtype)
+            handle.write(encoded.tokens.astype(little).tobytes())
+            lengths.extend(int(length) for length in encoded.lengths)
+    partial.replace(path)
+    return lengths, sum(lengths)
+
+
+def write_olmo(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+    """Write `tokens.npy`."""
+    file = out / "tokens.npy"
+    lengths, total = _write_array(rows, corpus, file, corpus.dtype)
+    return TokenExport((file,), len(lengths), total, corpus.dtype)
+
+
+def write_megatron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+    """Write `tokens.bin` and `tokens.idx`, one sequence per document."""
+    import numpy as np
+
+    dtype = "uint16" if corpus.vocab_size < MEGATRON_UINT16 else "int32"
+    data, index = out / "tokens.bin", out / "tokens.idx"
+    counted, total = _write_array(rows, corpus, data, dtype)
+    lengths = np.frombuffer(counted, np.int64) if len(counted) else np.empty(0, np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("<i8")[: len(lengths)] * np.dtype(dtype).itemsize
+    partial = index.with_name(index.name + ".partial")
+    with partial.open("wb") as handle:
+        header = struct.pack("<QBQQ", 1, MEGATRON_CODES[dtype], len(lengths), len(lengths) + 1)
+        bounds = np.arange(len(lengths) + 1, dtype="<i8")
+        handle.write(MAGIC + header + lengths.astype("<i4").tobytes() + offsets.tobytes() + bounds.tobytes())
+    partial.replace(index)
+    return TokenExport((data, index), len(lengths), total, dtype)
+
+
+def write_nanotron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+    """Write `tokens.ds` with its index and metadata."""
+    import numpy as np
+
+    file = out / "tokens.ds"
+    counted, total = _write_array(rows, corpus, file, corpus.dtype)
+    lengths = np.frombuffer(counted, np.int64) if len(counted) else np.empty(0, np.int64)
+    index, about = Path(f"{file}.index"), Path(f"{file}.metadata")
+    index.write_bytes(np.cumsum(lengths).astype("<u8").tobytes())
+    width = 2 if corpus.dtype == "uint16" else 4
+    about.write_text(f"{(corpus.dir / 'tokenizer').resolve()}|{width}\n{total}\n", encoding="utf-8")
+    return TokenExport((file, index, about), len(lengths), total, corpus.dtype)
+
+
+TOKEN_FORMATS: dict[str, Callable[[Iterable[ExportRow], Corpus, Path], TokenExport]] = {
+    "olmo": write_olmo,
+    "megatron": write_megatron,
+    "nanotron": write_nanotron,
+}
+"""A new token format is a function here and its line in this table."""

@@ -1,0 +1,65 @@
+"""topic: a short encyclopedic passage about a topic, generated without any source.
+
+A control, not an operation of the method: the arm generator-text of a comparison trains on what the generator can say by
+itself, about topics that are not in the corpus. What SynPro gains beyond it comes from the corpus. The passage only chooses the
+topic; its text is never shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from synpro.operations.base import Example, OperationConfig
+from synpro.operations.prose import ProseOperation
+from synpro.records import Chat, Passage
+
+ASPECTS = ("what it is", "how it is made or comes about", "its history", "how it is used", "its kinds and parts")
+
+
+class Topic(ProseOperation):
+    """A passage about a topic of `topics.txt`, under the heading `Passage:`."""
+
+    name = "topic"
+    headings = ("Passage:",)
+    defaults = OperationConfig(name, weights={"format": 1.0}, steps=0, max_copied=1.0)
+    default_examples = (
+        Example(
+            source="the Danube",
+            answer=(
+                "Passage:\nThe Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to "
+                "the Black Sea. It passes through ten countries, more than any other river in the world. Vienna, Bratislava, "
+                "Budapest and Belgrade are capitals on its banks."
+            ),
+        ),
+    )
+
+    def instruction(self, text: str) -> str:
+        """What is asked about a topic; `text` is its name."""
+        return (
+            f"Write a short passage for an encyclopedia about {text}, of three to five sentences. "
+            f'Answer with "{self.headings[0]}" and then the passage only.'
+        )
+
+    def prompt(self, passage: Passage) -> Chat:
+        """The chat that asks for a passage about the topic that falls to this one."""
+        turns = []
+        for example in self.examples_for(""):
+            turns.append({"role": "user", "content": self.instruction(f"{example.source}: {ASPECTS[0]}")})
+            turns.append({"role": "assistant", "content": example.answer})
+        return (*turns, {"role": "user", "content": self.instruction(topic_of(passage.id))})
+
+
+def topic_of(key: str) -> str:
+    """A topic and an aspect of it, always the same ones for the same key."""
+    number = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
+    number, aspect = divmod(number, len(ASPECTS))
+    return f"{topics()[number % len(topics())]}: {ASPECTS[aspect]}"
+
+
+@cache
+def topics() -> tuple[str, ...]:
+    """The topics of `topics.txt`, one a line."""
+    text = Path(__file__).with_name("topics.txt").read_text(encoding="utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

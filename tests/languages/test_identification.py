@@ -1,0 +1,67 @@
+"""Which language a text is in, and what is dropped for being in another than its passage."""
+
+from __future__ import annotations
+
+import pytest
+
+from synpro.judges.base import JudgesConfig
+from synpro.judges.dataman import DataManQuality
+from synpro.language.identification import known_language, languages_of, other_language
+from synpro.operations.base import SAME_LANGUAGE
+from synpro.operations.rephrase import Rephrase
+from synpro.records import Passage, Rewrite
+from synpro.rewards.filters import FilterConfig, Sample, rule_failure
+from tests.languages.texts import ENGLISH_INVENTION, PARAGRAPHS
+
+GERMAN, CHINESE = PARAGRAPHS["de"], PARAGRAPHS["zh"]
+
+
+def passage(text: str) -> Passage:
+    return Passage("p#0000", "p", 0, 0, len(text), text)
+
+
+def test_the_languages_of_the_test_corpora_are_known() -> None:
+    assert languages_of(GERMAN) == {"de": 1.0} and languages_of(CHINESE) == {"zh": 1.0}
+    assert known_language("1907") is None and known_language("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "found"),
+    [
+        (ENGLISH_INVENTION, GERMAN[0], "en"),
+        (GERMAN[1], GERMAN[0], None),
+        ("Die Mühle ist alt.", GERMAN[0], None),  # short: unsure
+        ("Old mill", CHINESE[0], "Latin"),  # two words are enough where the script is another
+        ("Мельница старая.", GERMAN[0], "Cyrillic"),
+        (CHINESE[2], CHINESE[0], None),
+        ("これは古い水車の話である。", CHINESE[0], "ja"),
+        (ENGLISH_INVENTION, "1824, 1907, 1911: 3.5 km.", None),  # nobody knows what language numbers are in
+        ("", GERMAN[0], None),
+    ],
+)
+def test_an_answer_in_another_language_is_told(text: str, source: str, found: str | None) -> None:
+    code = other_language(text, source)
+    assert code is None if found is None else code and found in code
+
+
+def test_no_paragraph_counts_as_another_language_than_its_neighbours() -> None:
+    for paragraphs in (GERMAN, CHINESE):
+        assert not [p for p in paragraphs if other_language(p, paragraphs[0])]
+    assert all(other_language(z, d) and other_language(d, z) for d, z in zip(GERMAN, CHINESE, strict=True))
+
+
+def test_an_english_invention_about_a_german_passage_is_dropped_before_any_judge() -> None:
+    rephrase = Rephrase()
+    for text, reason in ((ENGLISH_INVENTION, "language"), (GERMAN[1], None)):
+        answer = Rewrite(passage(GERMAN[0]), "rephrase", f"Rephrased: {text}", text, None, 40, "stop")
+        failure = rule_failure(Sample(answer, rephrase.config), FilterConfig())
+        assert (failure and failure[0]) == reason
+
+
+def test_the_prompt_asks_for_the_language_of_the_passage_where_it_is_not_english() -> None:
+    asked = [Rephrase().prompt(passage(text))[-1]["content"] for text in (GERMAN[0], CHINESE[0], ENGLISH_INVENTION)]
+    assert [SAME_LANGUAGE in content for content in asked] == [True, True, False]
+
+
+def test_judges_say_which_languages_they_know() -> None:
+    assert DataManQuality.languages == {"en"} and JudgesConfig().fluency.languages == ("en",)

@@ -1,0 +1,85 @@
+"""Words, sentences and sizes in languages with and without spaces."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from synpro.corpus.passages import PassageConfig, passage_spans
+from synpro.judges.text_stats import lcs_length, longest_run, overlap, well_formed
+from synpro.language.segmentation import count_words, sentence_ends, sentences, words
+from tests.languages.texts import PARAGRAPHS
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Mr. Smith left the U.S. in 1907. Why? No. 5 was J. Doe's idea…  Then he left.\n\nNew", 5),
+        ("Am 3. Mai kam Dr. Müller z.B. nach Bonn. Im 19. Jahrhundert war es so. »Ja«, sagte er.", 3),
+        ("老磨坊在河边。那是1907年的事！他说：“是吗？”没有人回答。", 4),
+        ("それは1907年のことである。「本当か。」", 2),
+        ("โรงสีเก่าขนข้าวไปยังแม่น้ำ เหตุการณ์นี้เกิดขึ้นในปี", 2),
+        ("نقلت الطاحونة الحبوب إلى النهر. حدث ذلك في عام 1907؟ نعم.", 3),
+        ("पुरानी चक्की ने अनाज पहुँचाया। यह 1907 में हुआ था।", 2),
+    ],
+)
+def test_sentences_end_where_a_reader_ends_them(text: str, parts: int) -> None:
+    assert len(sentences(text)) == parts
+    assert not any(s[-1] in "「“" for s in sentences(text))  # an opening mark belongs to what follows
+
+
+def test_words_are_those_of_a_dictionary_where_there_are_no_spaces() -> None:
+    assert words("Die Mühle steht's nicht, 3,5 km.") == ["die", "mühle", "steht's", "nicht", "3,5", "km"]
+    assert words("蜜蜂采集花蜜。") == ["蜜蜂", "采集", "花蜜"]
+    assert 4 <= len(words("โรงสีเก่าขนข้าวไปยังแม่น้ำ")) <= 10
+
+
+def test_odd_texts_lose_nothing() -> None:
+    for text in ("", " \n ", "a\ud800b. C", "👩‍👩‍👧 x. Y", "\x00", "  lead. Two."):
+        ends = sentence_ends(text)
+        assert ends == sorted(set(ends)) and (not text or ends[-1] == len(text))
+
+
+def test_the_same_text_counts_as_many_words_in_every_language() -> None:
+    """The German and the Chinese paragraphs say the same."""
+    german, chinese = (sum(map(count_words, PARAGRAPHS[code])) for code in ("de", "zh"))
+    assert 0.8 < chinese / german < 1.25
+    spans = {code: passage_spans("\n\n".join(PARAGRAPHS[code]), PassageConfig(max_words=60, target_words=45)) for code in ("de", "zh")}
+    assert 0.8 < len(spans["zh"]) / len(spans["de"]) < 1.25
+
+
+def test_a_passage_has_no_more_tokens_than_bytes_of_its_words() -> None:
+    for text in ("ก" * 7000, "x" * 7000, "." * 7000, "漢" * 7000, "👩‍👩‍👧" * 2000, "a_b_" * 2000):
+        spans = passage_spans(text, PassageConfig(max_words=80))
+        assert "".join(text[a:b] for a, b in spans) == text
+        assert max(len(text[a:b].encode()) for a, b in spans) <= 24 * 80 + 3
+
+
+@pytest.mark.parametrize("unit", [".", "a", ". ", "a\n", "磨", "ก", " ", "word, "])
+def test_time_grows_with_the_text_not_with_its_square(unit: str) -> None:
+    def seconds(size: int) -> float:
+        text = (unit * size)[:size]
+        start = time.perf_counter()
+        passage_spans(text, PassageConfig(max_words=80, target_words=60))
+        return time.perf_counter() - start
+
+    small = min(seconds(8_000) for _ in range(3))
+    assert seconds(128_000) < 16 * 6 * max(small, 1e-3)  # the square would be 256 times
+
+
+def test_overlap_is_that_of_the_plain_definition_and_fast_on_long_texts() -> None:
+    source, output = list("abcdefgh"), list("xcdefyab")
+    assert longest_run(output, source) == 4 and longest_run([], source) == 0
+    long = [str(i * i % 977) for i in range(20_000)]
+    assert longest_run(long, long) == len(long)
+    assert lcs_length(long, long) == len(long)  # in parts
+    text = " ".join(long)
+    assert overlap(text, text).share == 1.0
+
+
+def test_prose_is_told_from_lists_in_the_languages_whose_function_words_are_known() -> None:
+    for code, paragraphs in PARAGRAPHS.items():
+        assert min(well_formed(p, code) for p in paragraphs) > 0.7, code
+    assert well_formed("Mühle Korn Flügel Verein Balken Käfer Besucher Kappe Sonntag Monat Moor Rand Regen.", "de") == 0.0
+    assert well_formed("Mühle Korn Flügel Verein Balken Käfer Besucher Kappe Sonntag Monat Moor Rand Regen.", None) == 1.0

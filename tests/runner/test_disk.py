@@ -1,0 +1,167 @@
+"""A disk that is full, read-only, or somebody else's: one sentence, nothing half-written taken for done, and it carries on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synpro.runner import disk, step
+from synpro.runner.disk import apply_umask, disk_error, explain
+from synpro.runner.inputs import changed_files, stat_inputs
+from synpro.runner.launch import MachineConfig
+from synpro.runner.progress import NullProgress
+from synpro.runner.step import StepError, Steps, lock
+from tests.runner.counting import CountConfig, count
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+def steps(root: Path, **options: Any) -> Steps:
+    return Steps(root, seed=7, machine=MachineConfig(threads=1), **options)
+
+
+def failing(number: int) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def one_line(problem: BaseException) -> str:
+    text = str(problem)
+    assert "Traceback" not in text and "Errno" not in text
+    return text
+
+
+def test_a_full_disk_inside_a_step_is_told_in_a_sentence_and_the_step_carries_on(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"step a stopped: .*the disk is full .* make room") as caught:
+        steps(tmp_path)("a", count, CountConfig(trouble="full"))
+    assert "\n" not in one_line(caught.value).replace("\nFull log", "")
+    assert not (tmp_path / "a/result.json").exists()
+    (tmp_path / "a/room").touch()
+    assert steps(tmp_path)("a", count, CountConfig(trouble="full")).heldout_loss == 3
+
+
+def test_a_step_that_cannot_even_leave_a_note_is_told_by_its_pipe(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"step a stopped: .*the disk is full"):
+        steps(tmp_path)("a", count, CountConfig(trouble="full, no note"))
+    assert not (tmp_path / "a/error.json").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize("place", ["write_json", "launch"])
+def test_trouble_around_a_step_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, number: int) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(step, place, failing(number))
+        with pytest.raises(StepError, match=r"^step a stopped: ") as caught:
+            steps(tmp_path)("a", count, CountConfig())
+        assert "\n" not in one_line(caught.value)
+    assert not (tmp_path / "a/result.json").exists()
+
+
+def test_a_step_is_not_started_without_the_room_it_is_planned_to_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "free_bytes", lambda path: 2**30)
+    with pytest.raises(StepError, match=r"needs about 2,064 MiB of disk, and 1,024 MiB are free at .*carry|resumes"):
+        steps(tmp_path, disk_bytes=lambda name: 2 * 2**30)("a", count, CountConfig())
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_process_that_a_full_disk_killed_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = step.free_bytes(tmp_path)
+    seen = iter([real, 0])
+    monkeypatch.setattr(step, "free_bytes", lambda path: next(seen))
+    with pytest.raises(StepError, match=r"step a stopped: .*the disk is full"):
+        steps(tmp_path)("a", count, CountConfig(trouble="always killed"))
+
+
+def test_what_libraries_wrap_is_found() -> None:
+    try:
+        try:
+            raise Exception("Error while serializing: I/O error: No space left on device (os error 28)")
+        except Exception as inner:
+            raise RuntimeError("could not save") from inner
+    except RuntimeError as outer:
+        found = disk_error(outer)
+    assert found is not None and found.errno == errno.ENOSPC
+    assert disk_error(ValueError("the disk is fine")) is None
+    assert disk_error(FileNotFoundError(errno.ENOENT, "no such file")) is None
+
+
+def test_a_run_directory_that_is_a_file_or_not_ours_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StepError, match=r"runs is a file where a folder is needed; name another folder \(--runs"):
+        lock(tmp_path / "runs" / "tiny")
+    with pytest.raises(StepError, match=r"runs is a file where a folder is needed"):
+        lock(tmp_path / "runs")
+    said = explain(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x")), tmp_path)
+    assert "permission denied: " in said and f"belongs to {disk._name(tmp_path.stat().st_uid)} and this is " in said
+    assert "read-only" in explain(OSError(errno.EROFS, "x"), tmp_path)
+
+
+def test_a_file_system_without_locks_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOSYS))
+    with pytest.raises(StepError, match=r"is on a file system without locks \(Function not implemented\); mount it with"):
+        lock(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", failing(errno.EWOULDBLOCK))
+    with pytest.raises(StepError, match="in use by another"):
+        lock(tmp_path)
+
+
+def test_files_of_a_step_get_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        steps(tmp_path)("a", count, CountConfig(trouble="private"))
+        assert (tmp_path / "a/private.bin").stat().st_mode & 0o777 == 0o640
+        assert (tmp_path / "a/total.txt").stat().st_mode & 0o777 == 0o640
+        (tmp_path / "run.sh").touch()
+        (tmp_path / "run.sh").chmod(0o700)
+        apply_umask(tmp_path)
+        assert (tmp_path / "run.sh").stat().st_mode & 0o777 == 0o740
+    finally:
+        os.umask(old)
+
+
+def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / name).write_text("{}")
+    request = {"config": {"sources": [{"path": f"{tmp_path}/texts/*.jsonl", "format": "auto"}], "model": "hf:a/b"}}
+    step_dir = tmp_path / "round-00/prepare"
+    step_dir.mkdir(parents=True)
+    (step_dir / "inputs.json").write_text(json.dumps(stat_inputs(request)))
+    assert changed_files(step_dir) == []
+    (tmp_path / "texts/a.jsonl").write_text('{"text": "more"}')
+    (tmp_path / "texts/b.jsonl").unlink()
+    (tmp_path / "texts/c.jsonl").write_text("{}")
+    (line,) = changed_files(step_dir)
+    assert "config.sources.0.path" in line or line.startswith("sources.0.path = ")
+    assert "of 2 files 1 changed" in line and "1 gone" in line and "1 new" in line
+    assert "since round-00/prepare read them; the run goes on with what was read" in line
+
+
+class Lines(NullProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def event(self, name: str, event: Any) -> None:
+        self.lines += [event["log"]] if "log" in event else []
+
+
+def test_a_finished_step_says_which_of_its_files_changed(tmp_path: Path) -> None:
+    (tmp_path / "probe.jsonl").write_text("{}")
+    cfg = CountConfig(data=str(tmp_path / "probe.jsonl"))
+    steps(tmp_path)("round-01/probe", count, cfg)
+    (tmp_path / "probe.jsonl").write_text("{} {}")
+    lines = Lines()
+    steps(tmp_path, listener=lines)("round-01/probe", count, cfg)
+    assert any(line.startswith("WARNING: data = ") and "1 changed" in line for line in lines.lines)
