@@ -2,7 +2,8 @@
 
     python benchmarks/linear_time.py [--largest 20000000] [FUNCTION ...]
 
-Each function gets texts of one kind, from 10 kB on doubled until `--largest` or until one call takes `--seconds`. The exponent is
+Each function gets texts of one kind, from 10 kB on doubled until `--largest` or until one call takes `--seconds`. The exponent
+is
 the slope of log seconds in log size over the upper half of the sizes. Exits with 1 where one is above 1.2.
 """
 
@@ -18,6 +19,8 @@ import numpy as np
 
 from synpro.corpus.contamination import normalized_words
 from synpro.corpus.passages import PassageConfig, passage_spans
+from synpro.corpus.tokens import TokenizerConfig, train_tokenizer
+from synpro.corpus.wikitext import strip_markup
 from synpro.faithfulness.parsed_text import ParsedText
 from synpro.judges.layout_rules import count_layout
 from synpro.judges.text_stats import max_block_lcs, overlap, repetition_ratio, well_formed
@@ -35,6 +38,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "Thai": lambda size: ("โรงสีเก่าขนข้าวไปยังแม่น้ำ" * (size // 26 + 1))[:size],
     "short lines": lambda size: "a\n" * (size // 2),
     "spaces": lambda size: " " * size,
+    "open tags": lambda size: "<ref><b>, " * (size // 10),
 }
 CONFIG = PassageConfig(max_words=80, target_words=60)
 FUNCTIONS: dict[str, Callable[[str], object]] = {
@@ -51,12 +55,16 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "ParsedText": lambda text: ParsedText(text).sentence_of_word,
     "count_layout": count_layout,
     "normalized_words": normalized_words,
+    "strip_markup": strip_markup,
+    "train_tokenizer": lambda text: train_tokenizer([text], TokenizerConfig("train", 2048)),
     "quote": lambda text: quote(text, ("Rephrased:",)),
 }
 """One line per function that reads a person's text as a whole."""
 
 
-def exponent(function: Callable[[str], object], kind: Callable[[int], str], largest: int, limit: float) -> tuple[float, int, float]:
+def exponent(
+    function: Callable[[str], object], kind: Callable[[int], str], largest: int, limit: float
+) -> tuple[float, int, float]:
     """(slope of log seconds in log characters, characters of the largest text, its seconds)."""
     sizes, seconds = [], []
     size = 10_000

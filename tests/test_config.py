@@ -121,7 +121,7 @@ def test_all_errors_are_told_at_once_each_with_its_line(tmp_path):
         ("pretrain.model.qk_norm", "true", "pretrain.model.qk_norm: is gone; remove it"),
         ("rubric.weights.rephrase", "{}", "rubric.weights: is now operations.NAME.weights"),
         ("train_generator.completions", "4", "train_generator.completions: is called 'num_generations' now"),
-        ("synthesize.min_support", "0.5", "synthesize.min_support: is called 'min_faithfulness' now"),
+        ("synthesize.min_support", "0.5", "synthesize.min_support: is now filters.min_faithfulness"),
     ],
 )
 def test_an_old_key_is_refused_with_its_new_name(key, value, message, tmp_path):

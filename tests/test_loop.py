@@ -64,7 +64,7 @@ def test_kept_and_dropped_are_the_passages(finished_run):
 
 def test_no_generator_sees_reference_or_heldout(finished_run):
     documents = {d["id"]: d for d in rows(finished_run / "round-00/prepare/documents.parquet")}
-    assert {d["split"] for d in documents.values()} == {"train", "reference", "heldout", "unused"}
+    assert {d["split"] for d in documents.values()} == {"train", "reference", "heldout"}
     shown = {p["document"] for p in rows(finished_run / "round-00/prepare/passages.parquet")}
     for shard in shards(finished_run):
         shown |= {r["document"] for r in rows(shard / "rewrites.parquet")}

@@ -42,7 +42,9 @@ def test_training(cfg):
     p = cfg.pretrain
     assert (p.sequence_length, p.batch_size, p.warmup_steps, p.decay_fraction) == (2048, 512, 1000, 0.0)
     assert p.steps_after(0) == at(cfg, 21_840, 43_680)
-    assert (p.checkpoint_every, p.evaluate_every) == (2184, 1092)
+    assert p.checkpoint_every == 2184
+    # Published: 1,092 steps between measurements, at which our rule for a plateau sees no third one within the budget.
+    assert p.evaluate_every == 1092 // 4 and p.rounds_that_fit(cfg.rounds) == cfg.rounds
     o = p.optimizer
     assert (o.learning_rate, o.beta1, o.beta2, o.weight_decay, o.eps, o.max_grad_norm) == (
         at(cfg, 6e-4, 4e-4),

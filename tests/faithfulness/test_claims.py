@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness.claims import KINDS, make_claims, split_claims
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.paraphrases import PARAPHRASES, paraphrase
+from synpro.language.segmentation import sentence_spans
 from synpro.records import Passage
 from tests.rewards.reference import SOURCES
 

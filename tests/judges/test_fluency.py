@@ -9,8 +9,8 @@ import pytest
 from synpro.assets import model_folder
 from synpro.judges.base import JudgesConfig
 from synpro.judges.fluency import FluencyQuality
-from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES
 from tests.languages.texts import ENGLISH_INVENTION, PARAGRAPHS
+from tests.rewards.reference import REFORMATTED, REPHRASED, SOURCES
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from synpro.judges.base import JudgesConfig
 from synpro.judges.dataman import DataManQuality
+from synpro.judges.languages import abstentions
 from synpro.language.identification import known_language, languages_of, other_language
 from synpro.operations.base import SAME_LANGUAGE
 from synpro.operations.rephrase import Rephrase
@@ -65,3 +66,9 @@ def test_the_prompt_asks_for_the_language_of_the_passage_where_it_is_not_english
 
 def test_judges_say_which_languages_they_know() -> None:
     assert DataManQuality.languages == {"en"} and JudgesConfig().fluency.languages == ("en",)
+
+
+def test_the_judge_that_abstains_for_a_corpus_is_named() -> None:
+    (line,) = abstentions({}, {"de": 0.75, "en": 0.25})
+    assert "judges.quality knows en" in line and "de (75%)" in line
+    assert not abstentions({"fluency": {"languages": ["en", "de"]}}, {"de": 0.75, "en": 0.25}) and not abstentions({}, {})

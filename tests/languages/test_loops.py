@@ -20,7 +20,12 @@ def test_the_loop_keeps_texts_in_the_language_of_the_corpus(code: str, tmp_path:
     rows = [{"id": f"{code}-{i}", "text": text} for i, text in enumerate(PARAGRAPHS[code])]
     (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     answers = [f"Rephrased:\n{text}" for text in (*PARAGRAPHS[code][::2], *[ENGLISH_INVENTION] * 5)]
-    config = (ROOT / "tests/languages/loop.toml").read_text(encoding="utf-8").replace('"replaced by the test"', json.dumps(answers)[1:-1])
+    config = (
+        (ROOT / "tests/languages/loop.toml")
+        .read_text(encoding="utf-8")
+        .replace('"replaced by the test"', json.dumps(answers)[1:-1])
+        .replace('"corpus.jsonl"', json.dumps(str(tmp_path / "corpus.jsonl")))
+    )
     (tmp_path / "loop.toml").write_text(config, encoding="utf-8")
     done = synpro("run", tmp_path / "loop.toml", "--runs", tmp_path, timeout=240)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

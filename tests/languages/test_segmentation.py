@@ -45,7 +45,10 @@ def test_the_same_text_counts_as_many_words_in_every_language() -> None:
     """The German and the Chinese paragraphs say the same."""
     german, chinese = (sum(map(count_words, PARAGRAPHS[code])) for code in ("de", "zh"))
     assert 0.8 < chinese / german < 1.25
-    spans = {code: passage_spans("\n\n".join(PARAGRAPHS[code]), PassageConfig(max_words=60, target_words=45)) for code in ("de", "zh")}
+    spans = {
+        code: passage_spans("\n\n".join(PARAGRAPHS[code]), PassageConfig(max_words=60, target_words=45))
+        for code in ("de", "zh")
+    }
     assert 0.8 < len(spans["zh"]) / len(spans["de"]) < 1.25
 
 

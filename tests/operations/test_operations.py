@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from synpro.config import ConfigError, load_config
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
-from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages
 from synpro.language.segmentation import sentences
+from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages
 from synpro.operations.entries import MAX_ENTRIES
 from synpro.operations.registry import OPERATIONS, build_operation, operation_config
 from synpro.records import Passage

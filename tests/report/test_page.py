@@ -183,6 +183,6 @@ def test_influence_that_measures_memorisation_is_warned_of(page: str, tmp_path: 
     file = run / "round-01/probe/probe.json"
     seen = {"train": -0.54, "heldout": 0.39, "error": 0.03}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"memorization": seen}))
-    assert "measures memorisation as well as learning" in body(write_report(run).read_text())
+    assert "measures memorisation as well as learning" in body(render(run))
     file.write_text(json.dumps(json.loads(file.read_text()) | {"memorization": {**seen, "train": 0.35}}))
-    assert "memorisation" not in body(write_report(run).read_text())
+    assert "memorisation" not in body(render(run))

@@ -36,7 +36,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_pays_for_easier_text_and_not_for_exploits(file: Path) -> None:
-    operation = build_operation(operation_config("rephrase", weights=WEIGHTS))
+    operation = build_operation(operation_config("rephrase", weights=WEIGHTS, max_copied=1.0, min_length=0.0))
     rubric = Rubric.build(operation, Scoring(RubricConfig(files=("my_reward.py",)), JudgesConfig()))
     assert rubric.names == ["length", "reading_ease"]
     easy = (
@@ -45,7 +45,7 @@ def test_it_pays_for_easier_text_and_not_for_exploits(file: Path) -> None:
     texts = [easy, SOURCES["honey"], "Bees. Go. Hum.", ""]
     scores = rubric.score([answered(operation, "honey", f"Rephrased:\n{t}" if t else "") for t in texts])
     gains = [s["reading_ease"] for s in scores]
-    assert gains[0] is not None and 0 < gains[0] <= 1 and gains[1] == gains[2] == gains[3] == FAILED
+    assert gains[0] is not None and 0 < gains[0] <= 1 and gains[1] == 0.0 and gains[2] == gains[3] == FAILED
 
 
 def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp_path: Path) -> None:

@@ -330,6 +330,7 @@ def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path) -> Non
 
     def corpus_of(count: int) -> Path:
         rows = [{**vars(passage("honey")), "id": f"{i}#0000"} for i in range(count)]
+        (tmp_path / f"{count}").mkdir()
         store.write_rows(tmp_path / f"{count}" / "passages.parquet", store.PASSAGES, rows)
         return tmp_path / f"{count}"
 
@@ -348,7 +349,7 @@ def test_the_best_state_goes_on_and_every_step_trains(
     """Validation is made to say that training does harm from step 2 on."""
     from safetensors.torch import load_file
 
-    rewards = iter([0.0, 0.4, -0.2, -0.9])
+    rewards = iter([0.0, 0.0, 0.4, -0.2, -0.9])  # the first is the scale's own
     monkeypatch.setattr(RewardScale, "total", lambda self, scores: next(rewards) if len(scores) == 8 and self.moments else 0.0)
     told: list[str] = []
     monkeypatch.setattr(StepLogger, "log", lambda self, line: told.append(line))
@@ -360,7 +361,7 @@ def test_the_best_state_goes_on_and_every_step_trains(
     assert any("step 1 of 3" in line and "goes on" in line for line in told)
     rates = [json.loads(line)["lr"] for line in (tmp_path / "kept/metrics.jsonl").read_text().splitlines()]
     assert min(rates) > 0
-    rewards = iter([0.0, 0.4, -0.2, -0.9])
+    rewards = iter([0.0, 0.0, 0.4, -0.2, -0.9])  # the first is the scale's own
     last = train(replace(cfg, keep="last"), corpus, tmp_path / "last", operation=operation)
     assert kept.adapter is not None and last.adapter is not None
     a, b = (load_file(g.adapter / "adapter_model.safetensors") for g in (kept, last))

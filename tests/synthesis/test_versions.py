@@ -190,7 +190,7 @@ def test_the_weighted_sum_compares_within_a_passage() -> None:
 
 def test_a_text_that_fails_a_reward_is_not_the_best() -> None:
     group = answers(*((text(i), {"quality": 3.0, "influence": v}) for i, v in enumerate([FAILED, -0.9, 0.1, None])))
-    assert best("influence", group) == [[2]] and [a.rank for a in group] == [3, 2, 1, 4]
+    assert best("influence", group, influence=1.0) == [[2]] and [a.rank for a in group] == [3, 2, 1, 4]
     group = answers(*((text(i), {"influence": v}) for i, v in enumerate([FAILED, -0.9, 0.1])))
     assert best("reward", group, k=2, influence=1.0) == [[1, 2]]
 

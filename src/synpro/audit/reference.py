@@ -26,6 +26,8 @@ class ReferenceAnswer:
     source: str
     invented: str
     """A statement on the same matter that the source does not make."""
+    rephrase: str = ""
+    """The answer to `rephrase`, where it is beside the passage instead of beside the operation."""
 
     @property
     def passage(self) -> Passage:
@@ -34,7 +36,7 @@ class ReferenceAnswer:
 
     def answer(self, operation: Operation) -> str:
         """The reference answer. Raises NoReferenceAnswer for an operation without one."""
-        answers = _answers(operation)
+        answers = {self.id: self.rephrase} if self.rephrase and operation.name == "rephrase" else _answers(operation)
         if self.id not in answers:
             raise NoReferenceAnswer(
                 f"operation {operation.name!r} has no reference answer to passage {self.id!r}, so its rewards cannot be audited"
@@ -53,9 +55,10 @@ def _answers(operation: Operation) -> Mapping[str, str]:
 
 
 @cache
-def reference_answers() -> tuple[ReferenceAnswer, ...]:
-    """The passages that ship with SynPro, in the order of the file."""
-    table = tomllib.loads(resources.files("synpro.audit").joinpath("reference.toml").read_text(encoding="utf-8"))
+def reference_answers(language: str = "en") -> tuple[ReferenceAnswer, ...]:
+    """The passages that ship with SynPro, in the order of the file: English, or German ("de", for `rephrase` only)."""
+    file = "reference.toml" if language == "en" else f"reference.{language}.toml"
+    table = tomllib.loads(resources.files("synpro.audit").joinpath(file).read_text(encoding="utf-8"))
     return tuple(ReferenceAnswer(**{name: value.strip() for name, value in row.items()}) for row in table["passages"])
 
 

@@ -12,6 +12,7 @@ from synpro.commands.check_assets import active_assets, missing_path, open_asset
 from synpro.commands.configs import steps_of
 from synpro.commands.machine import disk_problem, memory_problems
 from synpro.config import ConfigError, RunConfig
+from synpro.judges.languages import abstentions, read_languages
 from synpro.runner.artifacts import finished
 
 LIBRARIES = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
@@ -28,6 +29,8 @@ def check(cfg: RunConfig, fetch: bool, log: Callable[[str], None], root: Path | 
     log(f"config: valid; {len(steps_of(cfg))} steps, {cfg.rounds} rounds, operations {', '.join(cfg.operations)}")
     problems = preconditions(cfg, root)
     if root is not None:
+        for line in abstentions(dataclasses.asdict(cfg.judges), read_languages(root / "round-00/prepare")):
+            log(f"judges: {line} (docs/languages.md)")
         steps = steps_of(cfg)
         problems += [*filter(None, [disk_problem(cfg, root, steps)]), *memory_problems(cfg, root, steps)]
     if fetch:

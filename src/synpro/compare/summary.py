@@ -163,14 +163,15 @@ def _per_token(cfg: CompareConfig, result: ComparisonResult) -> int:
 
 
 def _groups(corpus: Path) -> dict[str, str]:
-    """The group of each held-out document that has one, such as the article it is a part of."""
+    """The group of each held-out document, such as the article it is a part of; empty where each is one of its own."""
     import pyarrow.parquet as pq
 
     file = corpus / "documents.parquet"
     if "group" not in pq.read_schema(file).names:
         return {}
     rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", "heldout")]).to_pylist()
-    return {row["id"]: row["group"] for row in rows if row["group"]}
+    groups = {row["id"]: row["group"] or row["id"] for row in rows}
+    return groups if len(set(groups.values())) < len(groups) else {}
 
 
 def _losses(measured: MeasuredModels, groups: Mapping[str, str]) -> Losses:

@@ -39,7 +39,8 @@ _AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0
 
 _PARAGRAPH_GAP = re.compile(r"\n[^\S\n]*\n")
 _MOST_ATOMS = 100
-"""Smallest pieces are joined to about a hundredth of a passage: thousands of one-letter lines fit a passage, and the search would
+"""Smallest pieces are joined to about a hundredth of a passage: thousands of one-letter lines fit a passage, and the search
+would
 be quadratic in them."""
 
 
@@ -132,13 +133,14 @@ def _cost(piece: str) -> float:
     tail = piece[len(piece.rstrip()) :]
     if _PARAGRAPH_GAP.search(tail.replace("\r\n", "\n")):
         body = piece.strip()
-        heading = count_words(body) <= 12 and not ends_statement(body) and body[-1:] not in (*":;,：；，、\"”)",)
+        heading = count_words(body) <= 12 and not ends_statement(body) and body[-1:] not in (*':;,：；，、"”)',)
         return _AFTER_HEADING if heading else _AT_PARAGRAPH
     return _AT_LINE if "\n" in tail else _AT_SENTENCE
 
 
 def _cut_long(text: str, start: int, end: int, cfg: PassageConfig) -> Iterator[tuple[int, int, float]]:
-    """Cut a sentence that is too long after white space or a comma, a text without any between words, and a word that is too long
+    """Cut a sentence that is too long after white space or a comma, a text without any between words, and a word that is too
+    long
     between characters. Gives (start, end, words) of each piece."""
     here = start
     bounds = [(0.0, start, True)]  # (words up to it, position, whether it is a good place) since `here`

@@ -67,8 +67,8 @@ class DocumentIndex:
         if not all(counts):
             raise CorpusError(
                 f"prepare: the corpus is too small to split: {len(self)} documents gave {counts[0]} train, {counts[1]} "
-                f"reference and {counts[2]} held-out, and each needs at least one (whole articles go into one split); add documents, or "
-                "raise prepare.reference_share and prepare.heldout_share"
+                f"reference and {counts[2]} held-out, and each needs at least one (whole articles go into one split); "
+                "add documents, or raise prepare.reference_share and prepare.heldout_share"
             )
 
     def warnings(self) -> list[str]:
@@ -98,7 +98,8 @@ def find_nested(base: Corpus, splits: bytearray, ids: Sequence[str]) -> set[int]
         if here != row["split"]:
             raise CorpusError(
                 f"prepare: document {row['id']} is in the {row['split']} split of the smaller corpus and {here} here; "
-                "both must have the same prepare.sources, prepare.sample_words, prepare.reference_share and prepare.heldout_share"
+                "both must have the same prepare.sources, prepare.sample_words, prepare.reference_share and "
+                "prepare.heldout_share"
             )
         if row["split"] == "train" and place is not None:
             inner.add(place)

@@ -22,7 +22,7 @@ _SKIPPED_TAGS = {
 _HIDDEN = re.compile(r"<!--|<ref(?:\s[^<>]*)?>", re.IGNORECASE)
 _END_OF_REF = re.compile(r"</ref\s*>", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*?(/?)>")
-_NO_TAG = re.compile(r"<(?=[a-zA-Z/!][^<>]*(?:<|\Z))")
+_NO_TAG = re.compile(r"<(?=[a-zA-Z/!][^<>]*(?:<|\Z))|\[(?=(?:https?:|ftp:|//)[^\[\]]*(?:\[|\Z))")
 _MOST_UNCLOSED = 20
 """Tags of one name that may be left open; with more of them the parser would take a time that grows with their square."""
 # Links whose target is not an article: dropped whole.

@@ -255,8 +255,9 @@ class HFEngine:
         uniform = torch.tensor([request.uniform() for request in active], dtype=torch.float64)
         chosen = sample(logits, uniform, sampling.temperature, sampling.top_p)
         broken = logits.amax(-1).isnan().tolist()  # NaN if any is
-        for request, token, request.failed in zip(active, chosen.tolist(), broken, strict=True):
-            if request.failed:
+        for request, token, is_broken in zip(active, chosen.tolist(), broken, strict=True):
+            if is_broken:
+                request.failed = True
                 continue
             request.last = token
             request.ids.append(token)

@@ -85,8 +85,8 @@ def _chat_problems(
             f"max_new_tokens = {max_new_tokens:,} after it; lower prepare.passages.max_characters or max_words, or "
             "operations.NAME.max_new_tokens"
         )
-    if problem := _turn_end_problem(folder, config, tokenizer):
-        problems.append(problem)
+    if turn_end := _turn_end_problem(folder, config, tokenizer):
+        problems.append(turn_end)
     return problems
 
 

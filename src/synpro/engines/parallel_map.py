@@ -172,7 +172,7 @@ def _connect(machine: MachineConfig) -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no GPU asked for: what is visible stays visible
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would put its workers behind whatever else the machine does
     try:
-        ray.init(address=address or None, log_to_driver=False, runtime_env={"env_vars": env}, **own)
+        ray.init(address=address or "local", log_to_driver=False, runtime_env={"env_vars": env}, **own)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise ParallelMapError(f"machine.address = {address!r}: Ray cannot be reached there ({problem})") from problem
     return ray

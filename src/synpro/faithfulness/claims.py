@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
 
-from synpro.language.identification import known_language
-from synpro.language.scripts import main_script
-from synpro.language.segmentation import count_words, ends_statement, sentence_spans
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.paraphrases import decapitalize, paraphrase
 from synpro.judges.base import Label
+from synpro.language.identification import known_language
+from synpro.language.scripts import main_script
+from synpro.language.segmentation import count_words, ends_statement, sentence_spans
 from synpro.records import Passage
 
 OTHER = "other"
@@ -95,8 +95,8 @@ def _corrupted(
         if not theirs:
             return None
         other = rng.choice(theirs)
-        text = paraphrase(other, rng)[0] if _is_english(passage.text) else other
-        return Claim(text, passage.text, passage.document, "absent", kind, other)
+        said = paraphrase(other, rng)[0] if _is_english(passage.text) else other
+        return Claim(said, passage.text, passage.document, "absent", kind, other)
     for version in rng.sample(list(versions), len(versions)):
         text = corrupt(kind, version, context, rng)
         if text is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness.corruptions import UNITS
 from synpro.faithfulness.lexicon import MONTHS, OPPOSITES, PARTICIPLES, SMALL_STARTS, SPELLED, SYNONYMS, word_set
 from synpro.faithfulness.parsed_text import ParsedText, Word, stem
 from synpro.judges.base import Support
 from synpro.judges.text_stats import FUNCTION_WORDS
+from synpro.language.segmentation import sentence_spans
 
 _DENIALS = word_set("not never no none neither nor without cannot hardly rarely seldom nothing nobody nowhere")
 _QUANTIFIERS = {

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
-from synpro.language.segmentation import sentence_spans
 from synpro.faithfulness import evidence
 from synpro.faithfulness.likelihood import ClaimLikelihood
 from synpro.faithfulness.parsed_text import ParsedText
 from synpro.judges.base import Support
 from synpro.judges.encoder import BertScoreEncoder
+from synpro.language.segmentation import sentence_spans
 
 SIGNS: dict[str, int] = {
     "precision": 1,

@@ -95,7 +95,9 @@ def calibrate(model: Model, claims: TrainingClaims, reference: str | None) -> Ca
     return Calibration(slope, shift, reference)
 
 
-def check_claims(verifier: Verifier, claims: Sequence[Claim], progress: Callable[[int], None]) -> tuple[list[Claim], list[Verdict]]:
+def check_claims(
+    verifier: Verifier, claims: Sequence[Claim], progress: Callable[[int], None]
+) -> tuple[list[Claim], list[Verdict]]:
     """The claims that could be checked, and the verdict on each. `progress(n)` is called after every `n` claims."""
     verdicts: list[Verdict | None] = []
     for start in range(0, len(claims), BATCH):

@@ -66,7 +66,8 @@ class EncoderConfig:
     layer: int | None = setting(None, min=1)
     """Layer whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
     max_unknown: float = setting(0.1, source="ours", min=0, max=1)
-    """Largest share of a text's tokens that its vocabulary may lack. Above it the encoder has nothing to compare: the rewards that
+    """Largest share of a text's tokens that its vocabulary may lack. Above it the encoder has nothing to compare: the rewards
+    that
     need it do not apply, and claims have no verdict (docs/languages.md)."""
     batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
     """Padded tokens per forward pass: bounds memory, does not change a score beyond rounding."""
@@ -83,7 +84,8 @@ class FluencyConfig:
     dtype: Literal["float32", "bfloat16"] = setting("bfloat16")
     """Dtype of the weights."""
     languages: tuple[str, ...] = setting(("en",))
-    """Languages (ISO 639-1) that the model knows: a text that is surely in another one has no rating, and the quality reward does
+    """Languages (ISO 639-1) that the model knows: a text that is surely in another one has no rating, and the quality reward
+    does
     not apply to it (docs/languages.md)."""
     batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
     """Padded tokens per forward pass."""
@@ -116,8 +118,8 @@ class JudgesConfig:
     """Opened with `layout = "llm"`."""
     verifier: VerifierJudgeConfig = setting(default_factory=VerifierJudgeConfig)
     max_failed: float = setting(MAX_FAILED_SHARE, min=0, max=1, execution=True)
-    """Share of the texts that a language model as a judge may have no readable answer about (they have no score then); above it,
-    and above ten texts, the step stops and says the most frequent reasons."""
+    """Share of the texts that a language model as a judge may have no readable answer about (they have no score then); above
+    it, and above ten texts, the step stops and says the most frequent reasons."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "encoder_layer": "judges.encoder.layer",
@@ -164,7 +166,8 @@ class Encoder(Protocol):
     """Compares texts token by token."""
 
     def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment | None]:
-        """One alignment per pair; None where the encoder does not know the reference. Texts of any length are read whole. Without
+        """One alignment per pair; None where the encoder does not know the reference. Texts of any length are read whole.
+        Without
         `idf` all tokens weigh the same."""
         ...
 
@@ -182,8 +185,10 @@ class Encoder(Protocol):
 class Quality(Protocol):
     """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
 
-    languages: frozenset[str] | None
-    """Languages that it knows (ISO 639-1); None: any. A text in another one has no rating."""
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """Languages that it knows (ISO 639-1); None: any. A text in another one has no rating."""
+        ...
 
     def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
         """One rating per text, independent of the others in the call; None for a text that the judge cannot rate. `sources` are
@@ -223,13 +228,14 @@ class Verdict:
 class Verifier(Protocol):
     """Decides whether passages support claims."""
 
-    def check(self, claims: Sequence[str], passages: Sequence[str]) -> list[Verdict | None]:
+    def check(self, claims: Sequence[str], passages: Sequence[str]) -> Sequence[Verdict | None]:
         """One verdict per (claim, whole passage), independent of the others in the call. Each distinct pair is judged once.
         None for a claim that the judge cannot check. Raises when the judge fails; no verdict is made up."""
         ...
 
     def knows(self, passage: str) -> bool:
-        """Whether it can check anything against this passage. Where it cannot, faithfulness does not apply, and nothing is dropped
+        """Whether it can check anything against this passage. Where it cannot, faithfulness does not apply, and nothing is
+        dropped
         for want of a verdict."""
         ...
 
@@ -239,7 +245,7 @@ class Verifier(Protocol):
 class Layout(Protocol):
     """Compares the layout of texts."""
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float | None]:
         """For each (source, output), how far the output keeps the layout of the source: 0 (not at all) to 1 (fully); None for a
         pair that the judge cannot compare."""
         ...

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from synpro.engines.base import Model
 from synpro.engines.failures import MAX_FAILED_SHARE
+from synpro.judges.languages import DATAMAN_LANGUAGES
 from synpro.judges.llm_judge import LLMJudge, Unreadable
 from synpro.language.identification import known_language
 from synpro.records import Chat
@@ -101,7 +102,7 @@ class Rating:
 class DataManQuality:
     """Rates texts by a DataMan model, each distinct text once. A text's rating never depends on its neighbours."""
 
-    languages = frozenset({"en"})
+    languages = frozenset(DATAMAN_LANGUAGES)
     """DataMan-1.5B-EN was trained on English."""
 
     def __init__(self, model: Model, slot: str = "judges.dataman", max_failed: float = MAX_FAILED_SHARE) -> None:

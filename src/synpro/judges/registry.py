@@ -61,9 +61,7 @@ class JudgePool:
 
             cfg = self.cfg.fluency
             folder = model_folder(cfg.model, slot="judges.fluency")
-            self._causal = FluencyQuality(
-                folder, dtype=cfg.dtype, batch_tokens=cfg.batch_tokens, languages=cfg.languages
-            )
+            self._causal = FluencyQuality(folder, dtype=cfg.dtype, batch_tokens=cfg.batch_tokens, languages=cfg.languages)
         return self._causal
 
     @property

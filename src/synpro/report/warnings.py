@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synpro.judges.languages import abstentions, read_languages
 from synpro.report.contamination import contamination
 from synpro.report.run_data import GeneratorTraining, RunData
 
@@ -89,6 +91,9 @@ def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
             "Read the change in loss as this run's own progress, not as a gain over repetition.",
         )
     ]
+    settings = tomllib.loads(data.settings or "")
+    for line in abstentions(settings.get("judges", {}), read_languages(data.run / "round-00/prepare")):
+        found.append(RunWarning("judges", f"{line}.", "docs/languages.md says how to name a judge that knows them."))
     found += falls(data)
     found += [RunWarning(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in data.missing]
     for t in data.trainings:

@@ -16,7 +16,7 @@ class InfluenceConfig:
     RENAMED: ClassVar[Mapping[str, str]] = {
         **{"max_copied": "rubric.max_copied", "min_form": "rubric.min_form", "shuffled": "rubric.influence.values"},
         **{"min_words": "operations.NAME.min_length", "min_recall": "operations.NAME.min_recall"},
-        "min_precision": "operations.NAME.min_precision",
+        **{"min_precision": "operations.NAME.min_precision", "min_spread": ""},
     }
 
     values: Literal["measured", "shuffled", "none"] = setting("measured", source="ours")

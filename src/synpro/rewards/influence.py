@@ -2,10 +2,10 @@
 
 Differences from the paper, against gaming, because the weight of this reward is the largest: an output that does not carry its
 passage has nothing to compare with it and fails. It fails when it is a copy (word for word, or with words left out and filler
-put between), a loop or list of words, when tokens of the passage find no match in it (encoder recall), or
-too many tokens of its own find none in the passage (encoder precision; both limits are the operation's): the probe likes plain words, and the words of a
-passage strung on "It is about ... and ..." had more influence than any honest rewrite. What failing costs does not depend on
-influence (`advantages.py`). There is no fallback to the source's own influence.
+put between), a loop or list of words, when tokens of the passage find no match in it (encoder recall), or when too many tokens
+of its own find none in the passage (encoder precision; both limits are the operation's): the probe likes plain words, and the
+words of a passage strung on "It is about ... and ..." had more influence than any honest rewrite. What failing costs does not
+depend on influence (`advantages.py`). There is no fallback to the source's own influence.
 """
 
 from __future__ import annotations

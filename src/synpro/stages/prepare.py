@@ -29,6 +29,7 @@ from synpro.corpus.tokens import (
 )
 from synpro.engines.parallel_map import ordered_map
 from synpro.records import Corpus, digest_files, digest_of, encode
+from synpro.runner.artifacts import write_json
 from synpro.runner.context import StepContext
 from synpro.runner.launch import threads
 from synpro.runner.logger import StepLogger
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 5000
 """What of the train split is encoded and decoded to see whether the tokenizer loses characters."""
+
+
+LANGUAGE_SAMPLE = 500
+"""Passages whose language is looked at."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
         store.write_rows(out / "documents.parquet", store.DOCUMENTS, rows)
         cuts = (asdict(p) for d in store.read_documents(out, "train") for p in cut_passages(d, cfg.passages))
         passages = store.write_rows(out / "passages.parquet", store.PASSAGES, cuts)
+        _write_languages(out, logger)
         tokenizer = _open_tokenizer(cfg.tokenizer, base, out, logger)
         eos, pad = special_ids(tokenizer, cfg.tokenizer)
         dtype = token_dtype(cfg.tokenizer.vocab_size)
@@ -141,6 +147,18 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
     )
     digest = digest_files(out, *written)
     return Corpus(out, cfg.tokenizer.vocab_size, eos, pad, dtype, counts, tokens, passages, digest)
+
+
+def _write_languages(out: Path, logger: StepLogger) -> None:
+    """Write and log the languages of the first passages: the report says which judges know them."""
+    from itertools import islice
+
+    from synpro.corpus.store import read_rows
+    from synpro.language.identification import languages_of
+
+    shares = languages_of(row["text"] for row in islice(read_rows(out / "passages.parquet", ["text"]), LANGUAGE_SAMPLE))
+    write_json(out / "languages.json", shares)
+    logger.log("languages: " + (", ".join(f"{code} {share:.0%}" for code, share in shares.items()) or "none is sure"))
 
 
 def _delete_leftovers(out: Path) -> None:
