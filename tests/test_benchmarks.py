@@ -100,6 +100,6 @@ def test_a_part_that_was_measured_is_not_measured_again_and_the_page_keeps_the_r
 
 def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
     probe = newest_record(finished_run, "probe", Probe)
-    some = list(texts(open_run(finished_run)[1], 40, 8))  # within one window of the model: the plain loop knows no others
-    assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 8))
+    some = list(texts(open_run(finished_run)[1], 40, 6))  # within one window of the model: the plain loop knows no others
+    assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 6))
     assert plain_loop(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)

@@ -103,13 +103,13 @@ def test_what_is_mentioned_exists(check: Any) -> None:
 
 
 def test_the_slots_of_messages_are_keys() -> None:
-    """`slot=` names the config key that an error message blames."""
+    """`slot=` names the config key that an error message blames; `texts` is the FILE of rewrite and score."""
     found = []
     for file in sorted(ROOT.glob("src/**/*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "slot" and isinstance(node.value, ast.Constant):
                 key = str(node.value.value)
-                found += [] if key_exists(key) else [f"{file.relative_to(ROOT)}:{node.value.lineno}: {key}"]
+                found += [] if key == "texts" or key_exists(key) else [f"{file.relative_to(ROOT)}:{node.value.lineno}: {key}"]
     assert not found, "\n".join(found)
 
 

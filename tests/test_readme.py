@@ -38,8 +38,9 @@ def folder(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def python(arguments: list[str], folder: Path) -> None:
-    """Run this Python in the folder; the test fails with its output when it fails."""
+def python(arguments: list[str], folder: Path, *, may_be_too_small: bool = False) -> None:
+    """Run this Python in the folder; the test fails with its output when it fails. `may_be_too_small`: a check that tells this
+    machine what it lacks has done its work too."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -50,7 +51,8 @@ def python(arguments: list[str], folder: Path) -> None:
         check=False,
         env=os.environ | {"PYTHONPATH": path},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    told = may_be_too_small and "config: valid" in done.stdout and "cannot run here" in done.stderr
+    assert done.returncode == 0 or told, done.stdout + done.stderr
 
 
 def test_the_readme_has_commands() -> None:
@@ -68,7 +70,8 @@ def test_a_command(command: str, folder: Path, finished_run: Path) -> None:
     some = pq.read_table(finished_run / "round-01/synthesize-rephrase/rewrites.parquet")["id"][0].as_py()
     words = command.replace(TEXT_ID, some).split()
     assert words[0] == "synpro", f"a command of the README that no test runs: {command}"
-    python(["-m", "synpro.cli", *words[1:]], folder)
+    published = words[1] == "check" and "tiny" not in command
+    python(["-m", "synpro.cli", *words[1:]], folder, may_be_too_small=published)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])

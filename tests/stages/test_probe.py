@@ -113,7 +113,7 @@ def test_data_without_a_usable_row_is_an_error(trained, tmp_path: Path) -> None:
     corpus, model = trained
     (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
     cfg = ProbeConfig(steps=2, batch_size=8, hardware=PROBE.hardware, data=str(tmp_path / "bad.jsonl"))
-    with pytest.raises(ValueError, match=r"probe\.data: .* no usable row \(1 rejected\)"):
+    with pytest.raises(ValueError, match=r"probe\.data: .* nothing is left: 1 no_prompt"):
         fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "o", 0))
 
 

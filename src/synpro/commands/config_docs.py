@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from synpro.compare.config import CompareConfig
 from synpro.config import RunConfig, plain
 from synpro.operations.base import OperationConfig
-from synpro.operations.registry import OPERATIONS
+from synpro.operations.registry import BUILT_IN
 from synpro.schema import Tagged, range_text, renamed
 
 INTRO = """# Every key of a config
@@ -138,7 +138,7 @@ def _table(cls: type) -> Iterator[str]:
 def _operation_defaults() -> Iterator[str]:
     yield "| operation | steps | max_copied | weights |"
     yield "|---|---|---|---|"
-    for name, operation in OPERATIONS.items():
+    for name, operation in BUILT_IN.items():
         settings = operation().config
         weights = ", ".join(f"{reward} {weight:g}" for reward, weight in settings.weights.items())
         yield f"| `{name}` | {settings.steps} | {settings.max_copied} | {weights} |"

@@ -97,7 +97,7 @@ class Gatherer:
         self, folder: Path, files: Sequence[tuple[SourceFile, SourceConfig]], left_out: Sequence[Reject]
     ) -> tuple[list[Path], int]:
         """The parts that are there, and the first file that is not in one; everything else is removed."""
-        notes = []
+        notes: list[Any] = []
         while (note := folder / f"{len(notes):05d}.json").exists():
             notes.append(json.loads(note.read_text(encoding="utf-8")))
         if not notes or notes[-1]["files"] != _names(files[: notes[-1]["next"]]):

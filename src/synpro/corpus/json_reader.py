@@ -93,7 +93,7 @@ def _read_values(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
     text, number, wanted, ended = "", 0, 1, False
     position = 0
     while True:
-        position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr] (matches anywhere)
+        position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # matches anywhere
         try:
             value, end = _LENIENT.raw_decode(text, position)
             # a number at the end of what was read may go on

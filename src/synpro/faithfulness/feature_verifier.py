@@ -48,7 +48,8 @@ class FeatureModel:
         body = json.loads((folder / FILE).read_text(encoding="utf-8"))
 
         def model(fields: dict[str, Any]) -> LogisticModel:
-            return LogisticModel(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            return LogisticModel(**values)
 
         return cls(model(body["faithful"]), model(body["absent"]) if body["absent"] else None, body["likelihood"])
 

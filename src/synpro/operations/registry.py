@@ -25,14 +25,14 @@ OPERATIONS: dict[str, type[Operation]] = {
 }
 CONTROLS: dict[str, type[Operation]] = {"topic": Topic}
 """What the arms of a comparison generate without a source; not for a config."""
-_BUILT_IN = dict(OPERATIONS)
+BUILT_IN = dict(OPERATIONS)
 PAPER = ("rephrase", "reformat")
 """The operations of a config that names none."""
 
 
 def load_operations(files: Sequence[str]) -> tuple[str, ...]:
     """Run files that add operations, once per process; the files with the sha256 of their contents. Raises ValueError."""
-    return tuple(load_plugin(file, OPERATIONS, _BUILT_IN, "operation") for file in files)
+    return tuple(load_plugin(file, OPERATIONS, BUILT_IN, "operation") for file in files)
 
 
 def find_operation(name: str) -> type[Operation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synpro.report.charts import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, YELLOW
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PINK, "#4d4d4d", YELLOW)
 """In the order of series. Beyond eight lines, dashes tell them apart; GREY is for what is behind them."""
-_SVG_STYLE = {
+_SVG_STYLE: Any = {
     "svg.hashsalt": "synpro",  # the ids in the file: random without a salt
     "svg.fonttype": "none",  # text stays text: smaller, and readable in a diff
     "font.family": "sans-serif",
@@ -134,7 +134,7 @@ def _log_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _in_thousands(value: float, position: int | None = None) -> str:
+def _in_thousands(value: float, position: Any = None) -> str:
     """`500`, `20k`, `1e+13`: a tick's label. `position` is what matplotlib gives beside the value."""
     return f"{value:.0e}" if value >= 1e7 else f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 

@@ -109,9 +109,9 @@ def train_verifier(cfg: TrainVerifierConfig, *, corpus: Corpus, judges: JudgesCo
         known = passages if cfg.kind == "llm" else [p for p in passages if pool.encoder.knows(p.text)]
         if len(known) < len(passages) / 2:
             ctx.logger.log(
-                f"no verifier is trained: judges.encoder lacks the characters of {len(passages) - len(known)} of {len(passages)} "
-                "passages. Faithfulness does not apply to them, and no text is dropped for it; name an encoder that knows their "
-                'language, or set train_verifier.kind = "llm" (docs/languages.md)'
+                f"no verifier is trained: judges.encoder knows too little of {len(passages) - len(known)} of {len(passages)}"
+                " passages. Faithfulness does not apply to them, and no text is dropped for it; name one that reads their"
+                ' language, or set train_verifier.kind = "llm" (docs/languages.md)'
             )
             return TrainedVerifier(ctx.out, "none", digest_of("none"))
         claims = make_claims(known, ctx.seed, cfg.max_claims)
@@ -236,7 +236,7 @@ def _report(
     write_page(report, ctx.out / "report.html")
     with (ctx.out / "claims.jsonl").open("w", encoding="utf-8") as handle:
         for claim, verdict in zip(claims, verdicts, strict=True):
-            row = {"claim": claim.text, "kind": claim.kind, "true": claim.label, "said": verdict.label}
+            row: dict[str, Any] = {"claim": claim.text, "kind": claim.kind, "true": claim.label, "said": verdict.label}
             row |= {"probability": verdict.probability, "document": claim.document, "base": claim.base}
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
     for line in table_lines(report):
