@@ -173,7 +173,7 @@ def test_texts_of_ones_own_are_scored_by_the_runs_probe(finished_run, tmp_path):
         found = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
         before = finished_run / f"round-{number - 1:02d}/pretrain/hf"
         direct = Influence(before, finished_run / f"round-{number:02d}/probe/hf").score([mine[0], mine[2]])
-        assert [r["id"] for r in found] == ["t0", "t1", "t2", "t3"] and found[1]["reason"] == "no token"
+        assert [r["id"] for r in found] == ["t0", "t1", "t2", "t3"] and found[1]["reason"] == "empty: no text but white space"
         assert [found[0]["influence"], found[2]["influence"]] == pytest.approx(direct, abs=1e-6)
         assert found[3]["influence"] == found[0]["influence"]
     refused = synpro("score", "influence", finished_run, tmp_path / "mine.jsonl", "--round", 7)
