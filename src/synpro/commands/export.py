@@ -11,7 +11,7 @@ from typing import cast, get_args
 
 from synpro.commands.run_dir import open_run
 from synpro.export.card import write_card
-from synpro.export.selection import Content, Counts, ExportError, ExportRow, Selection, select_rows
+from synpro.export.selection import Content, Counts, ExportError, Selection, select_rows
 from synpro.export.text_formats import write_dolma, write_parquet
 from synpro.export.token_formats import TOKEN_FORMATS
 from synpro.records import Corpus, decode
@@ -88,11 +88,8 @@ def _finished_on(run: Path) -> str:
 def _write_ids(run: Path, selection: Selection, out: Path) -> None:
     """`ids.txt`: the id of each document of a token file, in its order, since tokens alone cannot carry them."""
 
-    def lines(rows: Iterable[ExportRow]) -> Iterable[str]:
-        return (f"{row.id}\n" for row in rows)
-
     with (out / "ids.txt").open("w", encoding="utf-8") as handle:
-        handle.writelines(lines(select_rows(run, selection, Counts())))
+        handle.writelines(f"{row.id}\n" for row in select_rows(run, selection, Counts()))
 
 
 def push(folder: Path, repository: str, *, dry_run: bool = False) -> list[str]:
