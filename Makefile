@@ -46,7 +46,7 @@ QUICK := tests/compare/test_config.py tests/compare/test_tuning.py tests/corpus 
   tests/lm/test_batches.py tests/lm/test_plateau.py tests/measure tests/operations tests/planning \
   tests/report tests/rewards/test_waiting.py tests/runner/test_end.py tests/runner/test_jobs.py tests/runner/test_step.py \
   tests/stages/test_prepare.py tests/stages/test_synthesize.py tests/test_config.py tests/test_config_docs.py \
-  tests/test_docs.py tests/test_house.py tests/test_kuberay.py tests/test_mentions.py tests/test_published.py tests/test_schema.py
+  tests/test_docs.py tests/test_house.py tests/test_kuberay.py tests/test_mentions.py tests/test_names.py tests/test_published.py tests/test_schema.py
 quick: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +60,11 @@ test: lint
 bench: setup
 	@test -f $(RUNS)/tiny/report.html || $(MAKE) --no-print-directory demo
 	$(BIN)/python -m benchmarks.all $(RUNS)/tiny
+
+# A Chromium, in which a test opens the served report; where there is none, that test is skipped.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

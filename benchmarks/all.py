@@ -35,8 +35,8 @@ def page(text: str, body: dict[str, Any]) -> str:
     m = body["machine"]
     gpus = ", ".join(m["gpus"]) or "no GPU"
     where = f"{m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB, {gpus}; PyTorch {m['torch']}, Python {m['python']}"
-    told = f"{where}; {body['date']}, commit {m['commit']}, `{body['run']}`"
-    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{told}\n\n{table(rows)}\n{END}{text.partition(END)[2]}"
+    caption = f"{where}; {body['date']}, commit {m['commit']}, `{body['run']}`"
+    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{caption}\n\n{table(rows)}\n{END}{text.partition(END)[2]}"
 
 
 def main() -> None:
@@ -54,9 +54,9 @@ def main() -> None:
         return
     if not (a.run / "config.toml").exists():
         parser.error(f"{a.run} is no run; `make demo` makes runs/tiny")
-    held = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else {}
-    same = held.get("machine", {}).get("commit") == machine()["commit"]
-    body: dict[str, Any] = held if same and not a.again else {"parts": {}}
+    earlier = json.loads(a.out.read_text(encoding="utf-8")) if a.out.exists() else {}
+    same = earlier.get("machine", {}).get("commit") == machine()["commit"]
+    body: dict[str, Any] = earlier if same and not a.again else {"parts": {}}
     body |= {"machine": machine(), "date": date.today().isoformat(), "run": str(a.run)}
     for name in a.only or PARTS:
         if name in body["parts"]:

@@ -100,7 +100,8 @@ def attack(arguments: argparse.Namespace, disk: Path) -> list[str]:
                 wrong.append(f"{step}: a traceback")
         if code not in (0, 1) or (refused and refused.returncode not in (0, 1)):
             wrong.append(f"{step}: exit code {code}")
-        if code == 0 and not full:
+        if not full:
+            wrong += [f"not carried on, although nothing fills the disk: {said}"] if code else []
             break
     undisturbed = arguments.undisturbed
     if undisturbed is None:

@@ -6,6 +6,9 @@
    the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on
    organic text alone are the comparison. Spearman's rank correlation of a group's influence with what it took off the reference
    and held-out losses says whether influence predicts anything.
+   `--by novelty` and `--by likelihood` sort by the share of words that are not copied from the passage, or by the likelihood
+   under the checkpoint, instead: what influence has to beat as a predictor. `--within` takes the mean of a passage's versions
+   away first, so that only versions of one passage are told apart, which is what GRPO compares.
 2. The share of texts with positive influence: round 1's texts under round 1's probe; the same texts under later probes (what a
    static generator would still offer); and later rounds' texts under their own probe (what refreshing gives).
 
@@ -43,7 +46,7 @@ class Run:
     shards: dict[int, list[Shard]]
 
 
-def opened(folder: Path) -> Run:
+def open_run(folder: Path) -> Run:
     """Raises ValueError when the run has no synthetic text yet."""
     records: dict[tuple[str, int], list[Any]] = {}
     for name in steps(folder):
@@ -73,9 +76,9 @@ class Memory:
     def once(self, name: str, work: Callable[[], Any]) -> Any:
         path = self.folder / f"{name}.json"
         if path.exists():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            if held["key"] == self.key:
-                return held["value"]
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["key"] == self.key:
+                return stored["value"]
         value = work()
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps({"key": self.key, "value": value}), encoding="utf-8")
@@ -99,6 +102,34 @@ def scored(run: Run, probe: int, texts: Sequence[str]) -> list[float]:
     from synpro.lm.influence import Influence
 
     return Influence(run.probes[probe].before, run.probes[probe].after).score(texts)
+
+
+def predicted(run: Run, number: int, texts: Sequence[dict[str, str]], by: str) -> list[float]:
+    """What texts are sorted by: influence (nats per token), novelty (share of words not copied) or likelihood (minus nats per
+    token under the checkpoint)."""
+    from synpro.corpus.store import read_passages
+    from synpro.judges.text_stats import copied_share
+    from synpro.lm.loss import load_model, text_losses
+
+    plain = [text["text"] for text in texts]
+    if by == "influence":
+        return scored(run, number, plain)
+    if by == "likelihood":
+        folder = run.probes[number].before
+        return [-nats / tokens for nats, tokens in text_losses(load_model(folder), folder, plain)]
+    sources = {p.id: p.text for p in read_passages(run.corpus.dir)}
+    return [1 - copied_share(text["text"], sources[text["passage"]]) for text in texts]
+
+
+def within_passages(values: Sequence[float], texts: Sequence[dict[str, str]]) -> tuple[list[float], list[int]]:
+    """Values minus the mean over the versions of their passage, and the places of those that have another version."""
+    by_passage: dict[str, list[int]] = {}
+    for i, text in enumerate(texts):
+        by_passage.setdefault(text["passage"], []).append(i)
+    groups = [places for places in by_passage.values() if len(places) > 1]
+    centred = {i: values[i] - sum(values[j] for j in places) / len(places) for places in groups for i in places}
+    kept = sorted(centred)
+    return [centred[i] for i in kept], kept
 
 
 def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, seed: int) -> dict[str, float]:
@@ -148,9 +179,16 @@ def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, 
     from synpro.corpus.tokens import load_tokenizer
     from synpro.measure.influence_validation import influence_groups, spearman_with_interval
 
-    number = arguments.round
+    number, by = arguments.round, arguments.by
     texts = kept_texts(run, number, arguments.texts)
-    influence = memory.once(f"influence-{number}-{number}", partial(scored, run, number, [t["text"] for t in texts]))
+    # The influence of all texts has the name that `shares` asks for too.
+    name = f"influence-{number}-{number}" if by == "influence" else f"{by}-{number}"
+    influence = memory.once(name, partial(predicted, run, number, texts, by))
+    if arguments.within:
+        influence, places = within_passages(influence, texts)
+        texts = [texts[i] for i in places]
+        if len(texts) < arguments.groups:
+            raise SystemExit(f"--within: {len(texts)} texts have another version of their passage; raise num_versions")
     encoded = load_tokenizer(run.corpus.dir / "tokenizer").encode_batch([t["text"] for t in texts], add_special_tokens=False)
     tokens = [len(e.ids) for e in encoded]
     groups = influence_groups(influence, tokens, arguments.groups)
@@ -175,7 +213,8 @@ def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, 
         split: asdict(spearman_with_interval([r["influence"] for r in rows], [r[f"{split}_gain"] for r in rows]))
         for split in ("reference", "heldout")
     }
-    return {"round": number, "organic_alone": alone, "groups": rows, "spearman": correlations}
+    given = {"round": number, "by": by, "within": arguments.within}
+    return {**given, "organic_alone": alone, "groups": rows, "spearman": correlations}
 
 
 def shares(run: Run, memory: Memory, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -204,12 +243,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--work", type=Path, help="what is kept to carry on from (default: OUT with .work)")
     parser.add_argument("--round", type=int, default=1, help="whose texts are trained on")
+    names = ("influence", "novelty", "likelihood")
+    parser.add_argument("--by", choices=names, default=names[0], help="what texts are sorted by")
+    parser.add_argument("--within", action="store_true", help="differences between versions of one passage alone")
     parser.add_argument("--groups", type=int, default=16)
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps per group")
     parser.add_argument("--seeds", type=int, default=1, help="data orders per group; gains are their mean, paired")
     parser.add_argument("--texts", type=int, help="at most so many texts of a round (default: all)")
     arguments = parser.parse_args()
-    run = opened(arguments.run.resolve())
+    run = open_run(arguments.run.resolve())
     if arguments.round not in run.shards:
         raise SystemExit(f"round {arguments.round} has no synthetic text; there are rounds {', '.join(map(str, run.shards))}")
     settings = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "work")}
@@ -220,7 +262,7 @@ def main() -> None:
         "run": run.cfg.name,
         "settings": settings,
         "trial": trial(run, memory, arguments),
-        "shares": shares(run, memory, arguments),
+        "shares": shares(run, memory, arguments) if arguments.by == "influence" else [],
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     draft = arguments.out.with_suffix(".tmp")

@@ -56,7 +56,7 @@ def judge_table(verdicts: list[JudgeOutcome]) -> list[str]:
         cells = []
         for place in ("output", "passage"):
             here = [v for v in mine if v.place == place]
-            cells += [f"{share(v.won for v in here):.1%}", f"{share(v.raised for v in here):.1%}"]
+            cells += [f"{share(v.won for v in here):.1%}", f"{share(v.is_higher for v in here):.1%}"]
         lines.append(f"| {name} | {len({v.attack.id for v in mine})} | {len(mine)} | {' | '.join(cells)} |")
     return lines
 

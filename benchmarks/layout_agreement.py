@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synpro.engines.openai import OpenAIConfig
-from synpro.judges.base import JudgesConfig, Layout, LayoutModelConfig
+from synpro.judges.base import JudgesConfig, LayoutJudge, LayoutModelConfig
 from synpro.judges.layout_rules import KEPT_THRESHOLD, LayoutPair, RuleLayout, layout_pairs
 from synpro.measure.agreement import agreement
 
 
-def verdicts(judge: Layout, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
+def verdicts(judge: LayoutJudge, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
     """Kept, yes or no, by a judge's value and a threshold."""
     return [value >= threshold for value in judge.compare([(p.source, p.output) for p in pairs])]
 

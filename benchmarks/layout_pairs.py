@@ -129,12 +129,14 @@ def tables(c: dict[str, Any], n: int) -> Pairs:
         was, now = joined(intro, grid([head, *c["source"]], style)), joined(intro2, grid([head2, *c["output"]], style))
         yield f"table of {style}", was, now, True
     source = joined(intro, grid([head, *c["source"]], ("pipes", "tabs", "bare pipes")[n % 3]))
-    told = [sentence(f"{r[0]}: " + ", ".join(f"{h} {v}" for h, v in zip(head2[1:], r[1:], strict=True))) for r in c["output"]]
-    yield "turned into prose", source, joined(intro2, " ".join(told)), False
-    yield "turned into bullets", source, joined(intro2, items([t.rstrip(".") for t in told], "-")), False
+    reported = [
+        sentence(f"{r[0]}: " + ", ".join(f"{h} {v}" for h, v in zip(head2[1:], r[1:], strict=True))) for r in c["output"]
+    ]
+    yield "turned into prose", source, joined(intro2, " ".join(reported)), False
+    yield "turned into bullets", source, joined(intro2, items([t.rstrip(".") for t in reported], "-")), False
     records = [dict(zip(head2, r, strict=True)) for r in c["output"]]
     yield "turned into JSON", source, joined(intro2, json.dumps(records, indent=2, ensure_ascii=False)), False
-    sections = [(r[0].capitalize(), sentence(t.split(": ", 1)[1])) for r, t in zip(c["output"], told, strict=True)]
+    sections = [(r[0].capitalize(), sentence(t.split(": ", 1)[1])) for r, t in zip(c["output"], reported, strict=True)]
     yield "turned into headings", source, joined(intro2, titled(sections, "hashes")), False
 
 
@@ -188,14 +190,14 @@ def records(c: dict[str, Any], n: int) -> Pairs:
     yield "JSON, spread out to dense", source, joined(intro2, dense(after)), True
     yield "JSON in a fence", joined(intro, fence.format(spread(before))), joined(intro2, fence.format(spread(after))), True
     yield "JSON alone, dense to spread out", dense(before), spread(after), True
-    told = [
+    reported = [
         f"{k}: {', '.join(v) if isinstance(v, list) else str(v).lower() if v in (True, False) else v}" for k, v in after.items()
     ]
-    yield "told in prose", source, f"{intro2} In it stand " + ", ".join(t.replace(": ", " ", 1) for t in told) + ".", False
-    yield "turned into bullets", source, joined(intro2, items(told, "-")), False
-    rows = [["field", "value"], *(t.split(": ", 1) for t in told)]
+    yield "told in prose", source, f"{intro2} In it stand " + ", ".join(t.replace(": ", " ", 1) for t in reported) + ".", False
+    yield "turned into bullets", source, joined(intro2, items(reported, "-")), False
+    rows = [["field", "value"], *(t.split(": ", 1) for t in reported)]
     yield "turned into a table", source, joined(intro2, grid(rows, "pipes")), False
-    yield "turned into numbered points", dense(before), items(told, "{})"), False
+    yield "turned into numbered points", dense(before), items(reported, "{})"), False
 
 
 def dialogue(c: dict[str, Any], n: int) -> Pairs:

@@ -3,8 +3,7 @@
     python benchmarks/linear_time.py [--largest 20000000] [FUNCTION ...]
 
 Each function gets texts of one kind, from 10 kB on doubled until `--largest` or until one call takes `--seconds`. The exponent
-is
-the slope of log seconds in log size over the upper half of the sizes. Exits with 1 where one is above 1.2.
+is the slope of log seconds in log size over the upper half of the sizes. Exits with 1 where one is above 1.2.
 """
 
 from __future__ import annotations
@@ -17,16 +16,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synpro.corpus.contamination import normalized_words
+from synpro.audit.exploits import keywords
+from synpro.corpus.contamination import BenchmarkIndex, BenchmarkItem
 from synpro.corpus.passages import PassageConfig, passage_spans
 from synpro.corpus.tokens import TokenizerConfig, train_tokenizer
 from synpro.corpus.wikitext import strip_markup
+from synpro.faithfulness import evidence
+from synpro.faithfulness.claims import make_claims
 from synpro.faithfulness.parsed_text import ParsedText
+from synpro.judges.dataman import clean
 from synpro.judges.layout_rules import count_layout
 from synpro.judges.text_stats import max_block_lcs, overlap, repetition_ratio, well_formed
 from synpro.language.identification import known_language, other_language
 from synpro.language.segmentation import count_words, sentence_spans, words
-from synpro.operations.base import quote
+from synpro.measure.collapse import mean_surprisal, variety
+from synpro.operations.base import parse_completion, quote
+from synpro.operations.registry import OPERATIONS
+from synpro.records import Completion, Passage
+from synpro.rewards.filters import RULES as FILTERS
+from synpro.rewards.filters import FilterConfig, Sample
 
 LIMIT = 1.2
 SENTENCE = "The mill by the river ground rye for {} villages until 1911, and then it stood still. "
@@ -39,8 +47,52 @@ KINDS: dict[str, Callable[[int], str]] = {
     "short lines": lambda size: "a\n" * (size // 2),
     "spaces": lambda size: " " * size,
     "open tags": lambda size: "<ref><b>, " * (size // 10),
+    "brackets": lambda size: ('[1]\n{a\n"(' * (size // 9 + 1))[:size],
 }
 CONFIG = PassageConfig(max_words=80, target_words=60)
+INDEX = BenchmarkIndex(
+    [BenchmarkItem("task", str(i), SENTENCE.format(i) + "Rye needs cold winters and poor sand.") for i in range(9)]
+)
+RULES = [rule for name, rule in vars(evidence).items() if name in (
+    "unknown_numbers", "unknown_names", "unknown_words", "wrong_units", "denials", "swapped_quantifiers", "hedges", "opposites",
+    "swapped_order", "displaced", "swapped_causes",
+)]  # fmt: skip
+OPERATION = OPERATIONS["rephrase"]()
+
+
+def passage(text: str) -> Passage:
+    return Passage("d#0000", "d", 0, 0, len(text), text)
+
+
+def compare(text: str) -> None:
+    """Every rule of evidence, a text against itself with its halves exchanged."""
+    half = len(text) // 2
+    one, other = ParsedText(text), ParsedText(text[half:] + text[:half])
+    for rule in RULES:
+        rule(one, other)
+
+
+def judge_by_rules(text: str) -> None:
+    """What synthesis looks at in an answer before any judge, and what it asks for."""
+    answered = parse_completion(OPERATION, passage(text), Completion(f"Rephrased:\n{text[len(text) // 3 :]}", 9, "stop"))
+    for rule in FILTERS.values():
+        rule(Sample(answered, OPERATION.config), FilterConfig())
+    OPERATION.prompt(passage(text))
+
+
+def measure(text: str) -> None:
+    """Measures of collapse."""
+    variety([text], [text[len(text) // 3 :]], keys=["a"], earlier={"a": [text]})
+    mean_surprisal([text], {"mill": 3, "the": 9})
+
+
+def parse_all(text: str) -> None:
+    """An answer of every operation."""
+    for operation in (kind() for kind in OPERATIONS.values()):
+        parse_completion(operation, passage("A mill."), Completion("\n".join((*operation.headings, text)), 9, "stop"))
+        parse_completion(operation, passage("A mill."), Completion(operation.render(text), 9, "stop"))
+
+
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "words": words,
     "count_words": count_words,
@@ -54,7 +106,14 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "well_formed": lambda text: well_formed.__wrapped__(text, "en"),
     "ParsedText": lambda text: ParsedText(text).sentence_of_word,
     "count_layout": count_layout,
-    "normalized_words": normalized_words,
+    "contaminated": INDEX.contaminated,
+    "evidence": compare,
+    "make_claims": lambda text: make_claims([passage(text), passage(SENTENCE.format(7))], 0, 60),
+    "filters": judge_by_rules,
+    "collapse": measure,
+    "parse": parse_all,
+    "clean": clean,
+    "keywords": keywords,
     "strip_markup": strip_markup,
     "train_tokenizer": lambda text: train_tokenizer([text], TokenizerConfig("train", 2048)),
     "quote": lambda text: quote(text, ("Rephrased:",)),
@@ -64,23 +123,28 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
 
 def exponent(
     function: Callable[[str], object], kind: Callable[[int], str], largest: int, limit: float
-) -> tuple[float, int, float]:
-    """(slope of log seconds in log characters, characters of the largest text, its seconds)."""
+) -> tuple[float | None, int, float]:
+    """(slope of log seconds in log characters, characters of the largest text, its seconds of a processor); no slope where even
+    the largest texts take no time to speak of."""
     sizes, seconds = [], []
     size = 10_000
     while size <= largest:
         text = kind(size)
-        start = time.perf_counter()
+        start = time.process_time()  # other processes must not look like an exponent
         function(text)
         sizes.append(len(text))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         if seconds[-1] > limit:
             break
         size *= 2
-    pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds, strict=True) if s > 0.03]
-    pairs = pairs[len(pairs) // 2 :] if len(pairs) > 5 else pairs  # shorter calls are all overhead
-    slope = float(np.polyfit(*zip(*pairs, strict=True), 1)[0]) if len(pairs) > 1 else 0.0
-    return slope, sizes[-1], seconds[-1]
+    pairs = [(math.log(n), math.log(max(s, 1e-6))) for n, s in zip(sizes, seconds, strict=True)]
+    told = pairs[next((i for i, s in enumerate(seconds) if s > 0.03), len(pairs)) :]  # shorter calls are all overhead
+    if len(told) < 3 and seconds[-1] <= limit:
+        return None, sizes[-1], seconds[-1]
+    if len(pairs) < 3:
+        return math.inf, sizes[-1], seconds[-1]
+    told = told[len(told) // 2 :] if len(told) > 5 else told if len(told) > 2 else pairs[-3:]
+    return float(np.polyfit(*zip(*told, strict=True), 1)[0]), sizes[-1], seconds[-1]
 
 
 def main() -> int:
@@ -96,8 +160,9 @@ def main() -> int:
             continue
         for kind, make in KINDS.items():
             slope, size, took = exponent(function, make, chosen.largest, chosen.seconds)
-            worst = max(worst, slope)
-            print(f"{name:<18}{kind:<14}{slope:>9.2f}{size:>12}{took:>9.2f}", flush=True)
+            worst = max(worst, slope or 0.0)
+            shown = "-" if slope is None else f"{slope:.2f}"
+            print(f"{name:<18}{kind:<14}{shown:>9}{size:>12}{took:>9.2f}", flush=True)
     print(f"largest exponent {worst:.2f}; at most {LIMIT} is asked")
     return int(worst > LIMIT)
 

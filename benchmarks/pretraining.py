@@ -86,10 +86,12 @@ def ours(cfg: RunConfig, corpus: Corpus, **hardware: Any) -> float:
             batch_size=p.batch_size,
             dtype=corpus.dtype,
         )
-        held = eval_tokens(read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype), corpus.eos_id, p.sequence_length)
+        sample = eval_tokens(
+            read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype), corpus.eos_id, p.sequence_length
+        )
         callback = PretrainCallback(
             logger=None,
-            eval_sets={"reference": held, "heldout": held},
+            eval_sets={"reference": sample, "heldout": sample},
             evaluate_every=10 * STEPS,
             log_every=p.log_every,
             checkpoint_every=None,

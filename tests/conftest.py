@@ -9,16 +9,17 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from synpro.records import TrainedVerifier
+from synpro.records import TrainedVerifier, decode, encode
 from tests import chat_server, tiny_qwen
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     for line in dict.fromkeys(lines):
         terminalreporter.write_line(f"measured: {line}")
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, once for all workers: the first makes it, the others find it."""
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            make(folder)
+            (folder / "done").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +119,12 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> TrainedVerifier:
     from synpro.stages.train_verifier import TrainVerifierConfig, train_verifier
     from tests.passages import passage_corpus
 
-    out = tmp_path_factory.mktemp("verifier")
-    cfg = TrainVerifierConfig(kind="features", max_claims=160)
-    corpus = passage_corpus(tmp_path_factory.mktemp("passages"))
-    return train_verifier(cfg, corpus=corpus, judges=JudgesConfig(), ctx=StepContext.local(out, 1))
+    def make(folder: Path) -> None:
+        cfg = TrainVerifierConfig(kind="features", max_claims=160)
+        corpus = passage_corpus(tmp_path_factory.mktemp("passages"))
+        ctx = StepContext.local(folder / "step", 1)
+        record = train_verifier(cfg, corpus=corpus, judges=JudgesConfig(), ctx=ctx)
+        (folder / "record.json").write_text(json.dumps(encode(record, folder)))
+
+    folder = made_once(tmp_path_factory, "verifier", make)
+    return decode(json.loads((folder / "record.json").read_text()), folder)

@@ -22,7 +22,7 @@ class Block:
     page: str
     """Relative to the root."""
     line: int
-    """Of its fence, from 1."""
+    """The line of its fence, from 1."""
     language: str
     text: str
 

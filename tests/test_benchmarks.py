@@ -103,3 +103,19 @@ def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
     some = list(texts(open_run(finished_run)[1], 40, 6))  # within one window of the model: the plain loop knows no others
     assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 6))
     assert plain_loop(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)
+
+
+def test_the_gpu_script_runs_here_and_a_part_that_hangs_loses_nothing_but_itself(tmp_path: Path) -> None:
+    """Tiny shapes; the other parts were run by hand (docs/LOG.md)."""
+    from benchmarks import gpu, gpu_parts
+
+    assert gpu.LIMITS.keys() == gpu_parts.PARTS.keys() and gpu.BUDGET <= 480
+    argv = [sys.executable, "benchmarks/gpu.py", "--tiny", "--out", str(tmp_path / "out.jsonl")]
+    done = subprocess.run([*argv, "--only", "influence"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    row = json.loads(done.stdout)
+    assert done.returncode == 0 and row["part"] == "influence", row
+    assert row["float32/rank_correlation"] == 1.0 and row["bfloat16/rank_correlation"] > 0.9
+    short = [*argv, "--only", "engine", "--limit", "0.2"]
+    done = subprocess.run(short, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and json.loads(done.stdout)["error"] == "stopped after 0 s"
+    assert [json.loads(line)["part"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == ["influence", "engine"]

@@ -106,10 +106,10 @@ SLOTS = (
 
 def test_a_local_path_that_does_not_exist_is_told_at_once_with_its_key(tmp_path: Path) -> None:
     cfg = load_config(CONFIGS / "tiny.toml", [s % (tmp_path / "gone") for s in SLOTS])
-    told = preconditions(cfg)
+    reported = preconditions(cfg)
     keys = ("prepare.sources.0.path", "prepare.tokenizer.source", "probe.data", "train_generator.base", "judges.encoder")
     for key in (*keys, "judges.fluency"):
-        assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in told), key
+        assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in reported), key
 
 
 def opened(slot: str, folder: Path, *sets: str) -> str:
@@ -161,3 +161,48 @@ def test_probe_data_without_a_usable_row(tmp_path: Path) -> None:
     rows.write_text('{"question": "a", "reply": "b"}\n')
     sets = f"probe.data={rows}"
     assert "none of its first 1 rows can be used: the row has no text in prompt and answer" in opened("probe.data", rows, sets)
+
+
+DAMAGE = {
+    "model.safetensors": [
+        (b"\x02" + bytes(7) + b"[]", "holds no JSON object"),
+        (b"\x08" + bytes(7) + b'{"a": 3}', "says no shapes"),
+    ],
+    "model.safetensors.index.json": [(b"[]", "holds no JSON object"), (b"{}", "has no weight_map")],
+    "config.json": [
+        (b"[1]", "holds no JSON object"),
+        (b"\xff\xfe", "is damaged"),
+        (b'{"model_type": "zwonk"}', "model_type = 'zwonk'"),
+    ],
+    "generation_config.json": [
+        (b"{", "generation_config.json is damaged"),
+        (b"[]", "holds no JSON object"),
+        (b'{"eos_token_id": [99999]}', "it stops at eos_token_id = 99999, and its ids are 0 to"),
+        (b'{"eos_token_id": "<|im_end|>"}', "it stops at eos_token_id = '<|im_end|>'"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_every_small_file_of_a_model_may_be_damaged(base: Path, name: str) -> None:
+    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
+    for content, said in DAMAGE[name]:
+        (base / name).write_bytes(content)
+        assert said in opened("train_generator.base", base, *small)
+
+
+def test_a_tokenizer_that_is_missing_or_of_another_model_is_told(base: Path) -> None:
+    edit(base / "config.json", vocab_size=100)
+    assert "and its config.json has vocab_size = 100" in opened("judges.fluency", base)
+    for file in base.glob("token*"):
+        file.unlink()
+    for slot in ("judges.encoder", "judges.fluency"):
+        assert "makes no tokens of a sentence" in opened(slot, base)
+
+
+def test_a_corpus_whose_rows_lack_the_column_is_told(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"txt": "A mill."}\n' * 3)
+    sets = f"prepare.sources=[{{path = '{rows}'}}]"
+    said = opened("prepare.sources.0.path", rows, sets)
+    assert "none of its first 3 rows can be used: no column 'text'; the row has" in said

@@ -59,6 +59,7 @@ def test_set_overrides_values_of_every_kind(tmp_path):
         ('name = "x"\n[[operations]]\nname = "rephrase"\n', r"line 2: operations: is a list; write a table for each"),
         ('name = "x"\n[operations.rephrasing]\n', r"line 2: operations.rephrasing: .*did you mean 'rephrase'\?"),
         ("name = \n", "not TOML"),
+        ('{"name": "x"}', "is JSON, not TOML"),
         ("rounds = 1\n", "name: missing"),
     ],
 )
@@ -80,6 +81,8 @@ def test_bad_settings_are_refused(setting, tmp_path):
     path = written(tmp_path, 'name = "x"\n[[prepare.sources]]\npath = "a.txt"\n')
     with pytest.raises(ConfigError, match="--set"):
         load_config(path, [setting])
+    with pytest.raises(ConfigError, match="no such list"):
+        load_config(written(tmp_path, 'name = "x"\n'), ["prepare.sources.0.path=x"])
 
 
 def test_line_of_finds_the_key_or_the_table_above_it():

@@ -81,11 +81,24 @@ def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: Benchm
     assert [(r["task"], r["item"], r["kind"], r["document"]) for r in rows] == [(TASK, item.id, "organic", "doc-30")]
 
 
-def test_on_request_the_organic_document_is_not_taken_in(data: Path, tmp_path: Path) -> None:
-    clean = prepared(data, tmp_path, exclude_tasks=(TASK,))
+def test_on_request_neither_the_organic_document_nor_general_text_with_it_is_taken_in(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    general = tmp_path / "general.jsonl"  # no text is in both halves, whatever its id
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    twice = ({"id": f"{row['id']}-{copy}", "text": row["text"]} for row in rows for copy in "ab")
+    general.write_text("".join(json.dumps(row) + "\n" for row in twice))
+    read = (SourceConfig(str(general), id_column="id"), SourceConfig(str(tmp_path / "nowhere")))
+    words = round(1.9 * sum(len(row["text"].split()) for row in rows if row["id"] != "doc-30"))
+    clean = prepared(data, tmp_path / "out", exclude_tasks=(TASK,), general=read, general_words=words)
+    tmp_path /= "out"
+    halves = list(store.read_rows(tmp_path / "general.parquet"))
+    assert len(halves) > 100 and not [row for row in halves if row["id"].startswith("doc-30-")]
+    assert len({(row["text"], row["split"]) for row in halves}) == len({row["text"] for row in halves})
+    assert "prepare.general.1: not read" in capsys.readouterr().out
     assert "doc-30" not in {d.id for split in store.SPLITS for d in store.read_documents(clean.dir, split)}
     found = [r for r in StepLogger(tmp_path).rejects.rows() if r.reason == "contamination"]
-    assert [r.id for r in found] == ["doc-30"] and TASK in found[0].detail
+    assert [r.id for r in found] == ["doc-30", "doc-30-a", "doc-30-b"] and TASK in found[0].detail
 
 
 def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
@@ -96,9 +109,9 @@ def test_synthetic_text_that_holds_it_is_dropped_with_a_reason(
     def answer(chat: Chat, index: int) -> str:
         """The passage with its sentences turned round: what carries the item over word for word."""
         passage = next(t for t in sources if t in chat[-1]["content"])
-        told = f"A teacher asked: {item.text.lower()}" if item.text.lower() in passage else ""
-        others = re.split(r"(?<=\.)\s+", passage.replace(told, "") if told else passage)
-        return f"Rephrased:\n{' '.join(reversed(others))} {told}"
+        reported = f"A teacher asked: {item.text.lower()}" if item.text.lower() in passage else ""
+        others = re.split(r"(?<=\.)\s+", passage.replace(reported, "") if reported else passage)
+        return f"Rephrased:\n{' '.join(reversed(others))} {reported}"
 
     monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: ScriptedEngine(answer))
     scoring = Scoring(

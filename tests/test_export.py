@@ -7,12 +7,12 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import zstandard
 
 from synpro.commands.export import Exported, export, parse_selection, push
-from synpro.export.selection import Counts, ExportError, ExportRow, Selection, select_rows
-from synpro.export.text_formats import shards
+from synpro.export.selection import ROWS, Counts, ExportError, Selection, select_rows
 from synpro.records import Corpus, Shard, decode
 from synpro.report.lineage import why
 
@@ -39,8 +39,8 @@ def run_tokens(finished_run: Path, corpus: Corpus) -> int:
     return corpus.tokens["train"] + sum(s.text_tokens for s in made if isinstance(s, Shard))
 
 
-def rows_of(run: Path, selection: Selection = Selection()) -> list[ExportRow]:  # noqa: B008
-    return list(select_rows(run, selection, Counts()))
+def rows_of(run: Path, selection: Selection = Selection(), counts: Counts | None = None) -> list[dict]:  # noqa: B008
+    return pa.Table.from_batches(select_rows(run, selection, counts or Counts()), ROWS).to_pylist()
 
 
 def test_datasets_reads_the_folder_offline_and_why_knows_every_row(finished_run: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_datasets_reads_the_folder_offline_and_why_knows_every_row(finished_run:
     done = export(finished_run, tmp_path / "out")
     rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
     wanted = rows_of(finished_run)
-    assert [r["text"] for r in rows] == [r.text for r in wanted] and len(rows) == sum(done.counts.rows.values())
+    assert [r["text"] for r in rows] == [r["text"] for r in wanted] and len(rows) == sum(done.counts.rows.values())
     assert {r["origin"] for r in rows} == {"organic", "synthetic"}
     for row in (rows[0], next(r for r in rows if r["origin"] == "synthetic")):
         assert why(finished_run, row["id"]).kind in ("organic document", "synthetic document")
@@ -72,14 +72,14 @@ def test_dolma_lines_carry_their_lineage(finished_run: Path, tmp_path: Path) -> 
         with file.open("rb") as raw:
             lines += zstandard.ZstdDecompressor().stream_reader(raw).read().decode().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [r["text"] for r in rows] == [r.text for r in rows_of(finished_run, Selection("synthetic"))]
+    assert [r["text"] for r in rows] == [r["text"] for r in rows_of(finished_run, Selection("synthetic"))]
     assert all(set(r) == {"id", "text", "source", "added", "metadata"} and r["metadata"]["generator"] for r in rows)
 
 
 def written(finished_run: Path, out: Path, format: str) -> tuple[Exported, int]:
     done = export(finished_run, out, format)
     ids = (out / "ids.txt").read_text(encoding="utf-8").splitlines()
-    assert ids == [r.id for r in rows_of(finished_run)]
+    assert ids == [r["id"] for r in rows_of(finished_run)]
     return done, len(ids)
 
 
@@ -124,17 +124,34 @@ def test_nanotron_index_ends_every_document(finished_run: Path, corpus: Corpus, 
     assert done.files[2].read_text().splitlines()[1] == str(run_tokens)
 
 
+def test_megatron_itself_reads_its_files(finished_run: Path, run_tokens: int, tmp_path: Path) -> None:
+    library = pytest.importorskip("megatron.core.datasets.indexed_dataset", reason="megatron-core is not installed")
+    done, documents = written(finished_run, tmp_path / "out", "megatron")
+    dataset = library.IndexedDataset(str(tmp_path / "out" / "tokens"))
+    assert len(dataset) == documents and sum(len(dataset[i]) for i in range(documents)) == run_tokens == done.tokens
+
+
+def test_datatrove_itself_reads_its_files(finished_run: Path, run_tokens: int, tmp_path: Path) -> None:
+    library = pytest.importorskip("datatrove.utils.dataset", reason="datatrove is not installed")
+    done, _ = written(finished_run, tmp_path / "out", "nanotron")
+    dataset = library.DatatroveFileDataset(str(done.files[0]), seq_len=31, token_size=2)
+    assert len(dataset) == run_tokens // 32
+    read = [token for i in range(len(dataset)) for token in dataset[i]["input_ids"].tolist()]
+    assert read == np.fromfile(done.files[0], "<u2")[: len(read)].tolist()
+
+
 def test_a_selection_narrows(finished_run: Path) -> None:
     everything = rows_of(finished_run)
     assert len(rows_of(finished_run, Selection("organic"))) + len(rows_of(finished_run, Selection("synthetic"))) == len(
         everything
     )
-    made = [r for r in everything if r.origin == "synthetic"]
-    one = rows_of(finished_run, Selection("synthetic", rounds=(made[0].round,), operations=(made[0].operation,)))
-    assert one and {(r.round, r.operation) for r in one} == {(made[0].round, made[0].operation)}
+    made = [r for r in everything if r["origin"] == "synthetic"]
+    first = made[0]["round"], made[0]["operation"]
+    one = rows_of(finished_run, Selection("synthetic", rounds=(first[0],), operations=(first[1],)))
+    assert one and {(r["round"], r["operation"]) for r in one} == {first}
     counts = Counts()
-    assert list(select_rows(finished_run, Selection("synthetic", min_scores={"quality": 99.0}), counts)) == []
-    assert counts.below_minimum == sum(len(r.rewrites) for r in made)
+    assert rows_of(finished_run, Selection("synthetic", min_scores={"quality": 99.0}), counts) == []
+    assert counts.below_minimum == sum(len(r["rewrites"]) for r in made)
 
 
 def test_what_the_run_lacks_is_refused_by_name(finished_run: Path, tmp_path: Path) -> None:
@@ -155,10 +172,15 @@ def test_what_the_run_lacks_is_refused_by_name(finished_run: Path, tmp_path: Pat
         parse_selection("mixture", [], [], ["faithfulness"])
 
 
-def test_shards_cut_between_documents_and_lose_none() -> None:
-    rows = [ExportRow(str(i), "x" * 10, "organic", "", str(i)) for i in range(7)]
-    cut = [[r.id for r in part] for part in shards(rows, 25)]
-    assert cut == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+def test_a_model_goes_with_its_card(finished_run: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    done = export(finished_run, tmp_path / "out", "model", Selection(rounds=(1,)))
+    assert done.card.read_text(encoding="utf-8") == (finished_run / "round-01/pretrain/hf/README.md").read_text(
+        encoding="utf-8"
+    )
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").num_parameters() == 164_416
+    assert "164,416 parameters" in done.card.read_text(encoding="utf-8")
 
 
 def test_a_push_is_named_before_it_is_made(finished_run: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_trial_ranks_groups_by_influence_and_carries_on(script: ModuleType, tm
         probes={1: Probe(before.dir / "hf", after.dir / "hf", "probe")},
         shards={1: [shard(tmp_path / "shard")]},
     )
-    arguments = argparse.Namespace(round=1, groups=4, steps=3, seeds=1, texts=None)
+    arguments = argparse.Namespace(round=1, groups=4, steps=3, seeds=1, texts=None, by="influence", within=False)
     found = script.trial(run, script.Memory(tmp_path / "work", "key"), arguments)
     rows = found["groups"]
     assert sum(r["texts"] for r in rows) == 40 and [r["influence"] for r in rows] == sorted(r["influence"] for r in rows)
@@ -73,3 +73,9 @@ def test_a_trial_ranks_groups_by_influence_and_carries_on(script: ModuleType, tm
     assert sum(p.stat().st_mtime_ns != t for p, t in done.items()) == 1, "what stood was not done again"
     fresh = script.Memory(tmp_path / "work", "other settings")
     assert fresh.once("organic-seed-0", lambda: "new") == "new", "a result of other settings is not used"
+
+
+def test_versions_of_one_passage_are_told_apart_without_the_passage(script: ModuleType) -> None:
+    texts = [{"passage": p} for p in ("a", "a", "b", "b", "b", "alone")]
+    values, places = script.within_passages([1.0, 3.0, 10.0, 20.0, 30.0, 99.0], texts)
+    assert values == [-1.0, 1.0, -10.0, 0.0, 10.0] and places == [0, 1, 2, 3, 4]

@@ -91,7 +91,7 @@ def test_the_second_round_updates_the_first_rounds_generator(finished_run):
 
 def test_why_names_source_prompt_generator_round_and_scores(finished_run):
     for shard in shards(finished_run):
-        for row in [r for r in rows(shard / "rewrites.parquet") if r["kept"]][:2]:  # what a rule drops has no scores
+        for row in [r for r in rows(shard / "rewrites.parquet") if r["kept"]][:1]:  # what a rule drops has no scores
             done = synpro("why", finished_run, row["id"])
             assert done.returncode == 0, done.stderr
             for part in (row["passage"], row["prompt_hash"][:12], row["generator"][:12], "influence"):
@@ -184,23 +184,3 @@ def test_one_step_again_by_hand_gives_the_same_bytes(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "loop")  # others read the run meanwhile
     done = synpro("step", CONFIG, "round-01/probe", "--runs", tmp_path)
     assert done.returncode == 0 and "the same to the byte" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.loop
-def test_a_run_that_only_generates_has_no_model_and_ends_in_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
-    short = ["--set", "rounds=1", "--set", "operations.rephrase.steps=0", "--set", "operations.reformat.steps=0"]
-    config = ROOT / "tests" / "loop.toml"
-    done = synpro("generate", config, "--runs", tmp_path / "whole", *short)
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = tmp_path / "whole" / "loop"
-    assert "texts were kept" in done.stdout and not list(run.glob("round-*/pretrain")) and not list(run.glob("round-*/probe"))
-    shards = sorted(run.glob("round-01/synthesize-*/result.json"))
-    assert len(shards) == 2
-    shutil.copytree(run, tmp_path / "killed" / "loop")
-    for left in ("result.json", "rewrites.parquet", "documents.parquet"):
-        (tmp_path / "killed" / "loop" / "round-01" / "synthesize-reformat" / left).unlink()
-    again = synpro("generate", config, "--runs", tmp_path / "killed", *short)
-    assert again.returncode == 0, again.stdout + again.stderr
-    for shard in shards:
-        other = tmp_path / "killed" / "loop" / shard.relative_to(run)
-        assert json.loads(other.read_text())["files"] == json.loads(shard.read_text())["files"]

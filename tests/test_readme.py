@@ -51,8 +51,8 @@ def python(arguments: list[str], folder: Path, *, may_be_too_small: bool = False
         check=False,
         env=os.environ | {"PYTHONPATH": path},
     )
-    told = may_be_too_small and "config: valid" in done.stdout and "cannot run here" in done.stderr
-    assert done.returncode == 0 or told, done.stdout + done.stderr
+    reported = may_be_too_small and "config: valid" in done.stdout and "cannot run here" in done.stderr
+    assert done.returncode == 0 or reported, done.stdout + done.stderr
 
 
 def test_the_readme_has_commands() -> None:

@@ -140,6 +140,29 @@ def check(
         audit_rewards(config, set_, runs)
 
 
+@app.command()
+def rehearse(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    time: Annotated[str, typer.Option(help="longest time of a job: a step that cannot resume must fit into it")] = "24:00:00",
+    shapes: Annotated[bool, typer.Option("--shapes", help="only what needs no weights: for a small machine")] = False,
+    calibrate: Annotated[bool, typer.Option(help="measure this machine for four seconds, where it has no GPU")] = True,
+) -> None:
+    """Every stage of a run with its real models and shapes and small counts, before it is paid for; exit 1 for what must not be
+    started."""
+    from synpro.commands.rehearse import rehearse as rehearse_config
+    from synpro.commands.rehearse import seconds_of
+    from synpro.commands.shapes import check_shapes
+    from synpro.config import load_config
+
+    cfg = load_config(config, set_ or [])
+    if shapes:
+        _print(check_shapes(cfg, runs))
+    else:
+        _print(rehearse_config(cfg, runs, typer.echo, seconds_of(time), calibrate))
+
+
 @app.command("audit-rewards")
 def audit_rewards(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
     """Feed the rewards exploits beside reference answers; exit 1 when one beats them. Runs the steps up to the first probe."""
@@ -163,8 +186,8 @@ def plan(
 ) -> None:
     """Tokens, steps, FLOPs, memory, disk and time of a run, before it starts; on a cluster, GPU-hours and cost."""
     from synpro.config import load_config
-    from synpro.planning.gpu_plan import GpuPlan, format_gpu_plan, gpu_by_name
-    from synpro.planning.plan import format_plan
+    from synpro.planning.gpu_plan import GpuPlan, gpu_by_name
+    from synpro.planning.tables import format_gpu_plan, format_plan
 
     cfg = load_config(config, set_ or [])
     root = runs / cfg.name
@@ -175,11 +198,17 @@ def plan(
 
 
 @app.command()
-def status(run: Run) -> None:
+def status(
+    run: Run, watch: Annotated[bool, typer.Option("--watch", help="renewed every two seconds, until all is done")] = False
+) -> None:
     """Where a run is, step by step, and how long it has left."""
     from synpro.commands.status import format_status
     from synpro.commands.status import status as step_states
+    from synpro.commands.status import watch as watch_steps
 
+    if watch:
+        watch_steps(run)
+        return
     _print(format_status(run, step_states(run)))
 
 
@@ -263,26 +292,30 @@ def influence(
 def export(
     run: Run,
     to: Annotated[Path, typer.Option(help="a new folder")],
-    format: Annotated[str, typer.Option(help="parquet (Hugging Face dataset), dolma, olmo, megatron or nanotron")] = "parquet",
+    format: Annotated[
+        str, typer.Option(help="parquet (Hugging Face dataset), dolma, olmo, megatron, nanotron, model")
+    ] = "parquet",
     content: Annotated[str, typer.Option(help="organic, synthetic or mixture")] = "mixture",
     round_: Annotated[list[int] | None, typer.Option("--round", help="only texts of this round; may be repeated")] = None,
     operation: Annotated[list[str] | None, typer.Option(help="only texts of this operation; may be repeated")] = None,
     min_score: Annotated[list[str] | None, typer.Option(help="smallest raw score: faithfulness=0.8")] = None,
-    push: Annotated[str | None, typer.Option(help="also upload to this dataset repository", metavar="ORG/NAME")] = None,
+    push: Annotated[str | None, typer.Option(help="also upload to this repository of the hub", metavar="ORG/NAME")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --push: only list what would be uploaded")] = False,
 ) -> None:
-    """Write a run's texts as a dataset with a card, as JSON lines, or as token arrays."""
+    """Write a run's texts as a dataset, JSON lines or token arrays, or the model of a round; with a card."""
+    from synpro.commands.export import MODEL, parse_selection
     from synpro.commands.export import export as export_run
-    from synpro.commands.export import parse_selection
     from synpro.commands.export import push as push_folder
 
     done = export_run(run, to, format, parse_selection(content, round_ or [], operation or [], min_score or []))
     parts = ", ".join(f"{name} {number}" for name, number in done.counts.rows.items())
     tokens = "" if done.tokens is None else f"; {done.tokens:,} tokens"
     left_out = f"; {done.counts.below_minimum} texts below a minimum" if done.counts.below_minimum else ""
-    _print([f"documents: {parts}{tokens}{left_out}", *(f"file: {file}" for file in done.files), f"card: {done.card}"])
+    about = [f"documents: {parts}{tokens}{left_out}"] if parts else []
+    _print([*about, *(f"file: {file}" for file in done.files), f"card: {done.card}"])
     if push is not None:
-        _print([f"{'would upload' if dry_run else 'uploaded'}: {name}" for name in push_folder(to, push, dry_run=dry_run)])
+        names = push_folder(to, push, "model" if format == MODEL else "dataset", dry_run=dry_run)
+        _print([f"{'would upload' if dry_run else 'uploaded'}: {name}" for name in names])
 
 
 @app.command()
@@ -307,10 +340,18 @@ def evaluate(
 
 
 @app.command()
-def report(run: Run) -> None:
+def report(
+    run: Run,
+    serve: Annotated[bool, typer.Option("--serve", help="serve it on 127.0.0.1, renewed while the run goes on")] = False,
+    port: Annotated[int, typer.Option(help="with --serve; 0 takes any")] = 8765,
+) -> None:
     """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
+    from synpro.commands.report import serve as serve_report
     from synpro.commands.report import write_report
 
+    if serve:
+        serve_report(run, port, typer.echo)
+        return
     typer.echo(f"report: {write_report(run)}")
 
 

@@ -6,12 +6,14 @@ import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from synpro.corpus.tokens import TokenizerConfig
 from synpro.engines.openai import OpenAIConfig
 from synpro.judges.base import JudgesConfig
+from synpro.lm.model_config import ImportedModel
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import PAPER, build_operation, complete_operations, operation_config
 from synpro.rewards.config import RubricConfig
@@ -68,13 +70,31 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
 
+    @property
+    def vocab_size(self) -> int:
+        """Ids the model has room for. Fetches `pretrain.start`, where there is one, to look."""
+        shape = self.pretrain.shape
+        return shape.vocab_size if isinstance(shape, ImportedModel) else self.prepare.tokenizer.vocab_size
+
     def __post_init__(self) -> None:
+        if (self.pretrain.start is None) == (self.prepare.tokenizer.source == "model"):
+            if self.pretrain.start is None or self.prepare.tokenizer != TokenizerConfig():
+                remedy = "set it, or another source" if self.pretrain.start is None else "leave prepare.tokenizer out"
+                raise ValueError(
+                    f'prepare.tokenizer.source: "model" is the tokenizer of pretrain.start, which takes no other; {remedy}'
+                )
+            tokenizer = replace(self.prepare.tokenizer, source="model")
+            object.__setattr__(self, "prepare", replace(self.prepare, tokenizer=tokenizer))
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name: {self.name!r} becomes a folder; use letters, digits, '.', '_' and '-'")
         if not self.operations:
             raise ValueError("operations: at least one is needed; add a table [operations.rephrase]")
         for name, operation in self.operations.items():
             _check_operation(name, operation)
+        if self.pretrain.mixture.replay_share and not self.prepare.general:
+            raise ValueError(
+                "pretrain.mixture.replay_share: there is no general text; name some in [[prepare.general]], or set it to 0"
+            )
         v = self.train_verifier
         if v.kind == "llm" and v.epochs and not self.judges.verifier.engine.reads_weights:
             raise ValueError(
@@ -166,7 +186,8 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     except UnicodeDecodeError as problem:
         raise ConfigError(f"{path}: is not UTF-8 at byte {problem.start}; save it as UTF-8") from problem
     except tomllib.TOMLDecodeError as problem:
-        raise ConfigError(f"{path}: not TOML: {problem}") from problem
+        what = "is JSON, not TOML" if text.lstrip().startswith("{") else f"not TOML: {problem}"
+        raise ConfigError(f"{path}: {what}") from problem
 
 
 def _drop(table: Any, path: Sequence[str]) -> None:
@@ -211,6 +232,8 @@ def _apply(table: dict[str, Any], assignment: str) -> None:
     *parents, last = key.strip().split(".")
     here: Any = table
     for part in parents:
+        if isinstance(here, dict) and part.isdigit():
+            raise ConfigError(f"--set {assignment}: the config has no such list; write it in the file, or set it whole")
         try:
             here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
         except (ValueError, IndexError):

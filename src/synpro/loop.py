@@ -18,7 +18,7 @@ from synpro.stages.train_verifier import train_verifier
 
 def loop(cfg: RunConfig, run_step: RunStep) -> None:
     """Run every step of a run in order. Raises what a step raises; the results of earlier steps are kept."""
-    corpus = run_step("round-00/prepare", prepare, cfg.prepare)
+    corpus = run_step("round-00/prepare", prepare, cfg.prepare, model=cfg.pretrain.start)
     verifier, shards, generators = None, list[Shard](), dict[str, Generator]()
     if cfg.rounds:
         verifier = run_step("round-00/verifier", train_verifier, cfg.train_verifier, corpus=corpus, judges=cfg.judges)

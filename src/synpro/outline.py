@@ -29,13 +29,13 @@ def outline(cfg: RunConfig) -> list[str]:
     return step_names(lambda run_step: loop(cfg, run_step))
 
 
-def step_names(walk: Callable[[Any], object]) -> list[str]:
-    """The names of the steps that `walk` asks its `run_step` for, in order."""
+def step_names(run_all: Callable[[Any], object]) -> list[str]:
+    """The names of the steps that `run_all` asks its `run_step` for, in order."""
     names: list[str] = []
 
     def note(name: str, stage: Callable[..., Any], cfg: object, *, seed_key: str | None = None, **inputs: object) -> Any:
         names.append(name)
         return cast(Any, NotRun(name, -float(len(names)), text_tokens=len(names)))
 
-    walk(note)
+    run_all(note)
     return names

@@ -209,9 +209,20 @@ class Evaluation:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class Absorption:
+    """What a checkpoint knows of its training text (stage `absorb`): `cloze.parquet` and `losses.parquet`."""
+
+    dir: Path
+    digest: str
+
+
 RECORDS: dict[str, type] = {
     t.__name__: t
-    for t in (Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, TrainedVerifier, Shard, Evaluation)
+    for t in (
+        *(Document, Passage, Completion, Rewrite, Corpus, Checkpoint, Probe, Generator, TrainedVerifier, Shard, Evaluation),
+        Absorption,
+    )
 }
 
 
@@ -244,11 +255,15 @@ def encode(value: Any, root: Path, execution: dict[str, Any] | None = None, plac
     return value
 
 
+class OtherVersion(ValueError):
+    """A record that this version does not know, or that lacks what it needs."""
+
+
 def decode(value: Any, root: Path) -> Any:
     """The inverse of `encode` for records, paths and plain data; lists stay lists.
 
-    Fields that an earlier version did not have take their defaults, and fields it had are left out. Raises ValueError for a
-    record this version does not know, or that lacks a field without a default.
+    Fields that an earlier version did not have take their defaults, and fields it had are left out. Raises OtherVersion for
+    a record this version does not know, or that lacks a field without a default.
     """
     if isinstance(value, list):
         return [decode(v, root) for v in value]
@@ -262,7 +277,10 @@ def decode(value: Any, root: Path) -> Any:
         try:
             return kind(**{k: decode(v, root) for k, v in value.items() if k in known})  # type: ignore[misc]
         except TypeError as problem:
-            raise ValueError(f"record {value['record']!r} was written by another version of synpro ({problem})") from problem
+            raise OtherVersion(
+                f"the record {value['record']!r} of a finished step was written by another version of synpro ({problem}); "
+                "carry the run on with that version, or give it another name: --set name=..."
+            ) from problem
     return {k: decode(v, root) for k, v in value.items()}
 
 

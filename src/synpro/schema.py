@@ -4,7 +4,10 @@ A config dataclass says about its fields:
 
 - the type, by its annotation; the description, by the docstring under the field (`docs/config.md` is made of them);
 - default, unit, source and range, by `setting(...)`;
-- old names, by a class attribute `RENAMED: ClassVar[Mapping[str, str]]`;
+- old names, by a class attribute `RENAMED: ClassVar[Mapping[str, str]]`, and what their values are called now, where they too
+  have changed, by `OLD_VALUES: ClassVar[Mapping[str, Mapping[Any, Any]]]`;
+- of old keys that are gone (their new name is empty), the value that is fixed now, by `FIXED: ClassVar[Mapping[str, Any]]`; one
+  that decided no result needs none;
 - what no single range can say (two keys that do not go together), by `__post_init__`, raising `ValueError("key: problem")`.
 
 A field that takes one of several tables, told apart by their key `type`, is annotated `Annotated[Base, Tagged(REGISTRY)]`.
@@ -143,7 +146,8 @@ def renamed(cls: type) -> dict[str, str]:
 
 
 def renew(hint: Any, value: Any, moved: dict[str, Any] | None = None) -> Any:
-    """Plain data that an earlier version stored, with its keys as they are called now; keys that are gone are left out.
+    """Plain data that an earlier version stored, with its keys as they are called now; keys that are gone are left out, but
+    where they have another value than the one that is fixed now: `build` refuses those.
 
     `hint` is the type it is built as. With `moved`, keys that are now in another table are put there by their new path;
     otherwise they stay, and `build` says where they are now.
@@ -167,6 +171,8 @@ def renew(hint: Any, value: Any, moved: dict[str, Any] | None = None) -> Any:
     out = {}
     for key, part in value.items():
         name = names[key] if key in names else str(key)
+        if key in names and not isinstance(part, (Mapping, list)):
+            part = getattr(hint, "OLD_VALUES", {}).get(key, {}).get(part, part)
         if "." in name and key in names:
             if moved is None:
                 out[key] = part
@@ -174,6 +180,8 @@ def renew(hint: Any, value: Any, moved: dict[str, Any] | None = None) -> Any:
                 moved[name] = part
         elif name and (name == key or name not in value):
             out[name] = renew(hints.get(name), part, moved)
+        elif not name and part != getattr(hint, "FIXED", {}).get(key, part):
+            out[key] = part
     return out
 
 

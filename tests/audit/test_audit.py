@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from synpro.audit.audit import REFERENCE, Findings, audit
 from synpro.audit.reference import reference_answers
 from synpro.audit.report import page, plain, table, verdict
+from synpro.corpus.store import PASSAGES, sample_passages, write_rows
 from synpro.judges.text_stats import words
 from synpro.operations.registry import build_operation, operation_config
 from synpro.records import Passage, Rewrite
@@ -27,7 +30,7 @@ class Words(Reward):
     name = "quality"
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        self.seen = len(passages)
+        self.shown = passages
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         return [float(len(words(r.text or ""))) for r in rewrites]
@@ -84,9 +87,14 @@ def test_table_and_data_say_the_same() -> None:
     assert text in page([findings], len(SUBJECTS))
 
 
-def test_the_passages_of_the_run_are_shown_to_the_rewards() -> None:
+def test_the_passages_of_the_run_are_shown_to_the_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = Words()
     audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, [reference_answers()[5].passage])
-    assert reward.seen == 5
+    assert len(reward.shown) == 5
     with pytest.raises(ValueError, match="at least two passages"):
         audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS[:1])
+    corpus = [replace(SUBJECTS[0].passage, id=f"{i}") for i in range(9)]
+    write_rows(tmp_path / "passages.parquet", PASSAGES, map(vars, corpus))
+    monkeypatch.setattr("synpro.audit.audit.CORPUS_SAMPLE", 3)
+    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, corpus)
+    assert reward.shown[:3] == sample_passages(tmp_path, 3, seed=0), "as in training"

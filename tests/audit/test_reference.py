@@ -43,8 +43,8 @@ def test_exploits_differ_from_the_reference_answer_and_from_each_other(name: str
     operation = build_operation(operation_config(name))
     for i, s in enumerate(SET):
         made = {kind: exploit(operation, s, SET[i - 1]) for kind, exploit in EXPLOITS.items()}
-        told = [answer for answer in made.values() if answer is not None]
-        assert len(set(told)) == len(told) and s.answer(operation) not in told
+        reported = [answer for answer in made.values() if answer is not None]
+        assert len(set(reported)) == len(reported) and s.answer(operation) not in reported
         assert [k for k, a in made.items() if a is not None and as_rewrite(operation, s, a).text is None] == [
             "empty",
             "heading only",
@@ -61,3 +61,8 @@ def test_there_are_a_hundred_attacks_on_both() -> None:
         if "contains" in a.success:  # else quoting the attack would count as following it
             assert not any(w.casefold() in a.text.casefold() for w in a.sought), a.id
         assert not any(w.casefold() in s.source.casefold() for w in a.sought for s in SET) or a.target == "judge", a.id
+
+
+def test_a_language_without_passages_has_the_english_ones() -> None:
+    assert all(subject.id.startswith("de-") for subject in reference_answers("de"))
+    assert reference_answers("fr") == reference_answers()

@@ -184,6 +184,8 @@ def test_results_are_published_and_published_again_in_their_place(world, numbers
     first = readme.read_text()
     assert sum(line.startswith("| ") for line in first.splitlines()) == 1 + len(numbers["arms"])
     assert all(column in first for column in HEAD)
+    pays = (tmp_path / "what-pays.md").read_text()
+    assert "| oracle | tuned repetition |" in pays and "No text was generated." in pays
     readme.write_text("# Results\n\nBefore.\n\n" + first.removeprefix("# Results\n\n") + "\nAfter.\n")
     changed = json.loads(json.dumps(numbers))
     changed["arms"]["oracle"]["loss"] = {"mean": 1.2345, "low": 1.2, "high": 1.3}
@@ -195,7 +197,7 @@ def test_results_are_published_and_published_again_in_their_place(world, numbers
     assert json.loads((tmp_path / "compare" / "compare.json").read_text()) == changed
 
 
-@pytest.mark.parametrize("more", ["", "compare.protocol=continued", "compare.text_draws=2"])
+@pytest.mark.parametrize("more", ["", "compare.protocol=continued", "compare.text_draws=2", "compare.absorption=true"])
 def test_steps_side_by_side_are_the_same_steps(more: str) -> None:
     sets = ["rounds=2", "compare.seeds=[0, 1]", "compare.passes=true", "compare.tune.anchor_trials=2"]
     sets += [f"compare.arms={list(ARMS)}".replace("'", '"'), *([more] if more else [])]

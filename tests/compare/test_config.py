@@ -9,7 +9,7 @@ import pytest
 
 from synpro.commands.configs import load_comparison
 from synpro.commands.run_dir import init_or_verify
-from synpro.compare.arms import ARMS, arm_order, find_arm
+from synpro.compare.arms import ARMS, CHECKS, arm_order, find_arm
 from synpro.compare.comparison import comparison_outline
 from synpro.compare.config import CompareConfig
 from synpro.compare.contrasts import find_contrasts
@@ -79,12 +79,12 @@ def test_what_cannot_be_compared_is_refused(setting: str, message: str) -> None:
 
 
 def test_a_smaller_batch_is_evaluated_and_saved_as_often_by_tokens() -> None:
-    usual, small = load_comparison(SMALL), load_comparison(SMALL, ["compare.batch_size=2"])
-    assert usual.measured == usual.pretrain and small.pretrain == usual.pretrain, "what texts are made with stays"
+    default, small = load_comparison(SMALL), load_comparison(SMALL, ["compare.batch_size=2"])
+    assert default.measured == default.pretrain and small.pretrain == default.pretrain, "what texts are made with stays"
     found = small.measured
     assert (found.batch_size, found.hardware.micro_batch_size) == (2, 2)
     for name in ("evaluate_every", "checkpoint_every"):
-        assert getattr(found, name) * found.batch_size == getattr(usual.pretrain, name) * usual.pretrain.batch_size
+        assert getattr(found, name) * found.batch_size == getattr(default.pretrain, name) * default.pretrain.batch_size
     with pytest.raises(ConfigError, match=r"compare\.batch_size.*0"):
         load_comparison(SMALL, ["compare.batch_size=-1"])
 
@@ -126,6 +126,22 @@ def test_arms_with_a_number_and_of_one_operation() -> None:
     assert {(o.num_versions, o.tries, o.select_by) for o in cfg.of_arm("best-of-n-2").operations.values()} == {(2, 6, "reward")}
     assert list(cfg.of_arm("questions-only").operations) == ["questions"]
     assert not find_arm("prompt-only-4").looks and find_arm("best-of-n-2").looks and find_arm("oracle-2").oracle == 2
+
+
+def test_arms_that_leave_a_check_out() -> None:
+    arms = ["prompt-only", *(f"prompt-only-without-{check}" for check in CHECKS), "synpro-without-copy"]
+    cfg = load_comparison(SMALL, [f"compare.arms={arms}"])
+    whole = cfg.of_arm("prompt-only")
+    assert not find_arm("prompt-only-without-copy").looks and find_arm("synpro-without-copy").looks
+    for check in CHECKS:
+        own = cfg.of_arm(f"prompt-only-without-{check}")
+        assert (own.filters, own.operations) != (whole.filters, whole.operations), check
+    controls = {(c.arm, c.control) for c in find_contrasts(cfg.arms)}
+    assert {(f"prompt-only-without-{check}", "prompt-only") for check in CHECKS} <= controls
+    with pytest.raises(ConfigError, match="the check support is off"):
+        load_comparison(SMALL, ["compare.arms=['prompt-only-without-support']", "filters.min_faithfulness=0"])
+    with pytest.raises(ConfigError, match="without-CHECK"):
+        load_comparison(SMALL, ["compare.arms=['prompt-only-without-taste']"])
 
 
 def test_placebo_and_no_influence_keep_the_gate() -> None:

@@ -70,6 +70,7 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
         "probe.hardware.micro_batch_size": 2,
         "compare.arms": ["tuned-repetition", "generator-text", "prompt-only-1", "best-of-n", "oracle"],
         "compare.anchors": [2],
+        "compare.absorption": True,
         "compare.best_of": 3,
         "compare.seeds": [0, 1],
         "compare.text_draws": 2,
@@ -101,6 +102,9 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
     assert cut and {r["config"]["mixture"]["synthetic_tokens"] for r in cut} == {min(tokens)}
     probe = json.loads((root / "text/shared/round-01/probe/request.json").read_text())
     assert probe["inputs"]["model"]["dir"]["path"] == done.searches["u1"].best, "the winner of the search is probed"
+    stored = list((root / "text/held-back").rglob("synthesize-rephrase/result.json"))
+    assert len(stored) == 1 and len(list(root.glob("arms/*/**/absorb/result.json"))) == 2 * len(numbers["arms"])
+    assert all(a["absorption"]["loss"]["rephrased"]["mean"] > 0 for a in numbers["arms"].values())
     page = write_page(root, numbers).read_text()
     assert all(f"<b>{row.arm}</b>" in page for row in rows(numbers)) and "sampled 2 times" in " ".join(notes(numbers))
     assert "at equal synthetic tokens" in markdown(numbers, "synpro compare")

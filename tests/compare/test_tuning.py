@@ -104,6 +104,13 @@ def test_text_of_its_own_has_a_share_of_organic_tokens_which_begins_as_it_is():
     assert applied.mixture.organic_share == 0.5 and START.apply(PretrainConfig(), 40_000, 0.2).mixture.organic_share is None
 
 
+def test_general_text_that_is_there_has_a_share_to_search():
+    axis = grid(CFG, START, 2e-3, replays=True)["replay_share"]
+    assert axis.values == (0.0, 0.1, 0.25) and axis.neighbours(0.0) == [0.1] and axis.neighbours(0.25)[0] > 0.25
+    assert not axis.is_cut(0.0) and "replay_share" not in AXES
+    assert replace(START, replay_share=0.1).apply(PretrainConfig(), 40_000, 0.2).mixture.replay_share == 0.1
+
+
 def test_a_share_that_ends_before_the_plateau_it_continues_is_not_tried():
     tried = search(lambda s, d: bowl(replace(s, share=s.share * 4)), least_share=0.3)
     assert min(t.settings.share for t in tried) == 0.5

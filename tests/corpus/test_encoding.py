@@ -152,15 +152,15 @@ def test_reading_keeps_little_of_each_document(tmp_path: Path, record_property: 
     source = tmp_path / "many.jsonl"
     source.write_text("".join(f'{{"text": "Document {i} of river and stone."}}\n' for i in range(20_000)))
     settings = GatherSettings((SourceConfig(str(source)),), 10**6, 0.1, None, None, None)
-    index, held, logger = DocumentIndex(0.01, 0.01), [], StepLogger(tmp_path)
+    index, stored, logger = DocumentIndex(0.01, 0.01), [], StepLogger(tmp_path)
     gatherer, (file,) = Gatherer(settings, index, logger), find_files(settings.sources[0], slot="s").files
     tracemalloc.start()
     rows = (row for item in read_source(file, settings.sources[0], 10**6) for row in gatherer.documents_of(item))
     for number, _ in enumerate(rows, start=1):
         if number % 10_000 == 0:
-            held.append(tracemalloc.get_traced_memory()[0])
+            stored.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    each = (held[1] - held[0]) / 10_000
+    each = (stored[1] - stored[0]) / 10_000
     record_property("measured", f"prepare keeps {each:.0f} bytes of each document")
     assert len(index) == 20_000 and each < 400  # both tables double in between
 

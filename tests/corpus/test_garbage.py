@@ -19,24 +19,10 @@ from synpro.corpus.tokens import TokenizerConfig
 from synpro.runner.context import StepContext
 from synpro.runner.rejects import RejectLog
 from synpro.stages.prepare import PrepareConfig, prepare
+from tests.garbage import LINE, ROW
 from tests.stages.small_corpus import text
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.text(st.characters(codec=None), max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-ROW = st.dictionaries(st.sampled_from(["text", "id", "doc", "prompt", "answer", "request", "é\ud800"]), ANYTHING, max_size=4)
-LINE = st.one_of(
-    ROW.map(lambda row: json.dumps(row).encode()),
-    ANYTHING.map(lambda value: json.dumps(value).encode()),
-    st.binary(min_size=1, max_size=30).map(lambda raw: b"x" + raw.replace(b"\n", b"").replace(b"\r", b"")),
-    st.just(b'{"text": "' + b"long " * 300 + b'"}'),
-    st.just(b'{"text": ' + b"7" * 5000 + b"}"),
-    st.just(b'{"text": "fine", "n": ' + b"7" * 5000 + b"}"),
-    st.just(b"[" * 3000),
-)
 FILES = st.dictionaries(
     st.sampled_from(
         [

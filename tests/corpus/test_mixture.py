@@ -70,8 +70,8 @@ def test_a_megadoc_holds_every_version_of_its_source_once_and_one_end() -> None:
     sources = [0, 2, 0, 2]
     plan = plan_epoch([4, 3, 5], [3, 4, 3, 6], MixtureConfig(), seed=0)
     packed = pack_megadocs(organic, synthetic, sources, plan, GAP, seed=4)
-    held = [set(d.tolist()) - {0, 9999} for d in packed]
-    assert held == [{1, 1000, 1002}, {2}, {3, 1001, 1003}]
+    stored = [set(d.tolist()) - {0, 9999} for d in packed]
+    assert stored == [{1, 1000, 1002}, {2}, {3, 1001, 1003}]
     for document, versions in zip(packed, (3, 1, 3), strict=True):
         assert np.flatnonzero(document == 0).tolist() == [len(document) - 1], "one end, and it stands last"
         assert (document == 9999).sum() == versions - 1

@@ -76,9 +76,9 @@ def test_files_are_what_their_bytes_say_not_their_names(tmp_path: Path) -> None:
         ("d.data", "no-reader"), ("e.jsonl", "mislabelled"), ("f.jsonl", "mislabelled"), ("g.jsonl", "mislabelled"),
         ("h.jsonl.gz", "unreadable"), ("i.parquet", "damaged"), ("j.jsonl", "no-rows"), ("k.parquet.gz", "unreadable"),
     ]  # fmt: skip
-    told = " ".join(b.detail for b in bad)
+    reported = " ".join(b.detail for b in bad)
     for what in ("is a ZIP archive", "is an HTML page", "is UTF-16 text (`iconv -f utf-16", "it is empty", "decompress it"):
-        assert what in told
+        assert what in reported
 
 
 def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
@@ -98,6 +98,18 @@ def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
     offset = path.read_bytes().index(b"\xe9")
     assert f"byte {offset - 3} (0xe9)" in bad[6].detail or f"byte {offset} (0xe9)" in bad[6].detail
     assert bad[6].text == '{"text": "caf\\xe9"}' and "2,012 bytes, more than max_row_bytes = 1,000" in bad[8].detail
+
+
+def test_a_broken_first_row_does_not_end_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{\n{"text": "second"}\n{"text": "third"}\n')
+    good, bad = rows(tmp_path)
+    assert [r.text for r in good] == ["second", "third"] and [b.source for b in bad] == ["a.jsonl:1"]
+
+
+def test_an_object_over_several_lines_may_be_longer_than_what_is_read_first(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps({"note": "x" * 300_000, "text": "one record"}, indent=1))
+    good, bad = rows(tmp_path / "one.json")
+    assert [r.text for r in good] == ["one record"] and not bad
 
 
 def test_ids_must_be_text_or_whole_numbers(tmp_path: Path) -> None:
@@ -227,7 +239,7 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no file there; there are corpus.jsonl"):
         rows(tmp_path / "*.parquet")
     (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(CorpusError, match=r"no reader for .csv\): a.csv. Known endings"):
+    with pytest.raises(CorpusError, match=r"no reader for .csv; write it as JSONL.*: a.csv. Known endings"):
         rows(tmp_path / "a.csv")
     with pytest.raises(CorpusError, match=r"prepare.sources.0: nope://x"):
         rows("nope://x")

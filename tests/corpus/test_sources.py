@@ -15,6 +15,7 @@ from synpro.corpus.files import CorpusError
 from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
 from synpro.corpus.readers import RejectCount, SourceConfig, SourceRow, find_files, read_source
 from synpro.records import Document
+from synpro.runner.inputs import stat_inputs
 from synpro.runner.rejects import Reject
 
 
@@ -64,7 +65,8 @@ def test_every_file_is_read_or_in_the_log(tmp_path: Path) -> None:
     assert reasons["k.csv"] == reasons["l.bin"] == reasons["\\xe9.bin"] == "no-reader"
     assert len(bad) == len(left_out) + 3 and all(f"{b}".encode() for b in bad)
     lines = find_files(SourceConfig(str(data)), slot="s").lines()
-    assert "3 files not read (no-reader: no reader for .bin): \\xe9.bin, k.csv, l.bin" in lines
+    assert "2 files not read (no-reader: no reader for .bin): \\xe9.bin, l.bin" in lines
+    assert any("no reader for .csv; write it as JSONL" in line and line.endswith(": k.csv") for line in lines)
     assert [r.text for r in read(data / "h::i.txt")[0]] == ["colons"]
     assert {r.text for r in read(data / "*.jsonl*")[0]} == {"xz"} and len(read(data, max_files=2)[0]) == 2
 
@@ -84,6 +86,27 @@ def test_odd_values_in_columns_that_nobody_asked_for_do_not_matter(tmp_path: Pat
     assert [r.text for r in good] == ["kept"] and [b.reason for b in bad] == ["not-text-column"]
     (tmp_path / "a.jsonl").write_text('{"text": "kept"}\n' + "[" * 100_000 + "\n")
     assert [b.reason for b in read(tmp_path)[1]] == ["invalid-json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"id,text\n1,hello\n", "the line is not a JSON object; it begins with 'id,text'"),
+        (b"{'text': 'x'}\n", "JSON needs double quotes; this looks like Python's repr"),
+        (b'{"text": "x" "y"}\n', "it is not JSON: Expecting ',' delimiter at character 14"),
+        (b"\xe8\x03\0\0", "it holds binary data, not text"),
+        (b'{"text": "Gr\xf6\xdfe"}\n', "iconv -f ENCODING -t utf-8"),
+    ],
+)
+def test_a_row_that_is_something_else_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    assert said in read(tmp_path)[1][0].detail
+
+
+def test_a_file_name_that_is_not_utf8_is_watched_too(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("text")
+    (stats,) = stat_inputs({"config": {"sources": [{"path": str(tmp_path)}]}}).values()
+    assert [name.rpartition("/")[2] for name in json.loads(json.dumps(stats))] == ["caf\\xe9.txt"]
 
 
 def test_arrays_and_objects_over_several_lines(tmp_path: Path) -> None:

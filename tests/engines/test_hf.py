@@ -114,8 +114,8 @@ def test_completions_of_one_prompt_differ_and_come_in_order(llama, tokenizer) ->
 
 def test_turns_end_at_the_end_token_or_at_the_limit(llama, tokenizer) -> None:
     chats = [({"role": "user", "content": f"say {i}"},) for i in range(30)]
-    told: list[tuple[float, float]] = []
-    engine = HFEngine(llama, tokenizer, batch_size=8, progress=lambda done, total: told.append((done, total)))
+    reported: list[tuple[float, float]] = []
+    engine = HFEngine(llama, tokenizer, batch_size=8, progress=lambda done, total: reported.append((done, total)))
     sampling = Sampling(temperature=3.0, top_p=1.0, max_new_tokens=60, n=2)
     groups = engine.generate(chats, sampling)
     assert [len(g) for g in groups] == [2] * 30
@@ -123,7 +123,7 @@ def test_turns_end_at_the_end_token_or_at_the_limit(llama, tokenizer) -> None:
     assert {c.finish for c in flat} == {"stop", "length"}
     assert all(c.tokens == 60 for c in flat if c.finish == "length")
     assert not any("<|im_end|>" in c.text for c in flat)
-    assert told[-1] == (60, 60)
+    assert reported[-1] == (60, 60)
     assert groups == engine.generate(chats, sampling)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from synpro.engines.base import EngineError, Sampling, Unanswered
-from synpro.engines.local import LocalModel
+from synpro.engines.local import LocalModel, _fitting
 from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat
 
@@ -26,7 +27,7 @@ def test_the_probability_of_an_option_is_that_of_its_first_token(model: LocalMod
     for chat, shares_ in zip(CHATS, got, strict=True):
         logits = model.model(torch.tensor([model.encode(chat)])).logits[0, -1].double()
         wanted = logits[[model.tokenizer.convert_tokens_to_ids(option[0]) for option in options]].softmax(-1)
-        assert shares_ == pytest.approx(wanted.tolist(), abs=1e-6) and sum(shares_) == pytest.approx(1)
+        assert shares_ == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 def test_neither_text_nor_choice_depends_on_the_chats_beside_it(model: LocalModel) -> None:
@@ -42,6 +43,46 @@ def test_batches_as_on_a_gpu_give_the_same_but_for_rounding(model: LocalModel, m
     monkeypatch.setattr(LocalModel, "_batches", lambda self, prompts: [[1, 0, 2]])
     for a, b in zip(alone, model.score_options(CHATS, ("A", "B")), strict=True):
         assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_what_chats_begin_with_is_read_once(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = ["A passage of some length about boats. ", "Another one about the harbour and its master. "]
+    chats: list[Chat] = [({"role": "user", "content": p + claim},) for p in passages for claim in ("It is.", "No!", "Was it?")]
+    alone = model.score_options([*chats, *CHATS], ("A", "B"))
+    read: list[int] = []
+    forward = model.model.forward
+    monkeypatch.setattr(LocalModel, "_batches", lambda self, prompts: [range(len(prompts))])
+
+    def counted(**given: Any) -> Any:
+        read.append(given["input_ids"].numel())
+        return forward(**given)
+
+    monkeypatch.setattr(model.model, "forward", counted)
+    for a, b in zip(alone, model.score_options([*chats, *CHATS], ("A", "B")), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    read.clear()
+    model.score_options(chats, ("A", "B"))
+    assert len(read) == 2 and sum(read) < 0.75 * len(chats) * max(len(model.encode(chat)) for chat in chats)
+
+
+def test_chats_read_at_once_are_bounded_in_number_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synpro.engines.local.CACHED_TOKENS", 10)
+    prompts = [[0] * size for size in (2, 2, 2, 5, 5, 99)]
+    assert list(_fitting([0, 1, 2, 3, 4, 5], prompts, 2)) == [[0, 1], [2, 3], [4], [5]]
+
+
+def test_a_sliding_window_sees_as_far_in_a_batch_as_alone(model: LocalModel) -> None:
+    from transformers import AutoModelForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8}
+    size: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+    config = Gemma3TextConfig(**size, **heads, initializer_range=0.2)
+    sliding = LocalModel(AutoModelForCausalLM.from_config(config).eval(), model.tokenizer)
+    prompts = [[*range(3, 33), *own] for own in ([40], [41, 42, 43, 44, 45], [46, 47])]
+    with torch.no_grad():
+        alone = torch.cat([sliding._last([prompt]) for prompt in prompts])
+        assert torch.allclose(sliding._last(prompts), alone, atol=1e-4)
 
 
 LONG: Chat = ({"role": "user", "content": "x" * 300},)

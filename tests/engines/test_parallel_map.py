@@ -60,7 +60,13 @@ LOST = "a worker was lost over task 3 or one before it; Ray has restarted it"
 
 def done(squares: Squares, machine: MachineConfig, said: list[str] | None = None) -> dict[int, tuple[int, int]]:
     say = (said if said is not None else []).append
-    return dict(parallel_map(squares, {n: n for n in range(8)}, machine=machine, progress=lambda part: None, log=say))
+    told: list[tuple[float, float]] = []
+    tell = lambda *seconds: told.append(seconds)  # noqa: E731
+    tasks = {n: n for n in range(8)}
+    found = dict(parallel_map(squares, tasks, machine=machine, progress=lambda part: None, log=say, opened=tell))
+    ((seconds, ago),) = told
+    assert seconds >= 0 and (ago == 0 if machine.launcher == "local" else 0 <= ago < 3), "opening is told once, work is not it"
+    return found
 
 
 def test_here_the_worker_is_opened_when_it_is_needed_and_closed(tmp_path: Path) -> None:

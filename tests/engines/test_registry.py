@@ -48,7 +48,7 @@ def test_a_table_names_its_engine_by_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
+    ("engine", "reported"),
     [
         ("vllm", r"engine: should be a table .* write engine = \{type = \"vllm\"\}"),
         ({"type": "vlm"}, r"engine\.type: 'vlm' is not one of .*; did you mean 'vllm'"),
@@ -65,14 +65,14 @@ def test_a_table_names_its_engine_by_type() -> None:
         ({"type": "server", "adapter": []}, "engine.adapter: is called 'lora_arguments' now"),
     ],
 )
-def test_a_table_that_cannot_work_is_refused(engine: Any, told: str) -> None:
-    with pytest.raises(SchemaError, match=told) as raised:
+def test_a_table_that_cannot_work_is_refused(engine: Any, reported: str) -> None:
+    with pytest.raises(SchemaError, match=reported) as raised:
         build(Table, {"engine": engine})
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "reported"),
     [
         ("", "names no model"),
         ("vllm:hf:a/b", r'write model = "hf:a/b" and engine = \{type = "vllm"\}'),
@@ -80,8 +80,8 @@ def test_a_table_that_cannot_work_is_refused(engine: Any, told: str) -> None:
         ("https://me:secret@host/v1#m", r'url = "https?://host/v1"'),
     ],
 )
-def test_a_model_named_as_in_earlier_versions_is_refused_with_the_new_form(reference: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as raised:
+def test_a_model_named_as_in_earlier_versions_is_refused_with_the_new_form(reference: str, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported) as raised:
         check_model(reference)
     assert "secret" not in str(raised.value)
     check_model("hf:RuPeng/DataMan-1.5B-EN")
@@ -184,12 +184,12 @@ def test_how_vllm_opens_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         arguments(adapter, num_speculative_tokens=4)
     assert arguments()["enable_chunked_prefill"] is False
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    told = arguments(
+    reported = arguments(
         adapter, gpu_memory_utilization=0.5, max_model_len=1024, num_speculative_tokens=4, enforce_eager=True, dtype="float32"
     )
-    assert told["enable_lora"] and told["max_lora_rank"] == 16, "the next size there is"
-    assert told["max_model_len"] == 1024 and told["enforce_eager"] and told["gpu_memory_utilization"] == 0.5
-    assert told["speculative_config"]["method"] == "ngram" and told["speculative_config"]["num_speculative_tokens"] == 4
+    assert reported["enable_lora"] and reported["max_lora_rank"] == 16, "the next size there is"
+    assert reported["max_model_len"] == 1024 and reported["enforce_eager"] and reported["gpu_memory_utilization"] == 0.5
+    assert reported["speculative_config"]["method"] == "ngram" and reported["speculative_config"]["num_speculative_tokens"] == 4
     (adapter / "adapter_config.json").write_text('{"r": 600}')
     with pytest.raises(ValueError, match="600"):
         arguments(adapter)

@@ -178,7 +178,7 @@ def test_what_keeps_a_server_from_starting_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"command": ()}, "names no program"),
         ({"command": ("serve", "{model}")}, r"has to contain \{model\} and \{port\}"),
@@ -188,8 +188,8 @@ def test_what_keeps_a_server_from_starting_is_said(tmp_path: Path) -> None:
         ({"health_path": "health"}, "it begins with /"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_cannot_work_are_refused(given: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         ServerConfig(**given)
 
 
@@ -199,9 +199,9 @@ def test_an_adapter_stays_one_where_the_server_takes_it(folder: Path, tmp_path: 
     generator = Generator("rephrase", str(folder), tmp_path / "adapter", None, 1, "")
     code = "import sys; print(sys.argv[1:]); sys.exit(1)"
     cfg = ServerConfig(command=(sys.executable, "-c", code, "{model}", "{port}", "{name}"))
-    with pytest.raises(EngineError) as told:
+    with pytest.raises(EngineError) as reported:
         BatchGeneratorFactory(generator, cfg, tmp_path / "scratch").open(lambda done: None)
-    *_, name, lora, room, sixteen, modules, adapter = ast.literal_eval(str(told.value).splitlines()[-1])
+    *_, name, lora, room, sixteen, modules, adapter = ast.literal_eval(str(reported.value).splitlines()[-1])
     assert (name, lora, room, sixteen, modules) == ("generator", "--enable-lora", "--max-lora-rank", "16", "--lora-modules")
     assert adapter == f"generator-adapter={tmp_path / 'adapter'}"
 

@@ -117,8 +117,8 @@ def test_what_says_something_else_or_nothing_is_not_faithful(kind: str, judges: 
     def scores(answer: Exploit) -> list[float]:
         others = [*list(SUBJECTS.values())[1:], SUBJECTS["lighthouse"]]
         answers = [answer(operation, s, o) for s, o in zip(SUBJECTS.values(), others, strict=True)]
-        told = [answered(operation, name, a) for name, a in zip(SUBJECTS, answers, strict=True) if a is not None]
-        return [float(v or 0) for v in reward.score(told)]
+        reported = [answered(operation, name, a) for name, a in zip(SUBJECTS, answers, strict=True) if a is not None]
+        return [float(v or 0) for v in reward.score(reported)]
 
     honest = scores(lambda operation, subject, other: subject.answer(operation))
     assert median(honest) > 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -39,6 +40,14 @@ TEXTS = {
     "dialogue=3": '"Who is it?" she asked.\n\n"Me," he said.\n\n"Come in."',
     "": " \n\n",
 }
+
+
+@pytest.mark.parametrize("part", ["a\n", "[1]\n{a\n", "[\n", "A b\n\n\n", "say;\n", "    say\n", "x\n" * 9 + "Ann: yes\n"])
+def test_long_texts_take_no_time_and_break_nothing(part: str) -> None:
+    """A hundred times as long by the square would be minutes."""
+    began = time.process_time()
+    count_layout("x" * 30 + "\n" + part * (200_000 // len(part)))
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("expected", TEXTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from synpro.judges.base import JudgesConfig
@@ -69,6 +71,10 @@ def test_judges_say_which_languages_they_know() -> None:
 
 
 def test_the_judge_that_abstains_for_a_corpus_is_named() -> None:
-    (line,) = abstentions({}, {"de": 0.75, "en": 0.25})
-    assert "judges.quality knows en" in line and "de (75%)" in line
-    assert not abstentions({"fluency": {"languages": ["en", "de"]}}, {"de": 0.75, "en": 0.25}) and not abstentions({}, {})
+    default = asdict(JudgesConfig())
+    quality, encoder = abstentions(default, {"de": 0.75, "en": 0.25})
+    assert "judges.quality knows en" in quality and "de (75%)" in quality and "judges.encoder knows en" in encoder
+    known = {"fluency": {"languages": ["en", "de"]}, "encoder": {"languages": []}}
+    assert not abstentions(known, {"de": 0.75, "en": 0.25}) and not abstentions(default, {})
+    assert abstentions(default, {"de": 1.0}, used=("quality",)) == [quality.replace("75%", "100%")]
+    assert not abstentions({"encoder": {}, "fluency": {"languages": []}}, {"de": 1.0}), "older judges abstained for none"

@@ -10,6 +10,7 @@ import pytest
 
 from synpro.lm.model_config import ModelConfig
 from synpro.lm.training_config import HardwareConfig, OptimizerConfig
+from tests.conftest import made_once
 
 TINY = ModelConfig(n_layers=2, d_model=64, n_heads=2, hidden_size=128)
 LENGTH = 64
@@ -46,7 +47,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def special_ids(tokenizer_folder: Path) -> tuple[int, int]:
-    """Of end-of-text and padding."""
+    """The ids of end-of-text and padding."""
     from synpro.corpus.tokens import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -86,15 +87,19 @@ def pair(
     from synpro.lm.batches import TokenStream
     from synpro.lm.callbacks import PretrainCallback
 
-    out = tmp_path_factory.mktemp("pair")
-    module = tiny_module()
-    folders = []
-    for name in ("before", "after"):
-        stream = TokenStream(
-            lambda n: np.roll(stream_tokens, 100 * n), folder=out / "data", sequence_length=LENGTH, batch_size=8, dtype="uint16"
-        )
-        trainer.train(module, stream, PretrainCallback(), steps=20, work_dir=out / "olmo")
-        eos, pad = special_ids
-        checkpoint.export(module, out / name, model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
-        folders.append(out / name)
-    return folders[0], folders[1]
+    def make(out: Path) -> None:
+        module = tiny_module()
+        for name in ("before", "after"):
+            stream = TokenStream(
+                lambda n: np.roll(stream_tokens, 100 * n),
+                folder=out / "data",
+                sequence_length=LENGTH,
+                batch_size=8,
+                dtype="uint16",
+            )
+            trainer.train(module, stream, PretrainCallback(), steps=10, work_dir=out / "olmo")
+            eos, pad = special_ids
+            checkpoint.export(module, out / name, model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
+
+    out = made_once(tmp_path_factory, "pair", make)
+    return out / "before", out / "after"

@@ -32,7 +32,7 @@ def stop_and_resume(cfg: PretrainConfig, corpus: Corpus, out: Path) -> str:
 
     def broken(self: PretrainCallback) -> None:
         whole(self)
-        if self.step == 6:
+        if self.step == 4:
             self.writer.wait()
             raise InterruptedError
 
@@ -52,7 +52,7 @@ def train_all(root: Path) -> None:
     digests = {}
     for parallel, dtype in LAYOUTS:
         hardware = HardwareConfig(micro_batch_size=4, parallel=parallel, dtype=dtype)  # type: ignore[arg-type]
-        cfg, name = replace(CFG, hardware=hardware, max_tokens=8 * 8 * LENGTH), f"{parallel}-{dtype}"
+        cfg, name = replace(CFG, hardware=hardware, max_tokens=5 * 8 * LENGTH, checkpoint_every=3), f"{parallel}-{dtype}"
         ctx = replace(StepContext.local(root / f"{name}-whole", 7), group=group)
         whole = pretrain(cfg, corpus=corpus, shards=[], start=None, ctx=ctx)
         digests[name] = (whole.digest, stop_and_resume(cfg, corpus, root / name), whole.reference_loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from threading import Event, Timer
@@ -87,30 +88,36 @@ def same(a: Path, b: Path) -> bool:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, stream_tokens: np.ndarray) -> Path:
+    """The folder of an undisturbed training of 8 steps with checkpoints at 3 and 6."""
+    out = tmp_path_factory.mktemp("whole")
+    run(out, stream_tokens, steps=8, checkpoint_every=3)
+    return out
+
+
 def test_equal_runs_write_equal_bytes_and_a_killed_one_ends_in_the_same_state(
-    tmp_path: Path, stream_tokens: np.ndarray
+    whole: Path, tmp_path: Path, stream_tokens: np.ndarray
 ) -> None:
-    for name in ("a", "b"):
-        run(tmp_path / name, stream_tokens, steps=14, checkpoint_every=5)
-    assert same(tmp_path / "a", tmp_path / "b")
-    # Killed between two checkpoints (at 5 and 10), and again after the second.
-    for stop in (8, 13):
-        run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5, stop_at=stop)
+    run(tmp_path / "b", stream_tokens, steps=8, checkpoint_every=3)
+    assert same(whole, tmp_path / "b")
+    # Killed between the two checkpoints, and again after the second.
+    for stop in (5, 7):
+        run(tmp_path / "c", stream_tokens, steps=8, checkpoint_every=3, stop_at=stop)
         newest = max((tmp_path / "c" / "states").iterdir())
         StepLogger(tmp_path / "c").truncate({"step": int(newest.name.removeprefix("step-"))})
-    run(tmp_path / "c", stream_tokens, steps=14, checkpoint_every=5)
-    assert same(tmp_path / "a", tmp_path / "c")
-    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "c" / "metrics.jsonl").read_text()
+    run(tmp_path / "c", stream_tokens, steps=8, checkpoint_every=3)
+    assert same(whole, tmp_path / "c")
+    assert (whole / "metrics.jsonl").read_text() == (tmp_path / "c" / "metrics.jsonl").read_text()
 
 
-def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(tmp_path: Path, stream_tokens: np.ndarray) -> None:
-    run(tmp_path / "a", stream_tokens, steps=14, checkpoint_every=5)
-    run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5, told_at=8)
-    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000008"]
-    StepLogger(tmp_path / "b").truncate({"step": 8})
-    run(tmp_path / "b", stream_tokens, steps=14, checkpoint_every=5)
-    assert same(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
+def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(whole: Path, tmp_path: Path, stream_tokens: np.ndarray) -> None:
+    run(tmp_path / "b", stream_tokens, steps=8, checkpoint_every=3, told_at=5)
+    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000005"]
+    StepLogger(tmp_path / "b").truncate({"step": 5})
+    run(tmp_path / "b", stream_tokens, steps=8, checkpoint_every=3)
+    assert same(whole, tmp_path / "b")
+    assert (whole / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
 
 
 def test_what_is_saved_beside_training_is_what_was_there_and_a_disk_that_fails_is_told(tmp_path: Path) -> None:
@@ -145,40 +152,38 @@ def test_what_is_saved_beside_training_is_what_was_there_and_a_disk_that_fails_i
     assert len(order) == 2
 
 
-def test_rows_tell_losses_and_rate(tmp_path: Path, stream_tokens: np.ndarray) -> None:
-    last = run(tmp_path, stream_tokens, steps=8).latest
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def test_rows_tell_losses_and_rate(whole: Path) -> None:
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     measured = [r for r in rows if "reference_loss" in r]
     trained = [r for r in rows if "train_loss" in r]
     assert [r["step"] for r in measured] == [0, 4, 8]
     assert [r["step"] for r in trained] == [3, 6, 8]
     assert [r["tokens"] for r in trained] == [r["step"] * 8 * LENGTH for r in trained]
     assert trained[0]["lr"] == pytest.approx(3e-3 * 3 / 4) and trained[-1]["lr"] == 3e-3
-    assert measured[-1]["reference_loss"] == last["reference"] < measured[0]["reference_loss"]
+    assert measured[-1]["reference_loss"] < measured[0]["reference_loss"]
 
 
-def test_continuing_keeps_weights_and_optimizer(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+def test_continuing_keeps_weights_and_optimizer(whole: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     from synpro.lm import checkpoint
 
-    run(tmp_path / "a", stream_tokens, steps=6)
     module = tiny_module()
-    checkpoint.load(module, tmp_path / "a" / "trainer")
+    checkpoint.load(module, whole / "trainer")
     checkpoint.save(module, tmp_path / "b" / "trainer", {})
-    assert same(tmp_path / "a", tmp_path / "b")
-    moments = load_file(tmp_path / "a" / "trainer" / "optim.safetensors")
-    assert all(float(moments[name]) == 6 for name in moments if name.endswith(".step"))
+    assert same(whole, tmp_path / "b")
+    moments = load_file(whole / "trainer" / "optim.safetensors")
+    assert all(float(moments[name]) == 8 for name in moments if name.endswith(".step"))
     decays = {g["weight_decay"]: len(g["params"]) for g in module.optim.param_groups}
     assert decays[0.0] == 1, "the embeddings alone are not decayed"
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, stream_tokens: np.ndarray) -> None:
+def test_a_checkpoint_of_another_model_is_refused(whole: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from synpro.lm import checkpoint
 
-    run(tmp_path, stream_tokens, steps=1)
+    shutil.copytree(whole / "trainer", tmp_path / "trainer")
     file = tmp_path / "trainer" / "model.safetensors"
     tensors = load_file(file)
     tensors["lm_head.w_out.weight"] = tensors["lm_head.w_out.weight"][:-64].clone()
@@ -196,15 +201,14 @@ def turn_rope(folder: Path) -> Path:
 
 
 def test_exported_logits_are_the_trained_ones_to_the_last_bit(
-    tmp_path: Path, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray, monkeypatch
+    whole: Path, tmp_path: Path, tokenizer_folder: Path, special_ids: tuple[int, int], stream_tokens: np.ndarray, monkeypatch
 ) -> None:
     from transformers import AutoTokenizer
 
     from synpro.lm import checkpoint
 
-    run(tmp_path, stream_tokens, steps=4)
     module = tiny_module()
-    checkpoint.load(module, tmp_path / "trainer")
+    checkpoint.load(module, whole / "trainer")
     eos, pad = special_ids
     checkpoint.export(module, tmp_path / "hf", model=TINY, tokenizer=tokenizer_folder, context=LENGTH, eos=eos, pad=pad)
     ids = torch.from_numpy(stream_tokens[: 3 * LENGTH].astype(np.int64)).reshape(3, LENGTH)
@@ -262,22 +266,22 @@ def test_the_best_state_is_kept_through_a_kill(tmp_path: Path, stream_tokens: np
 
     losses = iter([])
     monkeypatch.setattr(callbacks, "packed_loss", lambda *_, **__: next(losses))
-    measured = [9.0, 9.0, 5.0, 5.0, 4.0, 4.0, 6.0, 6.0, 7.0, 7.0]  # reference and held-out at steps 0, 4, 8, 12, 16
+    measured = [9.0, 9.0, 4.0, 4.0, 6.0, 6.0, 7.0, 7.0]  # reference and held-out at steps 0, 4, 8, 12
     losses = iter(measured)
-    whole = run(tmp_path / "a", stream_tokens, steps=16, checkpoint_every=5)
-    losses = iter(measured[:8])
-    run(tmp_path / "b", stream_tokens, steps=16, checkpoint_every=5, stop_at=13)
-    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000010"]
-    losses = iter(measured[6:])
-    resumed = run(tmp_path / "b", stream_tokens, steps=16, checkpoint_every=5)
-    assert (whole.best_step, resumed.best_step, whole.best["reference"], whole.latest["reference"]) == (8, 8, 4.0, 7.0)
-    losses = iter(measured[:6])
-    run(tmp_path / "c", stream_tokens, steps=8)
+    whole = run(tmp_path / "a", stream_tokens, steps=12, checkpoint_every=5)
+    losses = iter(measured[:4])
+    run(tmp_path / "b", stream_tokens, steps=12, checkpoint_every=5, stop_at=7)
+    assert [p.name for p in (tmp_path / "b" / "states").iterdir()] == ["step-00000005"]
+    losses = iter(measured[4:])
+    resumed = run(tmp_path / "b", stream_tokens, steps=12, checkpoint_every=5)
+    assert (whole.best_step, resumed.best_step, whole.best["reference"], whole.latest["reference"]) == (4, 4, 4.0, 7.0)
+    losses = iter(measured[:4])
+    run(tmp_path / "c", stream_tokens, steps=4)
     checkpoint.write(tmp_path / "a" / "trainer", whole.best_state, {})
     checkpoint.write(tmp_path / "b" / "trainer", resumed.best_state, {})
-    assert same(tmp_path / "a", tmp_path / "c") and same(tmp_path / "b", tmp_path / "c"), "the state after 8 steps"
-    losses = iter(sorted(measured, reverse=True))
-    assert run(tmp_path / "d", stream_tokens, steps=16).best_state is None, "the last state is the best"
+    assert same(tmp_path / "a", tmp_path / "c") and same(tmp_path / "b", tmp_path / "c"), "the state after 4 steps"
+    losses = iter([9.0, 9.0, 8.0, 8.0])
+    assert run(tmp_path / "d", stream_tokens, steps=4).best_state is None, "the last state is the best"
 
 
 def test_a_machine_without_a_compiler_trains_and_says_so(monkeypatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,3 +65,8 @@ def test_whole_groups_are_resampled() -> None:
 def test_what_cannot_be_compared_is_refused(before: list, after: list, units: list | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         paired_difference(before, after, units)
+
+
+def test_it_says_what_was_resampled() -> None:
+    assert paired_difference([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]).units == "documents"
+    assert paired_difference([1.0, 2.0, 3.0], [1.0, 2.0, 4.0], groups=["a", "a", "b"]).units == "articles"

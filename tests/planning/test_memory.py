@@ -23,19 +23,19 @@ def saved(layers: int, width: int, hidden: int, vocab: int, precision: str) -> f
     model = transformer_config(shape, vocab, attention="torch").build(init_device="cpu")
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     sizes = {tuple(p.shape) for p in model.parameters()} | {tuple(p.t().shape) for p in model.parameters() if p.ndim == 2}
-    held: dict[int, torch.Tensor] = {}
+    stored: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         place = tensor.untyped_storage().data_ptr()
         if place not in weights and tuple(tensor.shape) not in sizes:
-            held[place] = tensor
+            stored[place] = tensor
         return tensor
 
     ids = torch.randint(0, vocab, (BATCH, LENGTH))
     cast = torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), cast:
         model(ids, labels=ids, loss_reduction="sum", z_loss_multiplier=1e-5)
-    return sum(t.untyped_storage().nbytes() for t in held.values()) / (BATCH * LENGTH)
+    return sum(t.untyped_storage().nbytes() for t in stored.values()) / (BATCH * LENGTH)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

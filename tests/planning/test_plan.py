@@ -9,7 +9,8 @@ import pytest
 from synpro.config import load_config
 from synpro.lm.model_config import ModelConfig, flops_per_token
 from synpro.planning.gpu_plan import GPUS, GpuPlan
-from synpro.planning.plan import PlanError, corpus_size, estimate_stages, format_plan, generator_parameters
+from synpro.planning.plan import PlanError, corpus_size, estimate_stages, generator_parameters
+from synpro.planning.tables import format_plan
 from synpro.planning.throughput import Throughput, measure_throughput
 from tests.conftest import ROOT
 
@@ -31,7 +32,7 @@ def test_the_published_run_costs_what_it_costs(tmp_path):
 def test_time_follows_from_the_speed(tmp_path):
     cfg = load_config(CONFIGS / "tiny.toml")
     slow, fast = (estimate_stages(cfg, tmp_path, Throughput(r, r, r)) for r in (1e9, 1e12))
-    budget = 3 * cfg.pretrain.max_tokens * flops_per_token(cfg.pretrain.model, 2048, 256)
+    budget = 3 * cfg.pretrain.steps * 8 * 256 * flops_per_token(cfg.pretrain.model, 2048, 256)
     assert row(slow, "pretrain").seconds - row(fast, "pretrain").seconds == pytest.approx(budget / 1e9 - budget / 1e12)
 
 
@@ -69,9 +70,57 @@ def test_evaluation_versions_and_the_engine_are_counted(tmp_path):
     once, four = (planned("synthesize-rephrase", f"operations.rephrase.num_versions={n}") for n in (1, 4))
     assert four.tokens == pytest.approx(4 * once.tokens) and four.flops == pytest.approx(4 * once.flops, rel=0.01)
     slow = planned("synthesize-rephrase", 'synthesize.engine={type="transformers", batch_size=64}')
-    assert once.decode_steps == 0 and slow.decode_steps == slow.tokens / 64
+    steps = [r.work["generating"].decode_steps for r in (once, slow)]
+    assert steps == [0, slow.tokens / 64]
     plan = GpuPlan(1, GPUS["h100"])
     assert plan.hours(slow) > 1.5 * plan.hours(once)
+
+
+def test_every_part_of_the_published_run_by_hand(tmp_path):
+    """900,997 passages of 899 tokens, three rounds, answers 1.3 times as long; 40% of 989 TFLOP/s, 5% while generating."""
+    cfg = load_config(CONFIGS / "400m.toml", ["synthesize.scored_share=1.0"])
+    rows = estimate_stages(cfg, tmp_path, None)
+    plan, texts, passage = GpuPlan(1, GPUS["h100"]), 3 * 900_997, 600e6 * 1.35 / 900_997
+    work = row(rows, "synthesize-rephrase").work
+    read = texts * (1.3 + 1) * passage
+
+    def hours(flops, mfu=0.4):
+        return pytest.approx(flops / mfu / 989e12 / 3600, rel=1e-3)
+
+    assert passage == pytest.approx(899, abs=0.1)
+    generated = hours(2 * 1_484_916_736 * texts * 1.3 * passage, 0.05)
+    prompts = hours(2 * 1_484_916_736 * texts * (passage + 60))
+    assert plan.part_hours(work["generating"]) == pytest.approx(generated.expected + prompts.expected, rel=1e-3)
+    assert plan.part_hours(work["quality"]) == hours(2 * 1_543_714_304 * read)
+    assert plan.part_hours(work["layout"]) == hours(2 * 4_022_468_096 * read)
+    assert plan.part_hours(work["encoder"]) == hours(2 * 353_000_000 * read, 0.2), "float32 as TF32"
+    assert plan.part_hours(work["verifier"]) == hours(2 * 1_720_574_976 * texts * (passage + 8 * 190)), "8 claims, one passage"
+    once = flops_per_token(cfg.pretrain.model, 100_352, 2048) / 3
+    assert plan.part_hours(work["influence of the corpus"]) == hours(2 * once * texts * passage, 0.2), (
+        "before and after the probe"
+    )
+    assert plan.part_hours(work["influence of texts"]) == hours(2 * once * texts * 1.3 * passage, 0.2)
+    assert work["tokenizing"].host_seconds == pytest.approx(texts * 1.3 * passage * 4.4 / 4.65e6 / 8)
+    assert row(rows, "prepare").host_seconds == pytest.approx(810e6 * 4.4 / 4.65e6 / 8)
+    rl = row(rows, "train-rephrase").work
+    prompted = 3 * (300 * 16 + 2 * 16)
+    assert plan.part_hours(rl["RL: answers"]) == hours(2 * 1_484_916_736 * prompted * 8 * 1.3 * passage, 0.05)
+    learned = 3 * 300 * 128 * (2.3 * passage + 280)
+    assert plan.part_hours(rl["RL: learning"]) == hours(1_484_916_736 * (8 * learned + 2 * prompted * (passage + 280)))
+    assert row(rows, "pretrain").tokens == 21_840 * 512 * 2048
+
+
+def test_a_sample_of_texts_is_scored_and_the_verifier_reads_all(tmp_path):
+    def parts(share, *sets):
+        cfg = load_config(CONFIGS / "400m.toml", [f"synthesize.scored_share={share}", *sets])
+        return row(estimate_stages(cfg, tmp_path, None), "synthesize-reformat").work
+
+    whole, tenth = parts(1.0), parts(0.1)
+    for name in ("quality", "encoder", "influence of texts", "influence of the corpus"):
+        assert tenth[name].flops == pytest.approx(whole[name].flops / 10)
+    assert tenth["verifier"] == whole["verifier"] and tenth["generating"] == whole["generating"]
+    selected = parts(0.1, "operations.reformat.num_candidates=2")
+    assert selected["quality"].flops == pytest.approx(2 * whole["quality"].flops), "all are scored to choose the best"
 
 
 def test_what_cannot_be_known_is_said(tmp_path):

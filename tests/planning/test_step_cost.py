@@ -16,7 +16,7 @@ from synpro.planning.step_cost import (
     count_parameters,
     eval_flops,
     forward_flops,
-    judge_flops,
+    judge_costs,
     merge_costs,
     rl_flops,
     step_cost,
@@ -67,20 +67,22 @@ def test_judges_cost_only_where_their_reward_has_a_weight() -> None:
         sets = [f"operations.rephrase.weights.{name}={weight}" for name, weight in {**weights, **on}.items()]
         cfg = load_config(LOOP, [*sets, "probe.replicas=2"])
         count = {cfg.judges.encoder.model: sizes["encoder"], cfg.judges.fluency.model: sizes["fluency"]}
-        return judge_flops(cfg, "rephrase", count.__getitem__, tokens=10, texts=2, passage_tokens=3, model_flops=3000)
+        found = judge_costs(cfg, "rephrase", count.__getitem__, tokens=10, texts=2, passage_tokens=3, model_flops=3000)
+        return sum(found.values())
 
     assert cost() == 0
     assert cost(similarity=1) == 2 * 1 * 10 and cost(quality=1) == 2 * 100 * 10
     assert cost(influence=1) == 2 * 1 * 10 + 3 * 1000 * 10, "the model before the probe, and after each of two replicas"
 
 
-def test_a_language_model_that_checks_claims_reads_the_passage_with_each() -> None:
+def test_a_language_model_that_checks_claims_reads_the_passage_once_for_all() -> None:
     kinds = [load_config(LOOP, [f"train_verifier.kind={kind}"]) for kind in ("features", "llm")]
     few, many = (
-        judge_flops(cfg, "rephrase", lambda name: 1.0, tokens=0, texts=2, passage_tokens=60, model_flops=0) for cfg in kinds
+        judge_costs(cfg, "rephrase", lambda name: 1.0, tokens=0, texts=2, passage_tokens=60, model_flops=0).get("verifier", 0)
+        for cfg in kinds
     )
     sentences = 60 / 1.35 / 20
-    assert (few, many) == (0, pytest.approx(2 * sentences * 2 * (60 + 40 + 150)))
+    assert (few, many) == (0, pytest.approx(2 * 2 * (60 + sentences * (40 + 150))))
     tokens, flops = verifier_cost(kinds[1], lambda name: 1.0, passages=1, passage_tokens=50)
     assert tokens == (12 + 350) * (50 + 150) * kinds[1].train_verifier.epochs and flops == 6 * tokens
 

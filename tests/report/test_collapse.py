@@ -50,6 +50,21 @@ def test_every_shard_has_a_row_and_versions_of_one_source_are_compared_over_roun
     assert found.budget > 1000 and found.watched[0].variety.pairwise_distance is None, "the builder's shards have no embeddings"
 
 
+def test_a_large_shard_is_sampled_whole_and_the_same_passages_in_every_round(run: Path, monkeypatch) -> None:
+    from synpro.report import collapse as module
+
+    monkeypatch.setattr(module, "MAX_TEXTS", 8)
+    data = load_run(run)
+    kept = [[passage for passage, _ in module._kept(data, shard)] for shard in data.syntheses]
+    order = [row["passage"] for row in pq.read_table(run / data.syntheses[0].step / "rewrites.parquet").to_pylist()]
+    assert all(len(some) == 8 for some in kept) and max(order.index(p) for p in kept[0]) > len(order) / 2
+    assert len(set(kept[0]) & set(kept[2])) >= 4
+    table = run / "round-00/prepare/documents.parquet"
+    assert [r["id"] for r in module.read_table(table, ["id"], sample=3)] != [
+        r["id"] for r in module.read_table(table, ["id"], head=3)
+    ]
+
+
 def test_embeddings_are_read_where_a_step_wrote_some(run: Path) -> None:
     rows = [{"id": str(i), "text": [1.0, 0.01 * i], "source": [float(i % 2), float((i + 1) % 2)]} for i in range(4)]
     pq.write_table(pa.Table.from_pylist(rows), run / "round-02/synthesize-reformat/embeddings.parquet")

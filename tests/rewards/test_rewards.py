@@ -15,7 +15,7 @@ from synpro.rewards.advantages import normalized_totals
 from synpro.rewards.base import FAILED
 from synpro.rewards.config import InfluenceConfig, RubricConfig, SimilarityConfig
 from synpro.rewards.faithfulness import Faithfulness
-from synpro.rewards.influence import Influence
+from synpro.rewards.influence import InfluenceReward
 from synpro.rewards.length import Length
 from synpro.rewards.registry import REWARDS, needs_of
 from synpro.rewards.rubric import Rubric
@@ -25,7 +25,7 @@ from synpro.schema import build
 from tests.rewards.reference import REFORMAT, REFORMATTED, REPHRASE, REPHRASED, SOURCES, answered, passage
 
 
-def told(name: str, text: str) -> list:
+def reported(name: str, text: str) -> list:
     return [answered(REPHRASE, name, f"Rephrased:\n{text}")]
 
 
@@ -42,13 +42,13 @@ class Counting:
 
 def test_influence_scores_a_source_when_it_is_shown_once_and_is_a_difference(judges: JudgePool) -> None:
     scorer = Counting()
-    reward = Influence(scorer, judges.encoder, RubricConfig())
+    reward = InfluenceReward(scorer, judges.encoder, RubricConfig())
     assert not reward.reads_corpus, "no corpus is scored beforehand"
-    (value,) = reward.score(told("honey", REPHRASED["honey"]))
+    (value,) = reward.score(reported("honey", REPHRASED["honey"]))
     assert value == pytest.approx((len(REPHRASED["honey"]) - len(SOURCES["honey"])) / 1000)
-    reward.score(told("honey", REPHRASED["honey"]))
+    reward.score(reported("honey", REPHRASED["honey"]))
     assert sorted(scorer.asked) == sorted([SOURCES["honey"], REPHRASED["honey"]]), "each text once, no other source"
-    reward.score(told("honey", SOURCES["honey"]))
+    reward.score(reported("honey", SOURCES["honey"]))
     assert len(scorer.asked) == 2, "nothing is scored of what fails"
 
 
@@ -56,14 +56,14 @@ def test_influence_scores_a_source_when_it_is_shown_once_and_is_a_difference(jud
     "text", ["Bees make honey.", SOURCES["honey"], SOURCES["printing"], "Bees make honey from nectar. " * 9]
 )
 def test_influence_of_what_does_not_carry_its_passage_has_failed(text: str, judges: JudgePool) -> None:
-    assert Influence(Counting(), judges.encoder).score(told("honey", text)) == [FAILED]
+    assert InfluenceReward(Counting(), judges.encoder).score(reported("honey", text)) == [FAILED]
 
 
 def test_placebo_and_no_influence_keep_the_gate(judges: JudgePool) -> None:
-    rewrites = [r for name, text in REPHRASED.items() for r in told(name, text)] + told("honey", "Bees make honey.")
+    rewrites = [r for name, text in REPHRASED.items() for r in reported(name, text)] + reported("honey", "Bees make honey.")
     scores = {}
     for values in ("measured", "shuffled", "none"):
-        reward = Influence(Counting(), judges.encoder, RubricConfig(influence=InfluenceConfig(values=values)))
+        reward = InfluenceReward(Counting(), judges.encoder, RubricConfig(influence=InfluenceConfig(values=values)))
         scores[values] = reward.score(rewrites)
         assert reward.score(rewrites) == scores[values], "the same batch is dealt alike"
     assert scores["shuffled"] != scores["measured"] and sorted(scores["shuffled"]) == sorted(scores["measured"])
@@ -72,19 +72,19 @@ def test_placebo_and_no_influence_keep_the_gate(judges: JudgePool) -> None:
 
 def test_novelty_is_less_the_more_is_copied() -> None:
     half = SOURCES["honey"][: len(SOURCES["honey"]) // 2] + " and after that the insects do their slow work in the dark."
-    values = [REWARDS["novelty"]().score(told("honey", t))[0] for t in (REPHRASED["honey"], half, SOURCES["honey"])]
+    values = [REWARDS["novelty"]().score(reported("honey", t))[0] for t in (REPHRASED["honey"], half, SOURCES["honey"])]
     assert values[0] > 0.8 > values[1] > 0.1 > values[2] == 0.0
 
 
 def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: JudgePool) -> None:
     reward = Similarity(judges.encoder)
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"])
-    assert [reward.score(told("honey", t))[0] for t in texts] == [1.0, FAILED, 0.0]
+    assert [reward.score(reported("honey", t))[0] for t in texts] == [1.0, FAILED, 0.0]
 
 
 def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePool) -> None:
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"], "")
-    rewrites = [told("honey", t)[0] for t in texts]
+    rewrites = [reported("honey", t)[0] for t in texts]
     plain = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous")))
     good, copy, other, empty = plain.score(rewrites)
     assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == FAILED
@@ -118,7 +118,7 @@ def test_numbers_and_names_must_stand_in_the_passage() -> None:
 
 def test_length_has_a_ceiling_and_a_floor() -> None:
     reward, source = Length(), SOURCES["honey"]
-    assert [reward.score(told("honey", t))[0] for t in (source, source[:300], source[:100], source + source[:150])] == [
+    assert [reward.score(reported("honey", t))[0] for t in (source, source[:300], source[:100], source + source[:150])] == [
         1,
         1,
         0,

@@ -93,6 +93,26 @@ def test_a_setting_that_has_moved_to_another_table_of_the_config_moves_in_the_re
     assert upgraded(stored, count, tmp_path) == request != stored
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_a_setting_deep_in_a_bundle_that_has_moved_does_not_void_the_step(shuffled: bool, tmp_path: Path) -> None:
+    from synpro.judges.base import JudgesConfig
+    from synpro.operations.base import OperationConfig
+    from synpro.rewards.config import InfluenceConfig, RubricConfig
+    from synpro.rewards.scoring import Scoring
+    from synpro.stages.synthesize import SynthesizeConfig, synthesize
+
+    influence = InfluenceConfig(values="shuffled" if shuffled else "measured")
+    scoring = Scoring(RubricConfig(max_copied=0.7, influence=influence), JudgesConfig())
+    inputs = {"scoring": scoring, "operation": OperationConfig("rephrase", min_recall=0.4, weights={"format": 1.0})}
+    request, _ = make_request(synthesize, SynthesizeConfig(), inputs, 1, tmp_path)
+    stored = json.loads(json.dumps(request))
+    rubric, operation = stored["inputs"]["scoring"]["rubric"], stored["inputs"]["operation"]
+    rubric["influence"] |= {"max_copied": rubric.pop("max_copied"), "min_recall": operation.pop("min_recall")}
+    del rubric["influence"]["values"]
+    rubric["influence"] |= {"shuffled": shuffled, "min_spread": 0.1}
+    assert changes(upgraded(stored, synthesize, tmp_path), request) == []
+
+
 def test_a_default_that_changed_is_a_change(tmp_path: Path) -> None:
     steps(tmp_path)("a", count, cfg())
     doctored(tmp_path, lambda request: request["config"]["pace"].update(style="loud"))

@@ -73,7 +73,7 @@ def test_as_many_run_as_may_and_no_more(max_parallel: int) -> None:
 
 
 def test_the_first_error_is_raised_and_the_running_jobs_are_told() -> None:
-    job, told, began, stopped = Recorder(), list[bool](), threading.Event(), threading.Event()
+    job, reported, began, stopped = Recorder(), list[bool](), threading.Event(), threading.Event()
 
     def long() -> None:
         began.set()
@@ -84,24 +84,24 @@ def test_the_first_error_is_raised_and_the_running_jobs_are_told() -> None:
         raise LookupError("the disk is gone")
 
     def stop(interrupted: bool) -> None:
-        told.append(interrupted)
+        reported.append(interrupted)
         stopped.set()
 
     jobs = {"long": Job(job("long", long)), "bad": Job(fail), "never": Job(job("never"))}
     with pytest.raises(LookupError, match="the disk is gone"):
         run_jobs(jobs, 2, stop)
-    assert told == [False] and job.log == ["long", "long done"], "what runs ends, nothing else starts"
+    assert reported == [False] and job.log == ["long", "long done"], "what runs ends, nothing else starts"
 
 
 def test_an_interrupt_is_told_as_one() -> None:
-    told = list[bool]()
+    reported = list[bool]()
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs({"a": Job(interrupt), "b": Job(lambda: None)}, 2, told.append)
-    assert told == [True]
+        run_jobs({"a": Job(interrupt), "b": Job(lambda: None)}, 2, reported.append)
+    assert reported == [True]
 
 
 def test_an_order_that_cannot_be_is_refused() -> None:

@@ -125,10 +125,10 @@ def test_leftovers_of_another_request_are_cleared(tmp_path):
 
 
 def test_two_processes_cannot_hold_one_run(tmp_path):
-    held = lock(tmp_path)
+    stored = lock(tmp_path)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert "in use by another" in pool.apply(_try_lock, (tmp_path,))
-    assert held > 0
+    assert stored > 0
 
 
 def _try_lock(root: Path) -> str:

@@ -143,8 +143,8 @@ def test_caps_say_what_they_leave_out(data: Path, tmp_path: Path, capsys: pytest
     corpus, _ = run(config(data, train_words=1500), tmp_path / "out")
     words = sum(len(d.text.split()) for d in store.read_documents(corpus.dir, "train"))
     assert 1300 < words <= 1500 and sum(corpus.documents.values()) < 70  # the others are not written
-    told = capsys.readouterr().out
-    assert f"train_words = 1,500: {words:,} words of " in told and "the held-out split has documents of only" in told
+    reported = capsys.readouterr().out
+    assert f"train_words = 1,500: {words:,} words of " in reported and "the held-out split has documents of only" in reported
     corpus, _ = run(config(data, max_documents=60), tmp_path / "sixty")
     assert sum(corpus.documents.values()) == 60 and "stopped reading after 60 documents" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from synpro.lm.influence import Influence
 from synpro.lm.training_config import HardwareConfig
-from synpro.records import Passage, decode, encode
+from synpro.records import Passage, Probe, decode, encode
 from synpro.runner.context import StepContext
 from synpro.runner.logger import StepLogger
 from synpro.stages.probe import ProbeConfig, fit_probe
@@ -35,54 +36,63 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
     return corpus, pretrained(CFG, corpus, tmp_path_factory.mktemp("model"))
 
 
-def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(trained, tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    """The probe of `PROBE`, in a folder of its own."""
     corpus, model = trained
-    probe = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path, 3))
-    told = json.loads((tmp_path / "probe.json").read_text())
-    assert told["reference_loss_after"] < told["reference_loss_before"] == pytest.approx(model.reference_loss, abs=1e-6)
+    return fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path_factory.mktemp("plain"), 3))
+
+
+def test_the_reference_task_becomes_easier_and_so_do_texts_like_it(trained, plain: Probe, tmp_path: Path) -> None:
+    corpus, model = trained
+    probe = plain
+    shutil.copytree(plain.after.parent, tmp_path, dirs_exist_ok=True)
+    reported = json.loads((tmp_path / "probe.json").read_text())
+    assert reported["reference_loss_after"] < reported["reference_loss_before"] == pytest.approx(model.reference_loss, abs=1e-6)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "loss" in r] == [4, 8]
     assert {r["lr"] for r in rows if "lr" in r} == {1e-3}
     assert not (tmp_path / "scratch").exists()
     scores = Influence(probe.before, probe.after).score(sentences(99, 20, 20, 40))
     assert sum(scores) / len(scores) > 0.01
-    seen = told["memorization"]
+    seen = reported["memorization"]
     assert seen["train"] > 0.01 and seen["heldout"] > 0.01 and seen["error"] > 0
     again = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path, 3))
     assert again.digest == probe.digest, "a probe that is run again over its leftovers is the same"
 
 
-def test_influence_can_be_measured_against_as_much_training_on_the_corpus(trained, tmp_path: Path) -> None:
+def test_influence_can_be_measured_against_as_much_training_on_the_corpus(trained, plain: Probe, tmp_path: Path) -> None:
     corpus, model = trained
-    plain = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "a", 3))
     cfg = replace(PROBE, contrast="train")
     probe = fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "b", 3))
     assert probe.before == tmp_path / "b" / "contrast" / "hf" and probe.digest != plain.digest
     assert (probe.after / "model.safetensors").read_bytes() == (plain.after / "model.safetensors").read_bytes()
-    told = [json.loads((tmp_path / name / "probe.json").read_text())["memorization"] for name in ("a", "b")]
-    assert abs(told[1]["heldout"]) < 0.3 * told[0]["heldout"], "what any more training does cancels out"
+    folders = (plain.after.parent, tmp_path / "b")
+    reported = [json.loads((folder / "probe.json").read_text())["memorization"] for folder in folders]
+    assert abs(reported[1]["heldout"]) < 0.3 * reported[0]["heldout"], "what any more training does cancels out"
 
 
-def test_replicas_differ_in_their_order_and_are_compared_by_rank(trained, tmp_path: Path) -> None:
+def test_replicas_differ_in_their_order_and_are_compared_by_rank(trained, plain: Probe, tmp_path: Path, monkeypatch) -> None:
     from synpro.corpus.store import PASSAGES, read_documents, write_rows
 
     corpus, model = trained
     rows = [Passage(f"{d.id}#0000", d.id, 0, 0, len(d.text), d.text) for d in read_documents(corpus.dir, "train")]
     write_rows(corpus.dir / "passages.parquet", PASSAGES, [vars(p) for p in rows])
-    single = fit_probe(PROBE, corpus=corpus, model=model, ctx=StepContext.local(tmp_path / "1", 3))
-    cfg = replace(PROBE, replicas=3, ranked_passages=40)
+    monkeypatch.setattr("synpro.stages.probe.RANKED_PASSAGES", 40)
+    cfg = replace(PROBE, replicas=3)
     out = tmp_path / "3"
     probe = fit_probe(cfg, corpus=corpus, model=model, ctx=StepContext.local(out, 3))
     assert probe.afters == (out / "hf", out / "replica-2" / "hf", out / "replica-3" / "hf")
     weights = {(folder / "model.safetensors").read_bytes() for folder in probe.afters}
-    assert len(weights) == 3 and (single.after / "model.safetensors").read_bytes() in weights, "the first is the one alone"
-    assert not (out / "scratch").exists() and probe.digest != single.digest
+    assert len(weights) == 3 and (plain.after / "model.safetensors").read_bytes() in weights, "the first is the one alone"
+    assert not (out / "scratch").exists() and probe.digest != plain.digest
 
-    told, ranks = (json.loads((out / name).read_text()) for name in ("probe.json", "replicas.json"))
-    assert (told["replicas"], told["ranked_passages"], len(ranks["passages"])) == (3, 40, 40)
+    reported, ranks = (json.loads((out / name).read_text()) for name in ("probe.json", "replicas.json"))
+    assert (reported["replicas"], reported["ranked_passages"], len(ranks["passages"])) == (3, 40, 40)
     assert set(ranks["pairs"]) == {"1 and 2", "1 and 3", "2 and 3"}
-    assert -1 <= told["rank_correlation_lowest"] <= told["rank_correlation"] == pytest.approx(sum(ranks["pairs"].values()) / 3)
-    assert told["rank_correlation"] > 0.2, "the same task in another order teaches much the same"
+    lowest, mean = reported["rank_correlation_lowest"], sum(ranks["pairs"].values()) / 3
+    assert -1 <= lowest <= reported["rank_correlation"] == pytest.approx(mean)
+    assert reported["rank_correlation"] > 0.2, "the same task in another order teaches much the same"
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["replica"] for r in logged if "loss" in r] == [1, 1, 2, 2, 3, 3]
 

@@ -14,7 +14,7 @@ from synpro.engines.scripted import ScriptedEngine
 from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Passage, Rewrite
-from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, first_failure
+from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, rule_failure, score_failure
 from synpro.schema import SchemaError, build
 from synpro.stages.synthesize import SynthesizeConfig
 from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, files, run
@@ -67,7 +67,8 @@ def test_every_filter_is_shown_to_drop_something() -> None:
 
 
 def failure(rewrite: Rewrite, scores: dict, **settings) -> tuple[str, str] | None:
-    return first_failure(Sample(rewrite, RUBRIC, scores), FilterConfig(**settings))
+    sample, cfg = Sample(rewrite, RUBRIC, scores), FilterConfig(**settings)
+    return rule_failure(sample, cfg) or score_failure(sample, cfg)
 
 
 def test_a_good_rewrite_passes_every_filter() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,10 @@ from synpro.grpo.passages import draw_passages
 from synpro.grpo.preflight import PreflightError
 from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
-from synpro.operations.base import OperationConfig
-from synpro.operations.rephrase import Rephrase
-from synpro.records import Corpus, Generator, Probe, TrainedVerifier
+from synpro.records import Corpus, Generator
 from synpro.rewards.config import RubricConfig
-from synpro.rewards.filters import FilterConfig
 from synpro.rewards.registry import REWARDS
 from synpro.rewards.scoring import Scoring
-from synpro.runner.context import StepContext
 from synpro.runner.launch import MachineConfig
 from synpro.runner.logger import StepLogger
 from synpro.runner.progress import NullProgress
@@ -33,139 +28,48 @@ from synpro.runner.step import Steps
 from synpro.schema import SchemaError, build
 from synpro.stages.train_generator import TrainGeneratorConfig, train_generator
 from tests.chat_server import NAME, Nursery, Server
-from tests.rewards.reference import SOURCES, passage
-
-WORDS = ("bees", "honey", "tower", "storm", "paper", "snow", "valley", "water", "stone", "letters")
-CHAT = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+from tests.rewards.reference import passage
+from tests.stages.small_generator import (
+    FILTERS,
+    NO_PROBE,
+    NO_VERIFIER,
+    OPERATION,
+    config,
+    contents,
+    make_base,
+    make_corpus,
+    train,
 )
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chat model of 0.2M parameters, trained for seconds to answer `Rephrased:` and some words."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("base")
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=["<eos>", "<user>", "<assistant>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator([*SOURCES.values(), "Rephrased:\n", " ".join(WORDS) * 20], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>")
-    tokenizer.chat_template = CHAT
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=500,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=2048,
-            bos_token_id=None,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
-    )
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    prompt = tokenizer.apply_chat_template(
-        list(Rephrase().prompt(passage("honey"))), tokenize=False, add_generation_prompt=True
-    )
-    for step in range(60):
-        some = [WORDS[(step + i * 3) % 10] for i in range(4 + step % 5)]
-        ids = torch.tensor([tokenizer(f"{prompt[-80:]}Rephrased:\n{' '.join(some)}.<eos>")["input_ids"]])
-        at = torch.arange(ids.shape[1])[None] + (700 if step % 2 else 0)  # as far behind as after a long prompt
-        model(input_ids=ids, position_ids=at, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Eight passages; only `passages.parquet` is read by this stage."""
-    from synpro.corpus import store
-
-    folder = tmp_path_factory.mktemp("corpus")
-    rows = [
-        {**vars(passage(name)), "id": f"{name}{copy}#0000", "document": f"{name}{copy}"}
-        for name in SOURCES
-        for copy in range(2)
-    ]
-    store.write_rows(folder / "passages.parquet", store.PASSAGES, rows)
-    return Corpus(folder, 0, 0, 0, "uint16", {}, {}, len(rows), "corpus")
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-NO_VERIFIER = TrainedVerifier(Path("unused"), "none", "unused")
-NO_PROBE = Probe(Path("unused"), Path("unused"), "unused")
-OPERATION = OperationConfig(
-    "rephrase", weights={"structure": 1.0, "length": 1.0, "format": 1.0}, steps=2, max_new_tokens=40, min_length=0.0
-)
-"""With the rewards that need no model, and for a model that says a few words: this is a test of training."""
-FILTERS = FilterConfig(keep_truncated=True, same_language=False, max_repetition=1.0)
+@pytest.fixture(scope="module")
+def first(base: Path, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    """The generator of the first round, in a folder of its own."""
+    return train(config(base), corpus, tmp_path_factory.mktemp("first"))
 
 
-def config(base: Path, **changes: object) -> TrainGeneratorConfig:
-    plain = TrainGeneratorConfig(
-        base=str(base),
-        tuning="lora",
-        lora_rank=4,
-        prompts_per_step=2,
-        num_generations=4,
-        micro_batch_size=8,
-        learning_rate=1e-3,
-        beta=0.01,
-        dtype="float32",
-        validation_passages=2,
-        keep="last",
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def train(
-    cfg: TrainGeneratorConfig,
-    corpus: Corpus,
-    out: Path,
-    start: Generator | None = None,
-    operation: OperationConfig = OPERATION,
-    judges: JudgesConfig | None = None,
-    logger: StepLogger | None = None,
-) -> Generator:
-    return train_generator(
-        cfg,
-        operation=operation,
-        scoring=Scoring(RubricConfig(), judges or JudgesConfig(), NO_PROBE, NO_VERIFIER, FILTERS),
-        corpus=corpus,
-        start=start,
-        round=1 if start is None else 2,
-        ctx=StepContext.local(out, 7, logger),
-    )
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {p.name: sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
-
-
-def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(base: Path, corpus: Corpus, tmp_path: Path) -> None:
-    first = train(config(base), corpus, tmp_path / "a")
+def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(
+    base: Path, corpus: Corpus, first: Generator, tmp_path: Path
+) -> None:
     (tmp_path / "b" / "adapter").mkdir(parents=True)
     (tmp_path / "b" / "adapter" / "half.safetensors").write_bytes(b"killed")
     (tmp_path / "b" / "metrics.jsonl").write_text('{"step": 1, "reward": 0.0}\n{"step"')
     second = train(config(base), corpus, tmp_path / "b")
     assert first.adapter is not None and second.adapter is not None
+    folder = first.adapter.parent
     assert contents(first.adapter) == contents(second.adapter)
     assert first.digest == second.digest
-    assert (tmp_path / "a/validation.json").read_bytes() == (tmp_path / "b/validation.json").read_bytes()
+    assert (folder / "validation.json").read_bytes() == (tmp_path / "b/validation.json").read_bytes()
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["adapter", "metrics.jsonl", "validation.json"]
     saved = json.loads((first.adapter / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == str(base)
@@ -174,16 +78,15 @@ def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(base: Path, corp
     assert [row["step"] for row in rows] == [1, 2]
     wanted = {"reward", "reward/structure", "pass/length", "share/failing", "passed", "truncated", "zero_std", "kl"}
     assert wanted | {"completion_tokens", "seconds", "seconds/generate", "seconds/reward"} <= set(rows[0])
-    told = json.loads((tmp_path / "a/validation.json").read_text())
-    assert told["before"]["parsed"] > 0.3
-    assert len(told["after"]["samples"]) == 2
-    assert {"passage", "answer", "text", "scores"} <= set(told["after"]["samples"][0])
+    reported = json.loads((folder / "validation.json").read_text())
+    assert reported["before"]["parsed"] > 0.3
+    assert len(reported["after"]["samples"]) == 2
+    assert {"passage", "answer", "text", "scores"} <= set(reported["after"]["samples"][0])
 
 
-def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, first: Generator, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    first = train(config(base), corpus, tmp_path / "first")
     kept = train(config(base), corpus, tmp_path / "kept", first, replace(OPERATION, steps=0))
     fresh = train(config(base, start="base"), corpus, tmp_path / "fresh", first, replace(OPERATION, steps=0))
     assert first.adapter is not None and kept.adapter is not None
@@ -192,7 +95,8 @@ def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, 
     assert all((weights[k] == again[k]).all() for k in weights)
     assert fresh.adapter is None and fresh.weights is None
     on = train(config(base, later_lr_ratio=0.25), corpus, tmp_path / "on", first)
-    rates = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["lr"] for name in ("first", "on")]
+    folders = (first.adapter.parent, tmp_path / "on")
+    rates = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["lr"] for folder in folders]
     assert rates[1] == pytest.approx(0.25 * rates[0]), "smaller steps for what is trained already"
     assert on.adapter is not None and on.digest != first.digest
     moved = load_file(on.adapter / "adapter_model.safetensors")
@@ -217,8 +121,10 @@ def test_a_model_that_cannot_keep_the_form_is_stopped(base: Path, corpus: Corpus
 
 
 NOTING = """
+import glob
 import os
 
+import synpro.grpo.trl
 from synpro.rewards.base import Reward
 from synpro.rewards.registry import REWARDS
 
@@ -229,20 +135,26 @@ class Noting(Reward):
     def score(self, rewrites):
         with open({file!r} + os.environ.get("RANK", "0"), "a") as notes:
             notes.writelines(f"{{r.passage.id}} {{r.answer!r}}\\n" for r in rewrites)
+        with open({file!r} + "-saved", "a") as notes:
+            notes.writelines(glob.glob("round-01/train-rephrase/trl/checkpoint-*"))
         return [len(r.answer) / 100 for r in rewrites]
 
 
 REWARDS["noting"] = Noting
+synpro.grpo.trl.SAVE_SECONDS = 0.0
 """
 
 
 def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
     base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a run starts them: `accelerate launch`, DDP over gloo."""
+    """As a run starts them: `accelerate launch`, DDP over gloo. A checkpoint is saved after the first step."""
     from safetensors.torch import load_file
 
+    from synpro.grpo import trl
+
     monkeypatch.setitem(REWARDS, "noting", None)  # so that it is gone after the test
+    monkeypatch.setattr(trl, "SAVE_SECONDS", trl.SAVE_SECONDS)
     rows, notes, records = {}, {}, {}
     for count in (1, 2):
         root = tmp_path / f"{count}"
@@ -262,6 +174,7 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
         )
         out = root / "round-01" / "train-rephrase"
         rows[count] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert "checkpoint-1" in (root / "noted-saved").read_text()
         notes[count] = [(root / f"noted{rank}").read_text().splitlines() for rank in range(count)]
     one, two = rows[1], rows[2]
     assert [row["step"] for row in two] == [row["step"] for row in one] == [1, 2]
@@ -269,8 +182,8 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
         assert two[0][name] == pytest.approx(one[0][name], abs=1e-9), name
     assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-3)
     shares = notes[2]
-    told = json.loads((tmp_path / "2/round-01/train-rephrase/validation.json").read_text())
-    scored = [8 * told[when]["passed"] for when in ("before", "after")] + [16 * row["passed"] for row in two]
+    reported = json.loads((tmp_path / "2/round-01/train-rephrase/validation.json").read_text())
+    scored = [8 * reported[when]["passed"] for when in ("before", "after")] + [16 * row["passed"] for row in two]
     assert len(shares[0]) + len(shares[1]) == pytest.approx(sum(scored)), "each answer that no rule rejects, once"
     before = round(scored[0] + scored[2])  # answers to the validation passages, and those of the first step
     assert not Counter(notes[1][0][:before]) - Counter(shares[0] + shares[1])
@@ -325,6 +238,44 @@ def test_a_judge_that_is_killed_stops_the_step_which_finishes_once_it_is_back(
     assert contents(out / "scratch").keys() == {"judges.dataman.json", "judges.layout_model.json"}
 
 
+class Dying(StepLogger):
+    """Dies when a step of GRPO is told."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        super().__init__(out)
+        self.step = step
+
+    def metrics(self, **values: Any) -> None:
+        super().metrics(**values)
+        if values["step"] == self.step:
+            raise InterruptedError
+
+
+def test_a_killed_training_carries_on_to_the_same_bytes(
+    base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its second pass over the passages."""
+    from synpro.grpo import trl
+
+    cfg = config(base, keep="best", validate_every=2, prompts_per_step=3, micro_batch_size=12)
+    operation = replace(OPERATION, steps=4, max_new_tokens=12)
+    calm = train(cfg, corpus, tmp_path / "calm", operation=operation)
+    monkeypatch.setattr(trl, "SAVE_SECONDS", 0.0)
+    out = tmp_path / "killed"
+    with pytest.raises(InterruptedError):
+        train(cfg, corpus, out, operation=operation, logger=Dying(out, 4))
+    assert [p.name for p in (out / "trl").iterdir()] == ["checkpoint-3"], "older ones are deleted"
+    (out / "trl" / "checkpoint-99").mkdir()  # not whole
+    done = train(cfg, corpus, out, operation=operation)
+    assert calm.adapter is not None and done.adapter is not None
+    assert contents(calm.adapter) == contents(done.adapter)
+    assert (out / "validation.json").read_bytes() == (tmp_path / "calm/validation.json").read_bytes()
+    rows = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (tmp_path / "calm", out)]
+    plain = [[{k: v for k, v in row.items() if not k.startswith("seconds")} for row in some] for some in rows]
+    assert plain[0] == plain[1] and len(plain[0]) == 4
+    assert not (out / "trl").exists()
+
+
 def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path) -> None:
     from synpro.corpus import store
 
@@ -351,14 +302,14 @@ def test_the_best_state_goes_on_and_every_step_trains(
 
     rewards = iter([0.0, 0.0, 0.4, -0.2, -0.9])  # the first is the scale's own
     monkeypatch.setattr(RewardScale, "total", lambda self, scores: next(rewards) if len(scores) == 8 and self.moments else 0.0)
-    told: list[str] = []
-    monkeypatch.setattr(StepLogger, "log", lambda self, line: told.append(line))
+    reported: list[str] = []
+    monkeypatch.setattr(StepLogger, "log", lambda self, line: reported.append(line))
     operation = replace(OPERATION, steps=3)
     cfg = config(base, keep="best", validate_every=1, prompts_per_step=4, micro_batch_size=16, warmup_ratio=0.5)
     kept = train(cfg, corpus, tmp_path / "kept", operation=operation)
     body = json.loads((tmp_path / "kept/validation.json").read_text())
     assert body["kept"] == 1 and [m["step"] for m in body["measured"]] == [0, 1, 2, 3]
-    assert any("step 1 of 3" in line and "goes on" in line for line in told)
+    assert any("step 1 of 3" in line and "goes on" in line for line in reported)
     rates = [json.loads(line)["lr"] for line in (tmp_path / "kept/metrics.jsonl").read_text().splitlines()]
     assert min(rates) > 0
     rewards = iter([0.0, 0.0, 0.4, -0.2, -0.9])  # the first is the scale's own

@@ -45,8 +45,8 @@ def test_it_writes_numbers_a_table_and_a_picture(verifier: TrainedVerifier) -> N
     assert len(model["faithful"]["weights"]) == len(model["faithful"]["names"])
     page = (verifier.dir / "report.html").read_text()
     assert "plotly" in page and "written by hand" in page and 'src="http' not in page
-    told = "\n".join(table_lines(report))
-    assert all(kind in told for kind in report["heldout"]["by_type"])
+    reported = "\n".join(table_lines(report))
+    assert all(kind in reported for kind in report["heldout"]["by_type"])
     rows = [json.loads(line) for line in (verifier.dir / "claims.jsonl").read_text().splitlines()]
     assert len(rows) == report["heldout"]["count"] and all(0 <= r["probability"] <= 1 for r in rows)
 

@@ -252,6 +252,15 @@ def test_a_prompt_without_an_answer_is_a_row_and_is_not_asked_again(tmp_path: Pa
         run(tmp_path, "b", monkeypatch, Unreadable("Metal"), filters=ANY, max_failed=0.1)
 
 
+def test_the_rules_look_at_each_answer_once(tmp_path: Path, monkeypatch) -> None:
+    from synpro.rewards.filters import RULES
+
+    seen, own = [], RULES["loop"]
+    monkeypatch.setitem(RULES, "loop", lambda sample, cfg: seen.append(sample.text) or own(sample, cfg))
+    shard = run(tmp_path, "a", monkeypatch, Sampled(), filters=ANY)
+    assert shard.kept == shard.answers == len(seen) == len(set(seen))
+
+
 def test_a_text_that_breaks_a_judge_is_a_row_and_the_others_are_scored(tmp_path: Path, monkeypatch) -> None:
     from synpro.rewards.format import Format
 

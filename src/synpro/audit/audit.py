@@ -24,11 +24,12 @@ from statistics import median
 
 from synpro.audit.exploits import EXPLOITS, Exploit
 from synpro.audit.reference import ReferenceAnswer, as_rewrite
+from synpro.corpus.store import draw
 from synpro.judges.text_stats import words
 from synpro.operations.base import Operation
 from synpro.records import Passage, Rewrite
 from synpro.rewards.advantages import contributions, normalized_totals
-from synpro.rewards.rubric import Rubric
+from synpro.rewards.rubric import CORPUS_SAMPLE, Rubric
 
 REFERENCE = "reference answer"
 OWN_LIMIT = 0.5
@@ -74,8 +75,8 @@ class Kind:
     @property
     def credited_rewards(self) -> list[str]:
         """The rewards that give this kind more than the reference answers, most first; without any, those blind to it."""
-        paid = sorted((name for name, gain in self.gains.items() if gain > 1e-6), key=lambda n: -self.gains[n])
-        return paid or [name for name, gain in self.gains.items() if abs(gain) <= 1e-6]
+        gained = sorted((name for name, gain in self.gains.items() if gain > 1e-6), key=lambda n: -self.gains[n])
+        return gained or [name for name, gain in self.gains.items() if abs(gain) <= 1e-6]
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,13 @@ def audit(
 ) -> Findings:
     """Feed a rubric every exploit of every subject, next to the reference answers.
 
-    `corpus`: passages of the run, for rewards that take something from the whole corpus. Raises ValueError for fewer
-    than two subjects, NoReferenceAnswer for an operation without reference answers, and what a judge raises.
+    `corpus`: passages of the run, of which rewards that learn from a corpus are shown the same as in training. Raises
+    ValueError for fewer than two subjects, NoReferenceAnswer for an operation without reference answers, and what a judge
+    raises.
     """
     if len(subjects) < 2:
         raise ValueError("the audit needs at least two passages: one exploit answers with the text of another")
-    rubric.prepare([*corpus, *(s.passage for s in subjects)])
+    rubric.prepare([*draw(corpus, CORPUS_SAMPLE, seed=0), *(s.passage for s in subjects)])
     asked = [(REFERENCE, s.rewrite(operation)) for s in subjects]
     for name, exploit in exploits.items():
         for i, subject in enumerate(subjects):

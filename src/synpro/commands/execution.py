@@ -15,7 +15,7 @@ from synpro.commands.run_dir import init_or_verify
 from synpro.config import ConfigError, RunConfig
 from synpro.loop import loop
 from synpro.outline import outline
-from synpro.runner.progress import ProgressDisplay
+from synpro.runner.progress import ProgressDisplay, ProgressListener
 from synpro.runner.step import ExpectedSeconds, Steps, lock
 
 R = TypeVar("R")
@@ -39,16 +39,23 @@ def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def execute_steps(cfg: RunConfig, root: Path, before: str | None = None, redo: str | None = None) -> dict[str, Any] | None:
+def execute_steps(
+    cfg: RunConfig,
+    root: Path,
+    before: str | None = None,
+    redo: str | None = None,
+    watch: Callable[[ProgressListener], ProgressListener] = lambda display: display,
+) -> dict[str, Any] | None:
     """Run the loop's steps that are not done, up to the one called `before`; return the inputs which that step would get, or
     None when the loop ended without asking for it.
 
-    `redo`: the step to run again although it is done. Raises StepError when a step stops.
+    `redo`: the step to run again although it is done. `watch`: who hears of progress before the display does. Raises StepError
+    when a step stops.
     """
     names = outline(cfg)
     shown = names if before is None else names[: names.index(before)]
     with shown_steps(cfg, root, shown) as steps:
-        steps.redo = redo
+        steps.redo, steps.listener = redo, watch(steps.listener)
 
         def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
             if name == before:
@@ -71,7 +78,7 @@ def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: 
     """
     if problems := memory_problems(cfg, root, names):
         raise ConfigError(f"{cfg.name} cannot go on:\n  " + "\n  ".join(problems))
-    expected, planned = ExpectedSeconds(root), planned_stages(cfg, root)
+    expected, planned = ExpectedSeconds(root, cfg), planned_stages(cfg, root)
     with ProgressDisplay(names, expected, max_parallel) as display:
         if short := disk_problem(cfg, root, names):
             display.event("", {"log": f"WARNING: {short}"})

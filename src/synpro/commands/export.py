@@ -1,22 +1,27 @@
-"""`synpro export`: the texts of a run in the forms people train on, with a card and their lineage."""
+"""`synpro export`: the texts of a run in the forms people train on, or its model, with a card and their lineage."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
+from uuid import uuid4
 
 from synpro.commands.run_dir import open_run
 from synpro.export.card import write_card
+from synpro.export.model_card import model_card
 from synpro.export.selection import Content, Counts, ExportError, Selection, select_rows
 from synpro.export.text_formats import write_dolma, write_parquet
 from synpro.export.token_formats import TOKEN_FORMATS
 from synpro.records import Corpus, decode
+from synpro.report.run_data import load_run
+from synpro.runner.artifacts import finished, read_json, read_record
+from synpro.runner.step import REHEARSAL
 
-FORMATS = ("parquet", "dolma", *TOKEN_FORMATS)
+MODEL = "model"
+FORMATS = ("parquet", "dolma", *TOKEN_FORMATS, MODEL)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Exported:
 
 
 def export(run: Path, out: Path, format: str = "parquet", selection: Selection | None = None) -> Exported:
-    """Write the chosen texts of a run to `out`, which must not exist or be empty, and a card beside them.
+    """Write the chosen texts of a run, or the model of a round, to `out`, which must not exist or be empty, and a card beside
+    them. The folder appears whole, or not at all.
 
     Raises ExportError for an unknown format, a folder that holds something, or a selection the run cannot serve; NotARun for
     a folder that is no run.
@@ -39,23 +45,59 @@ def export(run: Path, out: Path, format: str = "parquet", selection: Selection |
     selection = selection or Selection()
     if format not in FORMATS:
         raise ExportError(f"--format {format}: there is no such format; use one of {', '.join(FORMATS)}")
+    if run.name.endswith(REHEARSAL):
+        raise ExportError(f"{run} is a rehearsal, with models of a dozen steps: its texts are no result; export the run itself")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} holds something already; give the path of a new folder")
+    whole = out.resolve()  # `.` has no name
+    if whole == Path.cwd():
+        raise ExportError(f"--to {out}: is the folder that you are in; give the path of a new one")
+    partial = whole.with_name(f"{whole.name}.partial-{uuid4().hex[:8]}")  # no other export's, and nobody's folder
+    partial.mkdir(parents=True)
+    try:
+        done = _write_model(run, selection, partial) if format == MODEL else _write_texts(run, partial, format, selection)
+        try:
+            partial.rename(whole)  # over an empty folder, if it is still empty
+        except OSError as problem:
+            raise ExportError(f"{out} cannot be written ({problem.strerror}); give the path of a new folder") from problem
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    files = tuple(out / file.relative_to(partial) for file in done.files)
+    return Exported(files, out / done.card.name, done.counts, done.tokens)
+
+
+def _write_texts(run: Path, out: Path, format: str, selection: Selection) -> Exported:
     cfg, counts = open_run(run), Counts()
     rows = select_rows(run, selection, counts)
     tokens: int | None = None
     if format == "parquet":
         files: Iterable[Path] = write_parquet(rows, out)
     elif format == "dolma":
-        files = write_dolma(rows, out, added=_finished_on(run))
+        files = write_dolma(rows, out, added=_started(run))
     else:
         written = TOKEN_FORMATS[format](rows, _corpus(run), out)
         files, tokens = written.files, written.tokens
-        _write_ids(run, selection, out)
-    files = tuple(files)
     if not counts.rows:
         raise ExportError("the selection holds no text; loosen --min-score or --content")
-    return Exported(files, write_card(run, cfg, selection, counts, out, files), counts, tokens)
+    return Exported(tuple(files), write_card(run, cfg, selection, counts, out, tuple(files)), counts, tokens)
+
+
+def _write_model(run: Path, selection: Selection, out: Path) -> Exported:
+    """Copy the checkpoint of the round that is asked for, or of the newest, with its card."""
+    if selection != Selection(rounds=selection.rounds) or len(selection.rounds) > 1:
+        raise ExportError(f"--format {MODEL}: takes one --round at most, and no other choice of texts")
+    done = sorted(p.parent for p in run.glob("round-*/pretrain/hf") if finished(p.parent))
+    known = {int(step.parent.name.removeprefix("round-")): step for step in done}
+    number = selection.rounds[0] if selection.rounds else max(known, default=0)
+    if number not in known:
+        raise ExportError(
+            f"--format {MODEL}: {run} has no model of round {number}; it has {', '.join(map(str, known)) or 'none'}"
+        )
+    shutil.copytree(known[number] / "hf", out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md"))
+    files = tuple(sorted(p for p in out.rglob("*") if p.is_file()))
+    card = out / "README.md"
+    card.write_text(model_card(load_run(run), open_run(run), number), encoding="utf-8")
+    return Exported(files, card, Counts(), None)
 
 
 def parse_selection(content: str, rounds: Sequence[int], operations: Sequence[str], min_scores: Sequence[str]) -> Selection:
@@ -73,27 +115,20 @@ def parse_selection(content: str, rounds: Sequence[int], operations: Sequence[st
 
 
 def _corpus(run: Path) -> Corpus:
-    record = json.loads((run / "round-00" / "prepare" / "result.json").read_text(encoding="utf-8"))["record"]
-    corpus = decode(record, run)
+    corpus = decode(read_record(run / "round-00/prepare"), run)
     assert isinstance(corpus, Corpus)
     return corpus
 
 
-def _finished_on(run: Path) -> str:
-    """The day the corpus was prepared, ISO 8601: an export made twice has the same bytes."""
-    stamp = (run / "round-00" / "prepare" / "result.json").stat().st_mtime
-    return datetime.fromtimestamp(stamp, UTC).date().isoformat()
+def _started(run: Path) -> str | None:
+    """The day the run was begun, ISO 8601, as it says itself; None for a run of an earlier version."""
+    environment = run / "environment.json"
+    return read_json(environment).get("started") if environment.exists() else None
 
 
-def _write_ids(run: Path, selection: Selection, out: Path) -> None:
-    """`ids.txt`: the id of each document of a token file, in its order, since tokens alone cannot carry them."""
-
-    with (out / "ids.txt").open("w", encoding="utf-8") as handle:
-        handle.writelines(f"{row.id}\n" for row in select_rows(run, selection, Counts()))
-
-
-def push(folder: Path, repository: str, *, dry_run: bool = False) -> list[str]:
-    """Upload an export to a dataset repository of the Hugging Face hub; with `dry_run` only name what would be uploaded.
+def push(folder: Path, repository: str, kind: str = "dataset", *, dry_run: bool = False) -> list[str]:
+    """Upload an export to a repository of the Hugging Face hub, of kind `dataset` or `model`; with `dry_run` only name what
+    would be uploaded.
 
     Raises ExportError for a name that is no ORG/NAME, and when the hub refuses.
     """
@@ -107,8 +142,8 @@ def push(folder: Path, repository: str, *, dry_run: bool = False) -> list[str]:
 
     try:
         api = HfApi()
-        api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        api.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset", commit_message="Export of a SynPro run")
+        api.create_repo(repository, repo_type=kind, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, repo_type=kind, commit_message="Export of a SynPro run")
     except (HfHubHTTPError, OSError) as problem:
         raise ExportError(
             f"--push {repository}: the hub refused ({problem}); log in with `hf auth login`, or set HF_TOKEN, and try again"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from synpro.config import RunConfig
 from synpro.planning.gpu_plan import GPU, GpuPlan, GpuPlanError, check_fit
@@ -81,16 +83,28 @@ def disk_bytes(rows: Mapping[str, StageEstimate], step: str) -> float:
     return row.disk / row.count * (WHILE_TRAINING if row.stage == "pretrain" else 1.1)
 
 
-def gpu_bytes() -> list[float]:
+def gpu_bytes(what: Literal["memory.total", "memory.used"] = "memory.total") -> list[float]:
     """Memory of each GPU of this machine, asked of its driver: PyTorch would take a second to import."""
+    try:
+        return [float(line) * 2**20 for line in _ask_driver(what)]
+    except ValueError:
+        return []
+
+
+def device_name() -> str:
+    """Name of this machine's GPUs, or of its processor."""
+    return ", ".join(sorted(set(_ask_driver("name")))) or platform.processor() or platform.machine()
+
+
+def _ask_driver(what: str) -> list[str]:
+    """A line for each GPU of this machine."""
     program = shutil.which("nvidia-smi")
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return []
-    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    query = [program, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        return [float(line) * 2**20 for line in said.split()]
-    except (OSError, ValueError, subprocess.SubprocessError):
+        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip().splitlines()
+    except (OSError, subprocess.SubprocessError):
         return []
 
 

@@ -39,7 +39,8 @@ def run(cfg: RunConfig, runs: Path | str = "runs", until: str | None = None) -> 
         execute_steps(cfg, root, before=before)
         if before is not None:
             return RunResult(root, time.monotonic() - began, next_step=before)
-        from synpro.report.page import summary, write_report
+        from synpro.commands.report import write_report
+        from synpro.report.page import summary
 
         report = write_report(root)
         return RunResult(root, time.monotonic() - began, report=report, summary=tuple(summary(root)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 from synpro.config import ConfigError, RunConfig, dumps, load_stored
 from synpro.records import decode, encode
-from synpro.runner.artifacts import read_json, write_json
+from synpro.runner.artifacts import read_record, write_json
 from synpro.runner.request import changes
 
 R = TypeVar("R")
@@ -27,11 +28,11 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
 )
-MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws")}
+MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws", "absorption")}
 """Keys, by table, that may change in an existing run directory although they are no execution settings: they choose which steps
 are run, and change no step's result."""
-OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp")
-"""What a start that failed may leave in a directory that is no run directory yet."""
+OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp", "stress.jsonl")
+"""What a start that failed may leave in a directory that is no run directory yet, and what a rehearsal reads."""
 
 
 def open_run(root: Path) -> RunConfig:
@@ -47,7 +48,7 @@ def newest_record(root: Path, step: str, kind: type[R], round: int | None = None
     if not found:
         which = f"no {step} yet" if round is None else f"no {step} of round {round}"
         raise ConfigError(f"{root} has {which}; `synpro status {root}` shows how far it is")
-    record = decode(read_json(found[-1])["record"], root)
+    record = decode(read_record(found[-1].parent), root)
     assert isinstance(record, kind)
     return record
 
@@ -115,6 +116,7 @@ def describe_environment() -> dict[str, Any]:
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
+        "started": datetime.now(UTC).date().isoformat(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": models[0] if models else platform.processor(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,8 @@ def score_influence(
 
 
 def _scored(document: Document, value: float | None) -> ScoredText:
+    if value is not None and not math.isfinite(value):
+        return ScoredText(document, None, "its loss is no number (NaN): score it with --dtype float32")
     return ScoredText(document, value, "no token" if value is None else "")
 
 

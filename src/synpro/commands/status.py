@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,9 @@ from typing import Literal
 
 from synpro.commands.configs import is_comparison, load_any_config, steps_of
 from synpro.commands.run_dir import open_run
-from synpro.runner.artifacts import finished, read_json
+from synpro.runner.artifacts import finished, read_json, read_lines
 from synpro.runner.progress import duration
-from synpro.runner.step import ExpectedSeconds
+from synpro.runner.step import ExpectedSeconds, is_locked
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def status(root: Path) -> list[StepStatus]:
     """The steps of a run or comparison, in order. A comparison's search may end before the last trial that is listed."""
     config = root / "config.toml"
     cfg = load_any_config(config) if is_comparison(config) else open_run(root)
-    expected = ExpectedSeconds(root)
+    expected = ExpectedSeconds(root, cfg)
     return [_step_status(root / name, name, expected(name)) for name in steps_of(cfg)]
 
 
@@ -56,3 +58,40 @@ def format_status(root: Path, steps: Sequence[StepStatus]) -> list[str]:
         return [*lines, f"finished; report: {root / page}"]
     more = f", and {unknown} steps of a kind that was not run yet" if unknown else ""
     return [*lines, f"left: about {duration(left)}{more}"]
+
+
+def watch(root: Path, seconds: float = 2.0) -> None:
+    """Show the steps on the terminal, renewed every few seconds, until all are done, or the process that ran them has ended or
+    left a failed step. Without a terminal, they are printed again when they have changed. Raises as `status`."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console, shown, was_running = Console(), "", False
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            running = is_locked(root)  # before the steps are read: the last of them may be done in between
+            steps = status(root)
+            text = "\n".join([*format_status(root, steps), *_last_metrics(root, steps)])
+            if console.is_terminal:
+                live.update(Text(text), refresh=True)
+            elif text != shown:
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+            if all(step.state == "done" for step in steps):
+                return
+            if not running and (was_running or any(step.state == "failed" for step in steps)):
+                console.print("no process is running it any more; the command that began it resumes it", soft_wrap=True)
+                return
+            shown, was_running = text, running
+            time.sleep(seconds)
+
+
+def _last_metrics(root: Path, steps: Sequence[StepStatus]) -> list[str]:
+    """The newest row of metrics of each step that was begun."""
+    lines = []
+    for step in steps:
+        file = root / step.name / "metrics.jsonl"
+        if step.state == "begun" and file.exists() and (rows := deque(read_lines(file, whole=False), maxlen=1)):
+            values = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[0].items() if v is not None)
+            lines.append(f"{step.name}: {', '.join(values)}")
+    return lines

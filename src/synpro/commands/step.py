@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from synpro.commands.execution import execute_steps, locked_run_dir, step_after
 from synpro.config import RunConfig
 from synpro.outline import outline
+from synpro.runner.artifacts import read_json
 from synpro.runner.request import changes
 
 
@@ -19,7 +19,7 @@ def rerun_step(cfg: RunConfig, runs: Path, name: str) -> list[str] | None:
     before = step_after(name, outline(cfg))
     with locked_run_dir(cfg, runs) as root:
         result = root / name / "result.json"
-        old = json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+        old = read_json(result) if result.exists() else None
         execute_steps(cfg, root, before=before, redo=name)
-        new = json.loads(result.read_text(encoding="utf-8"))
+        new = read_json(result)
     return None if old is None else changes(old["files"], new["files"])

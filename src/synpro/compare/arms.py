@@ -4,7 +4,7 @@ An arm with generators is the loop of `loop.py` under a changed config; an arm w
 training. All arms share corpus, model, token budget, schedule and seeds.
 
 Names take a number: `prompt-only-4` keeps 4 versions of each passage, `oracle-2` has twice the text. `OPERATION-only` has one
-operation, by prompt alone.
+operation, by prompt alone. `prompt-only-without-copy` leaves a check of `CHECKS` out, of any arm with generators.
 """
 
 from __future__ import annotations
@@ -95,6 +95,35 @@ def _influence(values: Literal["shuffled", "none"]) -> ChangeConfig:
     return change
 
 
+CHECKS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "truncated": lambda cfg: _filters(cfg, keep_truncated=True),
+    "length": lambda cfg: _operations(cfg, min_length=0.0, max_length=1000.0),
+    "loop": lambda cfg: _filters(cfg, max_repetition=1.0),
+    "language": lambda cfg: _filters(cfg, same_language=False),
+    "copy": lambda cfg: _operations(cfg, max_copied=1.0),
+    "support": lambda cfg: _filters(cfg, min_faithfulness=0.0),
+    "near-copy": lambda cfg: _filters(cfg, max_version_overlap=1.0),
+}
+"""Checks of synthesis that an arm can leave out, and how; form alone cannot be left out."""
+
+
+def _filters(cfg: RunConfig, **changes: Any) -> RunConfig:
+    return replace(cfg, filters=replace(cfg.filters, **changes))
+
+
+def _without(change: ChangeConfig, check: str) -> ChangeConfig:
+    """A change without one check. Raises ValueError, when it is applied, where the config has that check off."""
+
+    def changed(cfg: RunConfig, best_of: int) -> RunConfig:
+        own = change(cfg, best_of)
+        without = CHECKS[check](own)
+        if without == own:
+            raise ValueError(f"the check {check} is off in this config, so there is nothing to leave out")
+        return without
+
+    return changed
+
+
 def _static(cfg: RunConfig, best_of: int) -> RunConfig:
     return replace(cfg, retrain_each_round=False)
 
@@ -149,9 +178,14 @@ def find_arm(name: str) -> Arm:
             assert arm.generator_config is not None
             about = f"{arm.about}; {number} version{'s' * (number > 1)} of each passage"
             return replace(arm, about=about, generator_config=_versions(arm.generator_config, number))
+    base, _, check = name.partition("-without-")
+    if check in CHECKS and (change := find_arm(base).generator_config):
+        arm = find_arm(base)
+        return replace(arm, about=f"{arm.about}; without the check {check}", generator_config=_without(change, check))
     if name.endswith("-only") and (operation := name.removesuffix("-only")) in OPERATIONS:
         return Arm(f"the operation {operation} alone, by prompt", _one_operation(operation), looks=False)
     more = f"{', '.join(f'{n}-K' for n in _NUMBERED)}, {', '.join(f'{o}-only' for o in OPERATIONS)}"
+    more += f", ARM-without-CHECK ({', '.join(CHECKS)})"
     raise ValueError(f"there is no arm {name!r}; known: {', '.join(ARMS)}; and {more}")
 
 
@@ -163,4 +197,6 @@ def arm_order(name: str) -> tuple[int, str, int]:
         return names.index(name), "", 0
     if base in ARMS and number.isdigit():
         return names.index(base), "", int(number)
+    if "-without-" in name:
+        return arm_order(name.partition("-without-")[0])[0], name, 0
     return names.index("prompt-only"), name, 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from synpro.compare.absorption import HeldBack, absorbed, held_back_texts
 from synpro.compare.arms import Arm, find_arm
 from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.contrasts import Contrast, find_contrasts
@@ -23,12 +24,15 @@ from synpro.compare.steps import DedupSteps
 from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_verifier, synthesize_text
 from synpro.compare.tuning import TrainingSettings
 from synpro.outline import step_names
-from synpro.records import Checkpoint, Corpus, Evaluation
+from synpro.records import Absorption, Checkpoint, Corpus, Evaluation
 from synpro.runner.jobs import Job, run_jobs
 from synpro.runner.step import RunStep
 from synpro.stages.evaluate import evaluate
 from synpro.stages.prepare import prepare
 from synpro.stages.pretrain import PretrainConfig, pretrain
+
+TOKEN_NOISE = 0.1
+"""Share of input tokens that the arm `token-noise` replaces."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class MeasuredModel:
     model: Checkpoint
     evaluation: Evaluation
     text: SyntheticText
+    absorption: Absorption | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,11 @@ def prepare_corpora(cfg: CompareConfig, run_step: RunStep) -> dict[str, Corpus]:
     scarce, words = cfg.prepare, cfg.prepare.train_words or 0
     if cfg.compare.anchors:  # all are chosen from the same words, so that they nest
         scarce = replace(scarce, sample_words=max(scarce.sample_words or 0, max(cfg.compare.anchors) * words))
-    corpora = {SCARCE: run_step(f"corpus/{SCARCE}/prepare", prepare, scarce)}
+    corpora = {SCARCE: run_step(f"corpus/{SCARCE}/prepare", prepare, scarce, model=cfg.pretrain.start)}
     for multiple in sorted(cfg.compare.anchors):
         larger = replace(scarce, train_words=multiple * words)
         base = list(corpora.values())[-1]
-        corpora[f"u{multiple}"] = run_step(f"corpus/u{multiple}/prepare", prepare, larger, base=base)
+        corpora[f"u{multiple}"] = run_step(f"corpus/u{multiple}/prepare", prepare, larger, base=base, model=cfg.pretrain.start)
     return corpora
 
 
@@ -135,6 +140,9 @@ def plan_jobs(cfg: CompareConfig, steps: DedupSteps, corpora: Mapping[str, Corpu
         after = ("start", "verifier", *(("probe", f"search/{SCARCE}") if synthetic[name].looks else ()))
         for draw in draws:
             jobs[f"texts/{name}/{draw}"] = Job(partial(synthesize_text, cfg, steps, name, draw, scarce), after)
+    held_back = ("held-back",) if cfg.compare.absorption else ()
+    if held_back:
+        jobs["held-back"] = Job(partial(held_back_texts, cfg, steps, corpora))
     before = SCARCE
     for name in list(corpora)[1:]:
         jobs[f"search/{name}"] = Job(partial(_larger, cfg, steps, name, corpora[name]), (f"search/{before}",))
@@ -144,23 +152,23 @@ def plan_jobs(cfg: CompareConfig, steps: DedupSteps, corpora: Mapping[str, Corpu
         jobs[f"own/{name}"] = Job(partial(search_own, cfg, steps, name, scarce), after)
     for name in corpora:
         for seed in seeds:
-            after = ("start", f"search/{name}", last)
+            after = ("start", f"search/{name}", last, *held_back)
             jobs[f"organic/{name}/{seed}"] = Job(partial(measure_organic, cfg, steps, corpora, name, seed), after)
     for name in synthetic:
         for i, seed in enumerate(seeds):
             texts = f"texts/{name}/{i % len(draws)}"
-            after = ("start", f"search/{SCARCE}", f"own/{name}", texts)
+            after = ("start", f"search/{SCARCE}", f"own/{name}", texts, *held_back)
             jobs[f"arm/{name}/{seed}"] = Job(partial(measure_synthetic, cfg, steps, name, scarce, seed), after)
     if cfg.compare.equal_tokens:
         for i, seed in enumerate(seeds):
-            asked: tuple[str, ...] = ()  # contrasts of a seed follow each other: two may cut an arm to as many tokens
+            previous: tuple[str, ...] = ()  # contrasts of a seed follow each other: two may cut an arm to as many tokens
             for contrast in (c for c in find_contrasts(synthetic) if c.equal):
                 pair = (contrast.arm, contrast.control)
-                drawn = [f"texts/{name}/{draw}" for name in pair for draw in draws]
-                after = ("start", *(f"own/{name}" for name in pair), *drawn)
+                texts_of_pair = [f"texts/{name}/{draw}" for name in pair for draw in draws]
+                after = ("start", *(f"own/{name}" for name in pair), *texts_of_pair)
                 job = partial(measure_equal, cfg, steps, contrast, scarce, seed, i % len(draws))
-                jobs[f"equal/{contrast.name}/{seed}"] = Job(job, after, (*asked, *(f"arm/{name}/{seed}" for name in pair)))
-                asked = (f"equal/{contrast.name}/{seed}",)
+                jobs[f"equal/{contrast.name}/{seed}"] = Job(job, after, (*previous, *(f"arm/{name}/{seed}" for name in pair)))
+                previous = (f"equal/{contrast.name}/{seed}",)
     if cfg.compare.passes:
         for name in corpora:
             for seed in seeds:
@@ -173,7 +181,7 @@ def shared_steps(cfg: CompareConfig) -> dict[str, tuple[str, ...]]:
     stored under the same name, however many run at a time. Found by walking all jobs without running anything."""
     found: dict[str, tuple[str, ...]] = {}
 
-    def walk(run_step: RunStep) -> None:
+    def run_all(run_step: RunStep) -> None:
         steps = DedupSteps(run_step)
         corpora = prepare_corpora(cfg, steps)
         owners, results = dict[str, str](), dict[str, Any]()
@@ -181,9 +189,9 @@ def shared_steps(cfg: CompareConfig) -> dict[str, tuple[str, ...]]:
             begin = len(steps.used)
             results[name] = job.run(*(results[a] for a in job.after))
             used = [owners.setdefault(place, name) for place in steps.used[begin:]]
-            found[name] = tuple(dict.fromkeys(owner for owner in used if owner != name))
+            found[name] = tuple(dict.fromkeys(job_name for job_name in used if job_name != name))
 
-    step_names(walk)
+    step_names(run_all)
     return found
 
 
@@ -226,6 +234,7 @@ def measure_organic(
     start: Checkpoint | None,
     search: SearchResult,
     _largest: SearchResult,
+    asked: HeldBack | None = None,
 ) -> dict[str, MeasuredModel]:
     """Every model of one seed that reads one corpus alone: arms of organic text, and its point of the curve; by folder."""
     largest = list(corpora)[-1]
@@ -235,7 +244,7 @@ def measure_organic(
         if arm.generator_config is None and corpus_of(arm, largest) == corpus
     ]
     targets.append(Target(f"curve/{corpus}", corpus, search.chosen, find_arm("tuned-repetition")))
-    return {t.folder: measure(cfg, steps, t, corpora[corpus], SyntheticText(), seed, start) for t in targets}
+    return {t.folder: measure(cfg, steps, t, corpora[corpus], SyntheticText(), seed, start, asked) for t in targets}
 
 
 def corpus_of(arm: Arm, largest: str) -> str:
@@ -266,12 +275,13 @@ def measure_synthetic(
     search: SearchResult,
     own: SearchResult,
     text: SyntheticText,
+    asked: HeldBack | None = None,
 ) -> dict[str, MeasuredModel]:
     """An arm with synthetic text, with one seed: under its own settings, and under those of repetition; by folder."""
     targets = [Target(f"arms/{name}", SCARCE, own.chosen, find_arm(name))]
     if cfg.compare.forced and own.trials:
         targets.append(replace(targets[0], folder=f"forced/{name}", settings=replace(search.chosen, share=1.0)))
-    return {t.folder: measure(cfg, steps, t, corpus, text, seed, start) for t in targets}
+    return {t.folder: measure(cfg, steps, t, corpus, text, seed, start, asked) for t in targets}
 
 
 def measure_equal(
@@ -306,16 +316,20 @@ def measure(
     text: SyntheticText,
     seed: int,
     start: Checkpoint | None,
+    asked: HeldBack | None = None,
 ) -> MeasuredModel:
-    """Train a model on organic text and an arm's, and evaluate it. Only models of the scarce corpus continue `start`."""
+    """Train a model on organic text and an arm's, and evaluate it; ask that of an arm what it absorbed. Only models of the
+    scarce corpus continue `start`."""
     training = measured_training(cfg, target, corpus, text)
     begin = start if target.corpus == SCARCE and not target.single_pass else None
-    drawn = f"draw-{text.draw}/" if text.draw else ""
-    name, key, shards = f"{target.folder}/{drawn}seed-{seed}", f"seed-{seed}", list(text.shards)
+    draw_folder = f"draw-{text.draw}/" if text.draw else ""
+    name, key, shards = f"{target.folder}/{draw_folder}seed-{seed}", f"seed-{seed}", list(text.shards)
     model = steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", corpus=corpus, shards=shards, start=begin)
     given = {"corpus": corpus, "model": model, "shards": shards, "reference": cfg.probe.data}
     evaluation = steps(f"{name}/evaluate", evaluate, cfg.evaluate, seed_key=f"{key}/evaluate", **given)
-    return MeasuredModel(model, evaluation, text)
+    is_arm = target.folder.startswith("arms/")
+    absorption = absorbed(cfg, steps, f"{name}/absorb", model, asked) if asked and is_arm else None
+    return MeasuredModel(model, evaluation, text, absorption)
 
 
 def arm_training(cfg: CompareConfig, arm: Arm) -> PretrainConfig:
@@ -324,7 +338,7 @@ def arm_training(cfg: CompareConfig, arm: Arm) -> PretrainConfig:
     if arm.megadocs:
         mixture = replace(mixture, packing="megadocs")
     if arm.noise:
-        mixture = replace(mixture, token_noise=cfg.compare.token_noise)
+        mixture = replace(mixture, token_noise=TOKEN_NOISE)
     return replace(cfg.measured, mixture=mixture)
 
 

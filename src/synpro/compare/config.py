@@ -21,11 +21,12 @@ SCARCE = "u1"
 class ComparisonConfig:
     """What is compared, and how every arm is measured."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "anneal": "decay_fraction", "texts": ""}
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "anneal": "decay_fraction", "texts": "", "token_noise": ""}
 
     arms: tuple[str, ...] = ("repetition", "tuned-repetition", "prompt-only", "synpro", "oracle")
-    """Names from `compare/arms.py`, also with a number (`prompt-only-4`: 4 versions, `oracle-2`: twice the text) and one
-    operation alone (`questions-only`)."""
+    """Names from `compare/arms.py`, also with a number (`prompt-only-4`: 4 versions, `oracle-2`: twice the text), one operation
+    alone (`questions-only`), and one check left out (`prompt-only-without-copy`; also truncated, length, loop, language,
+    support, near-copy)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One measured model per arm and seed; a seed sets initial weights and data order, the same in every arm. The page prints
     the smallest effect that they could detect: take 8 where a training is minutes."""
@@ -39,6 +40,9 @@ class ComparisonConfig:
     line. false: its own settings alone."""
     equal_tokens: bool = setting(True, source="ours")
     """Measure every contrast of two arms with synthetic text once more with as many synthetic tokens in both."""
+    absorption: bool = setting(False, source="ours")
+    """Ask every arm's models what they absorbed: cloze items from the training passages, and the loss of another version of
+    them that no arm was trained on, which is generated for it (`stages/absorption.py`)."""
     budget_tokens: int = setting(0, unit="tokens", min=0)
     """Training tokens of every measured model, repetitions included; 0 takes `pretrain.max_tokens`."""
     batch_size: int = setting(0, unit="sequences", min=0)
@@ -54,11 +58,9 @@ class ComparisonConfig:
     """Measure a single pass over each corpus too, for the oracle-equivalent tokens: a share of one more arm's cost."""
     weight_decay: float = setting(0.1, source="published", min=0)
     """Weight decay of the arm `repetition`, and where the search begins."""
-    token_noise: float = setting(0.1, source="ours", above=0, below=1)
-    """Share of input tokens that the arm `token-noise` replaces."""
     protocol: Literal["scratch", "continued"] = "scratch"
-    """`scratch`: measured models are trained from new weights on everything there is. `continued`: from the first plateau
-    on, as the paper trains; the tokens before it count."""
+    """`scratch`: measured models are trained from new weights, or those of `pretrain.start`, on all the text. `continued`: from
+    the first plateau on, as the paper trains; the tokens before it count."""
     law: Law = "power"
     """The curve of loss against unique tokens (`measure/curves.py`)."""
     tune: TuneConfig = field(default_factory=TuneConfig)
@@ -135,16 +137,16 @@ class CompareConfig(RunConfig):
 
         It is evaluated and saved after as many tokens as with the batch size of `pretrain`.
         """
-        usual, batch_size = self.pretrain, self.compare.batch_size or self.pretrain.batch_size
+        base, batch_size = self.pretrain, self.compare.batch_size or self.pretrain.batch_size
 
         def scaled(steps: int) -> int:
-            return max(1, round(steps * usual.batch_size / batch_size))
+            return max(1, round(steps * base.batch_size / batch_size))
 
         return replace(
-            usual,
+            base,
             batch_size=batch_size,
-            hardware=replace(usual.hardware, micro_batch_size=min(usual.hardware.micro_batch_size, batch_size)),
-            evaluate_every=scaled(usual.evaluate_every),
-            log_every=scaled(usual.log_every),
-            checkpoint_every=None if usual.checkpoint_every is None else scaled(usual.checkpoint_every),
+            hardware=replace(base.hardware, micro_batch_size=min(base.hardware.micro_batch_size, batch_size)),
+            evaluate_every=scaled(base.evaluate_every),
+            log_every=scaled(base.log_every),
+            checkpoint_every=None if base.checkpoint_every is None else scaled(base.checkpoint_every),
         )

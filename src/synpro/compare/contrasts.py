@@ -57,6 +57,9 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
         base, number = _split(name)
         if number and base != "oracle":
             numbered.setdefault(base, []).append(number)
+        checked, _, check = name.partition("-without-")
+        if check and checked in names:
+            found.append(Contrast(name, checked, f"without the check {check} against with it"))
         if name.endswith("-only") and name != "prompt-only":
             whole = next((n for n in names if _split(n)[0] == "prompt-only"), None)
             if whole:

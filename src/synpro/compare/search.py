@@ -45,7 +45,8 @@ class SearchResult:
 
 def default_settings(cfg: CompareConfig) -> TrainingSettings:
     """The settings that nobody tuned."""
-    return TrainingSettings(cfg.compare.weight_decay, cfg.pretrain.optimizer.learning_rate)
+    rate, replay = cfg.pretrain.optimizer.learning_rate, cfg.pretrain.mixture.replay_share
+    return TrainingSettings(cfg.compare.weight_decay, rate, replay_share=replay)
 
 
 def search_settings(
@@ -70,7 +71,8 @@ def search_settings(
         return SearchResult(begin, carried=True)
     natural = natural_share(corpus, shards) if shards else None
     least = (start.tokens_seen + cfg.measured.batch_size * cfg.pretrain.sequence_length) / cfg.budget if start else 0.0
-    axes = grid(tune, begin, cfg.pretrain.optimizer.learning_rate, natural=natural, least_share=least)
+    replays = bool(cfg.prepare.general)
+    axes = grid(tune, begin, cfg.pretrain.optimizer.learning_rate, natural=natural, least_share=least, replays=replays)
     base = training or cfg.measured
     trials: list[Trial] = []
     models: list[Checkpoint] = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from synpro.compare.absorption import absorption_numbers
 from synpro.compare.arms import find_arm
 from synpro.compare.comparison import ComparisonResult, MeasuredModels
 from synpro.compare.config import SCARCE, CompareConfig
@@ -21,6 +22,7 @@ from synpro.compare.search import SearchResult, trial_step
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import AXES, Trial
 from synpro.config import RunConfig
+from synpro.corpus.store import group_of_each
 from synpro.lm.model_config import flops_per_token, num_parameters
 from synpro.measure.curves import MIN_ANCHORS
 from synpro.measure.data_efficiency import (
@@ -37,6 +39,7 @@ from synpro.measure.data_efficiency import (
 )
 from synpro.measure.losses import Losses, detectable_effect, difference, loss_interval
 from synpro.planning.step_cost import CostBreakdown, merge_costs, step_cost, total_cost
+from synpro.records import Shard
 from synpro.runner.artifacts import read_json, read_lines, read_table
 
 POINTS = 60
@@ -46,7 +49,7 @@ POINTS = 60
 def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[str, Any]:
     """Make the numbers of a comparison, as JSON can hold them. Raises CorruptRun for damaged files of finished steps."""
     root, base = root.resolve(), baseline(cfg, result)
-    groups = _groups(result.corpora[SCARCE].dir)
+    groups = group_of_each(result.corpora[SCARCE].dir)
     scarce = result.corpora[SCARCE].tokens["train"]
     losses = {name: _losses(arm, groups) for name, arm in result.arms.items()}
     anchors = [_anchor(result, name, at, groups) for name, at in result.curve.items()]
@@ -76,13 +79,14 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             **_measured(root, arm, losses[name]),
             **measures(name, losses[name]),
             "forced": {**_measured(root, forced, found), **measures(name, found)} if forced and found else None,
+            "absorption": _absorption(result, name),
             "search": _search(cfg, result.own[name], f"tune/{name}", root) if name in result.own else None,
             "shards": _shards(arm),
             "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
             "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),
             "cost": _cost(cfg, name, arm, root),
         }
-    model = cfg.pretrain.model
+    model = cfg.pretrain.shape
     vocab = result.corpora[SCARCE].vocab_size
     return {
         "name": cfg.name,
@@ -141,7 +145,8 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
         found = {getattr(t.settings, axis) for t in trials}
         return tuple(sorted(v * cfg.budget / scarce if axis == "share" else v for v in found))
 
-    names = {axis: "epochs" if axis == "share" else axis for axis in AXES if axis != "organic_share"}
+    searched = [axis for axis in AXES if axis != "organic_share" and (axis != "replay_share" or cfg.prepare.general)]
+    names = {axis: "epochs" if axis == "share" else axis for axis in searched}
     trials = [t for s in result.searches.values() for t in s.trials]
     return Baseline(
         searched={name: values(first.trials, axis) for axis, name in names.items()},
@@ -159,19 +164,7 @@ def _trial(search: SearchResult) -> Trial:
 
 
 def _per_token(cfg: CompareConfig, result: ComparisonResult) -> int:
-    return flops_per_token(cfg.pretrain.model, result.corpora[SCARCE].vocab_size, cfg.pretrain.sequence_length)
-
-
-def _groups(corpus: Path) -> dict[str, str]:
-    """The group of each held-out document, such as the article it is a part of; empty where each is one of its own."""
-    import pyarrow.parquet as pq
-
-    file = corpus / "documents.parquet"
-    if "group" not in pq.read_schema(file).names:
-        return {}
-    rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", "heldout")]).to_pylist()
-    groups = {row["id"]: row["group"] or row["id"] for row in rows}
-    return groups if len(set(groups.values())) < len(groups) else {}
+    return flops_per_token(cfg.pretrain.shape, result.corpora[SCARCE].vocab_size, cfg.pretrain.sequence_length)
 
 
 def _losses(measured: MeasuredModels, groups: Mapping[str, str]) -> Losses:
@@ -207,6 +200,7 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
             "heldout_loss": evaluation.heldout_loss,
             "bits_per_byte": evaluation.bits_per_byte,
             "reference_loss": model.reference_loss,
+            **({"general_loss": body["general_loss"]} if "general_loss" in body else {}),
             "tokens_seen": model.tokens_seen,
             "tasks": evaluation.tasks,
             "items": body["items"],
@@ -224,14 +218,34 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
     }
 
 
+def _absorption(result: ComparisonResult, name: str) -> dict[str, Any] | None:
+    """What an arm's models absorbed, and the change against tuned repetition; None where they were not asked."""
+    ours, theirs = (
+        {seed: one.absorption for seed, one in arm.models.items() if one.absorption} if arm else {}
+        for arm in (result.arms[name], result.arms.get("tuned-repetition"))
+    )
+    return absorption_numbers(ours, theirs if name != "tuned-repetition" else None) if ours else None
+
+
 def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
     kept = {}
     for seed, one in arm.models.items():
         for shard in one.text.shards:
             names = ("operation", "round", "passages", "kept", "dropped", "documents", "tokens", "text_tokens")
             row = {k: getattr(shard, k) for k in names}
-            kept[shard.digest] = {"seed": seed, **row}
+            kept[shard.digest] = {"seed": seed, **row, "reasons": _reasons(shard)}
     return list(kept.values())
+
+
+def _reasons(shard: Shard) -> dict[str, dict[str, int]]:
+    """What each check dropped: answers, and the tokens the generator spent on them; most first."""
+    found: dict[str, dict[str, int]] = {}
+    for row in read_table(shard.dir / "rewrites.parquet", ["kept", "reason", "tokens"]):
+        if not row["kept"]:
+            count = found.setdefault(row["reason"] or "no reason given", {"answers": 0, "tokens": 0})
+            count["answers"] += 1
+            count["tokens"] += row["tokens"]
+    return dict(sorted(found.items(), key=lambda item: -item[1]["answers"]))
 
 
 def _cost(cfg: CompareConfig, name: str, arm: MeasuredModels, root: Path) -> dict[str, Any]:

@@ -61,13 +61,15 @@ class TuneConfig:
     """Values of `pretrain.optimizer.dropout`."""
     organic_shares: tuple[float, ...] = setting((0.2, 0.35, 0.5, 0.65), source="ours", above=0, below=1)
     """Values of `pretrain.mixture.organic_share` for arms with synthetic text, beside the share they have by themselves."""
+    replay_shares: tuple[float, ...] = setting((0.0, 0.1, 0.25), source="ours", min=0, below=1)
+    """Values of `pretrain.mixture.replay_share`, where there is general text (`prepare.general`)."""
 
     def __post_init__(self) -> None:
         if self.finalists == 1:
             raise ValueError("finalists: are compared with each other; give 2 or more, or 0 for none")
         if self.finalists and self.finalist_seeds < 1:
             raise ValueError("finalist_seeds: give at least 1, or 0 finalists")
-        for name in ("weight_decays", "rates", "shares", "dropouts", "organic_shares"):
+        for name in ("weight_decays", "rates", "shares", "dropouts", "organic_shares", "replay_shares"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name}: needs at least one value, each once")
@@ -84,6 +86,8 @@ class TrainingSettings:
     dropout: float = 0.0
     organic_share: float | None = None
     """Share of organic tokens in an epoch; None takes every text once."""
+    replay_share: float = 0.0
+    """Share of general text in an epoch."""
 
     def apply(self, cfg: PretrainConfig, tokens: int, decay_fraction: float) -> PretrainConfig:
         """A measured training with these settings: a fixed number of tokens, no plateau, a learning rate that ends at 0."""
@@ -93,7 +97,9 @@ class TrainingSettings:
             optimizer=replace(
                 cfg.optimizer, weight_decay=self.weight_decay, learning_rate=self.learning_rate, dropout=self.dropout
             ),
-            mixture=replace(cfg.mixture, organic_share=self.organic_share or cfg.mixture.organic_share),
+            mixture=replace(
+                cfg.mixture, organic_share=self.organic_share or cfg.mixture.organic_share, replay_share=self.replay_share
+            ),
             max_tokens=used,
             total_tokens=used,
             min_tokens=0,
@@ -183,17 +189,24 @@ class Axis:
         return self.natural if value is None else float(value)
 
 
-AXES = ("weight_decay", "learning_rate", "share", "dropout", "organic_share")
+AXES = ("weight_decay", "learning_rate", "share", "dropout", "organic_share", "replay_share")
 Grid = Mapping[str, Axis]
 
 
 def grid(
-    cfg: TuneConfig, start: TrainingSettings, rate: float, *, natural: float | None = None, least_share: float = 0.0
+    cfg: TuneConfig,
+    start: TrainingSettings,
+    rate: float,
+    *,
+    natural: float | None = None,
+    least_share: float = 0.0,
+    replays: bool = False,
 ) -> dict[str, Axis]:
     """The axes of a search; the values of `start` are among theirs.
 
     `rate`: the learning rate that `rates` multiply. `natural`: the share of organic tokens when every text is taken once; None:
     there is no synthetic text, and no such axis. `least_share`: what a training that continues a plateau must exceed.
+    `replays`: there is general text to replay.
     """
     shares = [s for s in cfg.shares if s > least_share]
     grows = {"extensions": cfg.extensions}
@@ -203,6 +216,8 @@ def grid(
         "share": Axis.of(shares, start.share, least=least_share, most=1.0, **grows),
         "dropout": Axis.of(cfg.dropouts, start.dropout, most=0.5, step=0.1, **grows),
     }
+    if replays:
+        axes["replay_share"] = Axis.of(cfg.replay_shares, start.replay_share, most=1.0, **grows)
     if natural is not None:
         axes["organic_share"] = Axis.of(cfg.organic_shares, start.organic_share, natural=natural, most=1.0, **grows)
     return axes
@@ -224,10 +239,10 @@ def propose_next(
         return start, 0
     if len(done) < max_trials and (candidate := _climb(axes, start, done, tried)) is not None:
         return candidate, 0
-    drawn = {(t.settings, t.draw) for t in tried}
+    done_already = {(t.settings, t.draw) for t in tried}
     for draw in range(1, cfg.finalist_seeds + 1):
         for settings in finalists(axes, tried, cfg.finalists):
-            if (settings, draw) not in drawn:
+            if (settings, draw) not in done_already:
                 return settings, draw
     return None
 

@@ -103,7 +103,7 @@ class BenchmarkIndex:
         self._group = np.array([groups[i.group] for i in self.items], np.int64)
         self._grams = self._index(GRAM)
         self._shingles = self._index(SHINGLE)
-        self._total = np.bincount(self._shingles.owner, minlength=len(self.items))
+        self._total = np.bincount(self._shingles.item_of, minlength=len(self.items))
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, str, str, bool]]) -> BenchmarkIndex:
@@ -120,14 +120,14 @@ class BenchmarkIndex:
         if not parts:
             return _NgramIndex(n, np.empty(0, np.uint64), np.empty(0, np.int64))
         hashes = np.concatenate([h for h, _ in parts])
-        owner = np.repeat([number for _, number in parts], [len(h) for h, _ in parts])
-        order = np.lexsort((owner, self._group[owner], hashes))
-        hashes, owner = hashes[order], owner[order]
-        key = np.stack([hashes, self._group[owner].astype(np.uint64)], axis=1)
+        item_of = np.repeat([number for _, number in parts], [len(h) for h, _ in parts])
+        order = np.lexsort((item_of, self._group[item_of], hashes))
+        hashes, item_of = hashes[order], item_of[order]
+        key = np.stack([hashes, self._group[item_of].astype(np.uint64)], axis=1)
         starts = np.flatnonzero(np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)]))
         sizes = np.diff(np.concatenate([starts, [len(hashes)]]))
         rare = np.repeat(sizes <= MAX_SHARING_ITEMS, sizes)
-        return _NgramIndex(n, hashes[rare], owner[rare])
+        return _NgramIndex(n, hashes[rare], item_of[rare])
 
     def find(self, text: str) -> list[Match]:
         """Every item that a text contains, in the order of the items."""
@@ -198,8 +198,8 @@ class _NgramIndex:
     Sorted hashes, behind a table of their upper bits that rules out nearly all other hashes at once.
     """
 
-    def __init__(self, n: int, hashes: np.ndarray, owner: np.ndarray) -> None:
-        self._n, self._known, self.owner = n, hashes, owner
+    def __init__(self, n: int, hashes: np.ndarray, item_of: np.ndarray) -> None:
+        self._n, self._known, self.item_of = n, hashes, item_of
         self._maybe = np.zeros(1 << _TABLE_BITS, bool)
         self._maybe[hashes >> _TABLE_SHIFT] = True
 
@@ -212,7 +212,7 @@ class _NgramIndex:
         found: dict[int, tuple[int, int]] = {}
         for i in np.flatnonzero(right > left):
             at = int(place[first[i]])
-            for number in self.owner[left[i] : right[i]].tolist():
+            for number in self.item_of[left[i] : right[i]].tolist():
                 before, count = found.get(number, (at, 0))
                 found[number] = (min(before, at), count + 1)
         return found

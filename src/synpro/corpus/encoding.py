@@ -131,14 +131,14 @@ def _encode_in_pool(todo: Iterable[list[str]], settings: EncoderSettings, proces
     """The answers in the order of the batches, from a pool of processes with at most two batches each in flight."""
     # `spawn`: a fork would copy the locks of the tokenizer's threads.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (settings, os.getpid()))
-    in_flight: deque[Future[bytes]] = deque()
+    pending: deque[Future[bytes]] = deque()
     try:
         for batch in todo:
-            in_flight.append(pool.submit(_encode_in_worker, batch))
-            if len(in_flight) >= 2 * processes:
-                yield in_flight.popleft().result()
-        while in_flight:
-            yield in_flight.popleft().result()
+            pending.append(pool.submit(_encode_in_worker, batch))
+            if len(pending) >= 2 * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool as problem:
         raise CorpusError(
             "prepare.tokenizer: a process that tokenizes ended before its work was done; the usual cause is too little memory, "

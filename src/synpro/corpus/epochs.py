@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from synpro.corpus.files import CorpusError
 from synpro.corpus.mixture import (
     EpochPlan,
     MixtureConfig,
@@ -45,6 +46,12 @@ class MixtureEpochs:
         self._sources = self._source_indices(corpus, shards)[places].tolist() if megadocs else []
         separator = encode_documents(load_tokenizer(corpus.dir / "tokenizer"), ["\n\n"], corpus.eos_id, corpus.dtype)[0]
         self._separator = separator[:-1]
+        self._replay = np.empty(0, corpus.dtype)
+        if mixture.replay_share:
+            if "replay" not in corpus.tokens:
+                raise CorpusError("pretrain.mixture.replay_share: there is no general text; name some in [[prepare.general]]")
+            self._replay = np.asarray(read_tokens(corpus.dir / "tokens" / "replay.bin", corpus.dtype))
+        self._eos_id = corpus.eos_id
         self._noise = TokenNoise(mixture.token_noise, self.organic, corpus.eos_id) if mixture.token_noise else None
 
     @property
@@ -54,25 +61,37 @@ class MixtureEpochs:
         return (
             f"mixture: {len(self.organic):,} organic documents ({organic:,} tokens), "
             f"{len(self.synthetic):,} synthetic ({synthetic:,} tokens)"
+            + (f", {self._mixture.replay_share:.0%} general text ({len(self._replay):,} tokens)" if len(self._replay) else "")
         )
 
     def length(self, number: int) -> int:
         """Tokens of epoch `number`, without building it."""
         plan = self._plan(number)
         joins = megadoc_joins(self._sources, plan) if self._mixture.packing == "megadocs" else 0
-        return plan.tokens + joins * (len(self._separator) - 1)  # where two versions are joined, a separator replaces an EOS
+        joined = joins * (len(self._separator) - 1)
+        return plan.tokens + self._replayed(plan) + joined  # where two versions are joined, a separator replaces an EOS
 
     def __call__(self, number: int) -> np.ndarray:
         """The tokens of epoch `number`, `(T,)`; with token noise `(2, T)`: what is read, and what is to be predicted."""
         seed, plan = self._epoch_seed(number), self._plan(number)
+        wanted = self._replayed(plan)
+        places = np.arange(number * wanted, (number + 1) * wanted)
+        general = list(split_documents(self._replay.take(places, mode="wrap"), self._eos_id)) if wanted else []
 
         def build(organic: Sequence[np.ndarray]) -> np.ndarray:
             if self._mixture.packing == "megadocs":
-                return build_epoch(pack_megadocs(organic, self.synthetic, self._sources, plan, self._separator, seed), seed)
-            return build_epoch(repeat_documents(organic, self.synthetic, plan), seed)
+                packed = pack_megadocs(organic, self.synthetic, self._sources, plan, self._separator, seed)
+                return build_epoch([*packed, *general], seed)
+            documents = repeat_documents(organic, self.synthetic, plan)
+            return build_epoch([*documents, *general] if general else documents, seed)
 
         clean = build(self.organic)
         return clean if self._noise is None else np.stack([build(self._noise(seed)), clean])
+
+    def _replayed(self, plan: EpochPlan) -> int:
+        """Tokens of general text in an epoch."""
+        share = self._mixture.replay_share
+        return round(plan.tokens * share / (1.0 - share))
 
     def _epoch_seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
@@ -86,6 +105,6 @@ class MixtureEpochs:
         if len(index) != len(self.organic):
             raise RuntimeError(
                 f"{corpus.dir}: documents.parquet has {len(index)} train documents and tokens/train.bin has "
-                f"{len(self.organic)}; run `prepare` again"
+                f"{len(self.organic)}; remove that folder and run the same command again"
             )
         return np.array([index[document] for document in read_column(shards, "document")], dtype=np.int64)

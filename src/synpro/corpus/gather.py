@@ -81,10 +81,10 @@ class Gatherer:
         total, done = sum(f.size for f, _ in files), sum(f.size for f, _ in files[:start])
         while start < len(files) and not self._stopped:
             part = folder / f"{len(parts):05d}.parquet"
-            reading = _Part(self, files, start, done, total)
-            write_rows(part, DOCUMENTS, reading.documents())
+            part_files = _Part(self, files, start, done, total)
+            write_rows(part, DOCUMENTS, part_files.documents())
             write_rows(part.with_suffix(".seen"), _SEEN, self._unique.take_new())
-            start, done = reading.next, reading.done
+            start, done = part_files.next, part_files.done
             note = {"next": start, "rejects": self.logger.rejects.path.stat().st_size, "stopped": self._stopped}
             state = {"usable": self._count.usable, "repeated_ids": self._unique.repeated_ids}
             write_json(part.with_suffix(".json"), {**note, **state, "files": _names(files[:start])})

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from synpro.corpus.files import CorruptFileError, SourceFile, split_lines
-from synpro.corpus.rows import Row, Rows, decode, too_large
+from synpro.corpus.rows import Row, Rows, decode, show, too_large
 from synpro.runner.rejects import Reject
 
 _BOM = b"\xef\xbb\xbf"
@@ -39,7 +39,7 @@ def _is_per_line(first: bytes) -> bool:
     start = first.lstrip()
     if start.startswith(b"["):
         return False
-    line, newline, _ = start.partition(b"\n")
+    line, newline, after = start.partition(b"\n")
     if not newline or not start.startswith(b"{"):
         return True
     try:
@@ -48,7 +48,8 @@ def _is_per_line(first: bytes) -> bool:
         try:  # an object over several lines?
             _LENIENT.raw_decode(start.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
-            return True
+            # an object that is longer than what was read so far; one that goes on with an object is a broken row
+            return line.strip() != b"{" or after.lstrip().startswith(b"{")
         return False
     except RecursionError:
         pass
@@ -72,7 +73,12 @@ def _row(text: str, source: str) -> Row | Reject:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as problem:
-        return Reject(source, "invalid-json", str(problem), source, text)
+        what = f"it is not JSON: {problem.msg} at character {problem.pos + 1}"
+        if not text.lstrip().startswith("{"):
+            what = "the line is not a JSON object"
+        elif problem.pos == 1 and problem.doc[problem.pos :].startswith("'"):
+            what = "JSON needs double quotes; this looks like Python's repr (write it by json.dumps)"
+        return Reject(source, "invalid-json", f"{what}; it begins with {show(text.strip(), 40)}", source, text)
     except RecursionError:
         return Reject(source, "invalid-json", "brackets are nested too deeply", source, text)
     except ValueError:  # a number of more digits than Python reads; if nobody asked for its column, it does not matter

@@ -21,6 +21,7 @@ from synpro.runner.rejects import Reject
 _GLOB = re.compile(r"[*?\[]")
 _SIDE_FILE = re.compile(r"^(state|dataset_info|dataset_dict|dataset_infos)\.json$|^cache-[^/]*\.arrow$|~$|^Thumbs\.db$")
 """What `datasets` and file managers write beside data."""
+_MOST_LINES = 12
 _CARD = re.compile(r"^(README|LICEN[CS]E|CITATION|CHANGELOG)(\.(md|txt|rst))?$", re.IGNORECASE)
 
 
@@ -36,16 +37,18 @@ class Listing:
         self.rejects.append(Reject(name, reason, detail, name))
 
     def lines(self) -> list[str]:
-        """A line per reason, for the screen."""
-        by_reason: dict[str, list[Reject]] = {}
+        """A line per reason, for the screen; what else is left out is in the reject log."""
+        by_reason: dict[tuple[str, str], list[Reject]] = {}
         for reject in self.rejects:
-            by_reason.setdefault(reject.reason, []).append(reject)
-        return [
-            f"{len(some):,} file{'s' if len(some) > 1 else ''} not read ({reason}: {some[0].detail}): "
+            by_reason.setdefault((reject.reason, reject.detail), []).append(reject)
+        lines = [
+            f"{len(some):,} file{'s' if len(some) > 1 else ''} not read ({reason}: {detail}): "
             + ", ".join(r.id for r in some[:5])
             + (", ..." if len(some) > 5 else "")
-            for reason, some in by_reason.items()
+            for (reason, detail), some in by_reason.items()
         ]
+        more = sum(map(len, [*by_reason.values()][_MOST_LINES:]))
+        return lines[:_MOST_LINES] + ([f"{more:,} more files not read, for other reasons: see rejects.jsonl"] if more else [])
 
 
 def list_files(
@@ -80,8 +83,8 @@ def list_files(
     _leave_out_side_files(found, split)
     found.files.sort(key=lambda file: file.name)
     if not found.files and not found.rejects:
-        listed = sorted(PurePosixPath(p).name for p in fs.find(root))[:5] if fs.exists(root) else []
-        there = f"; there are {', '.join(listed)}" if listed else ""
+        names = sorted(PurePosixPath(p).name for p in fs.find(root))[:5] if fs.exists(root) else []
+        there = f"; there are {', '.join(names)}" if names else ""
         raise CorpusError(f"{slot}: {path}: no file there{there}; correct the path")
     return found
 

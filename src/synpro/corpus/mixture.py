@@ -35,6 +35,9 @@ class MixtureConfig:
     from their ids, evenly over sources and versions, so all seeds train on the same ones: for comparisons at equal tokens."""
     packing: Literal["documents", "megadocs"] = "documents"
     """`megadocs`: all versions of a source in one training document. It helps only where the context holds several versions."""
+    replay_share: float = setting(0.0, source="ours", min=0, below=1)
+    """Share of general text (`prepare.general`) in an epoch, against forgetting; it is read from its beginning to its end, and
+    over again."""
     token_noise: float = setting(0.0, source="ours", min=0, below=1)
     """Share of organic input tokens that each epoch replaces by draws from the train split's unigram distribution, 0 to below
     1. An augmentation to compare with; the paper has none."""
@@ -97,10 +100,10 @@ def subsample(ids: Sequence[str], sources: Sequence[str], lengths: np.ndarray, t
     """
     import numpy as np
 
-    drawn = sorted(range(len(ids)), key=lambda i: sha256(ids[i].encode()).digest())
+    by_hash = sorted(range(len(ids)), key=lambda i: sha256(ids[i].encode()).digest())
     taken: Counter[str] = Counter()
     turns: list[tuple[int, int, int]] = []
-    for i in drawn:
+    for i in by_hash:
         taken[sources[i]] += 1
         turns.append((taken[sources[i]], len(turns), i))
     order = np.array([i for *_, i in sorted(turns)], dtype=np.int64)
@@ -211,8 +214,8 @@ class TokenNoise:
         noised = []
         for document in self._organic:
             hit = (rng.random(len(document)) < self._share) & (document != self._eos)
-            drawn = self._pool[rng.integers(len(self._pool), size=len(document))] if len(self._pool) else document
-            noised.append(np.where(hit, drawn, document).astype(document.dtype))
+            noise = self._pool[rng.integers(len(self._pool), size=len(document))] if len(self._pool) else document
+            noised.append(np.where(hit, noise, document).astype(document.dtype))
         return noised
 
 

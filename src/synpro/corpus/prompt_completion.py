@@ -39,7 +39,7 @@ def read_prompt_completions(path: Path) -> Iterator[PromptCompletionText | Rejec
     FileNotFoundError when there is no such file.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no .jsonl or .jsonl.gz at {path}; give a file of prompt/answer rows, or a folder of them")
+        raise FileNotFoundError(f"probe.data: {path}: no such file or folder; its rows have `prompt` and `answer`")
     listing = find_files(SourceConfig(str(path)), slot="probe.data")
     yield from listing.rejects
     for file in listing.files:

@@ -48,6 +48,8 @@ class SourceConfig:
     """Subset of a hub data set (the `name` of `datasets.load_dataset`)."""
     split: str = "train"
     """Split of a hub data set, or of a folder of `DatasetDict.save_to_disk`."""
+    license: str | None = setting(None, execution=True)
+    """Its licence, for the cards of what is exported: an identifier of the Hugging Face hub (`cc-by-sa-4.0`), or words."""
 
     def __post_init__(self) -> None:
         if not self.path.strip():
@@ -128,6 +130,7 @@ READERS: dict[str, tuple[str, Reader]] = {
     "mediawiki": (r"\.xml(-[^/.]*)?$", read_mediawiki),
 }
 """Format -> (pattern of the file names it is used for, in any case and without an ending of `COMPRESSED`; reader)."""
+_CONVERT = "; write it as JSONL (pandas: read_csv(...).to_json(..., orient='records', lines=True)) or Parquet"
 KNOWN_ENDINGS = ".jsonl .ndjson .json .parquet .arrow .txt .md .xml, also .gz .bz2 .xz .zst"
 
 
@@ -162,8 +165,9 @@ def _leave_out_unknown(found: Listing, cfg: SourceConfig, slot: str) -> None:
         else:
             if known in READERS:
                 continue
-            ending = PurePosixPath(file.name).suffix or "its name"
-            found.leave_out(file.name, "no-reader", f"no reader for {ending}" + (f", which is {known}" if known else ""))
+            ending = PurePosixPath(_uncompressed(file.name)).suffix or "its name"
+            about = f", which is {known}" if known else _CONVERT if ending.lower() in (".csv", ".tsv") else ""
+            found.leave_out(file.name, "no-reader", f"no reader for {ending}{about}")
         found.files.remove(file)
     if not found.files:
         some = "; ".join(found.lines())
@@ -175,10 +179,15 @@ def _leave_out_unknown(found: Listing, cfg: SourceConfig, slot: str) -> None:
 
 def _by_name(name: str) -> str | None:
     """The format that a file's name says."""
-    name = name.lower()
-    while name.endswith(COMPRESSED):
-        name = name.rpartition(".")[0]
+    name = _uncompressed(name.lower())
     return next((format for format, (pattern, _) in READERS.items() if re.search(pattern, name)), None)
+
+
+def _uncompressed(name: str) -> str:
+    """A name without the endings of compressed files."""
+    while name.lower().endswith(COMPRESSED):
+        name = name.rpartition(".")[0]
+    return name
 
 
 def _choose_reader(file: SourceFile, format: str) -> Reader:
@@ -277,7 +286,11 @@ def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
         (id or "").encode("utf-8"), (group or "").encode("utf-8")
     except UnicodeEncodeError as problem:  # JSON can spell half of a surrogate pair, which UTF-8 cannot encode
         return _reject(
-            row, "invalid-utf8", f"half a surrogate pair, or a byte that is not UTF-8, at character {problem.start}", text
+            row,
+            "invalid-utf8",
+            f"half a surrogate pair (an escape of JSON), or a byte that is not UTF-8, at character {problem.start}; of another "
+            "encoding, convert the file with `iconv -f ENCODING -t utf-8`",
+            text,
         )
     if size > limit:
         return too_large(row.source, size, limit)

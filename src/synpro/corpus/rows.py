@@ -76,7 +76,11 @@ def decode(raw: bytes, source: str, offset: int) -> str | Reject:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as problem:
-        detail = f"byte {offset + problem.start} (0x{raw[problem.start]:02x}) is not UTF-8; convert it with `iconv -t utf-8`"
+        detail = f"byte {offset + problem.start} (0x{raw[problem.start]:02x}) is not UTF-8; "
+        if b"\0" in raw[:4096]:
+            detail += "it holds binary data, not text"
+        else:
+            detail += "convert it with `iconv -f ENCODING -t utf-8` (of Western texts mostly windows-1252)"
         return Reject(source, "invalid-utf8", detail, source, raw.decode("utf-8", "backslashreplace"))
 
 

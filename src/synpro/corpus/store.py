@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from synpro.corpus.files import CorpusError
 from synpro.records import Document, Passage
 
+T = TypeVar("T")
 SPLITS = ("train", "reference", "heldout")
 
 DOCUMENTS = pa.schema(
@@ -86,6 +87,12 @@ DOCUMENT:OPERATION:ROUND:VERSION, `version` is k."""
 HELDOUT = pa.schema([("document", pa.string()), ("nll", pa.float64()), ("tokens", pa.int64()), ("bytes", pa.int64())])
 """Loss of each held-out document (stage `evaluate`): nats, summed over its tokens."""
 
+_OF_TEXT = [(n, pa.string()) for n in ("text", "document", "group")]
+CLOZE = pa.schema([*_OF_TEXT, ("kind", pa.string()), ("value", pa.string()), ("rank", pa.float64()), ("options", pa.int64())])
+"""Cloze items about kinds of text (stage `absorb`), and the rank that a model gives the right value, 1 the most likely."""
+TEXT_LOSSES = pa.schema([*_OF_TEXT, ("nll", pa.float64()), ("tokens", pa.int64())])
+"""Losses of texts by kind of text (stage `absorb`): nats, summed over tokens."""
+
 CONTAMINATION = pa.schema(
     [*((n, pa.string()) for n in ("task", "item", "kind", "document", "words")), pa.field("share", pa.float64())]
 )
@@ -127,14 +134,19 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
     return total
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a Parquet file in order, a few at a time. Raises CorpusError when it is missing or not whole."""
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A Parquet file in order, a few rows at a time. Raises CorpusError when it is missing or not whole."""
     try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=256, columns=list(columns) if columns else None):
-                yield from batch.to_pylist()
+        with pq.ParquetFile(path, pre_buffer=False) as table:  # else the whole file is held
+            yield from table.iter_batches(batch_size=256, columns=list(columns) if columns else None)
     except (FileNotFoundError, pa.ArrowInvalid) as problem:
-        raise CorpusError(f"{path}: missing or not a whole Parquet file; run `prepare` again") from problem
+        raise CorpusError(f"{path}: missing or cut short; remove {path.parent} and run the same command again") from problem
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of `read_batches`, as dicts."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
 
 
 def read_documents(folder: Path, split: str) -> Iterator[Document]:
@@ -152,6 +164,17 @@ def read_groups(folder: Path, split: str) -> list[str]:
     return [row["group"] or row["id"] for row in rows if row["split"] == split]
 
 
+def group_of_each(folder: Path, split: str = "heldout") -> dict[str, str]:
+    """The group of each document of a split, such as the article it is a part of: what intervals are drawn over. Empty where
+    each document is one of its own, as in corpora of earlier versions."""
+    file = folder / "documents.parquet"
+    if not file.exists() or "group" not in pq.read_schema(file).names:
+        return {}
+    rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", split)]).to_pylist()
+    groups = {row["id"]: row["group"] or row["id"] for row in rows}
+    return groups if len(set(groups.values())) < len(groups) else {}
+
+
 def read_passages(folder: Path, ids: Iterable[str] | None = None) -> list[Passage]:
     """The passages that generators may read, those of the train split, or those of them that `ids` names, in corpus order;
     `folder` is a corpus's `dir`."""
@@ -165,12 +188,16 @@ def read_passages(folder: Path, ids: Iterable[str] | None = None) -> list[Passag
 def sample_passages(folder: Path, count: int, seed: int) -> list[Passage]:
     """`count` passages drawn by the seed, in the order of their draw; all of them, shuffled, where there are no more. Only
     those drawn are in memory."""
+    chosen = draw([row["id"] for row in read_rows(folder / "passages.parquet", ["id"])], count, seed)
+    found = {passage.id: passage for passage in read_passages(folder, chosen)}
+    return [found[id] for id in chosen]
+
+
+def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """`count` items drawn by the seed, in the order of their draw; all of them, shuffled, where there are no more."""
     import numpy as np
 
-    ids = [row["id"] for row in read_rows(folder / "passages.parquet", ["id"])]
-    drawn = [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))[:count]]
-    found = {passage.id: passage for passage in read_passages(folder, drawn)}
-    return [found[id] for id in drawn]
+    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))[:count]]
 
 
 def batched_passages(folder: Path, size: int) -> Iterator[list[Passage]]:

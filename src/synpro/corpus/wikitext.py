@@ -149,8 +149,8 @@ def _text(code: Any) -> str:
         elif isinstance(node, nodes.Template):
             parts.append(_template_text(node))
         elif isinstance(node, nodes.Tag):
-            raised = str(node.tag).strip().lower() == "sup" and parts and parts[-1][-1:].isdigit()
-            parts.append(("^" if raised and str(node.contents)[:1] in "0123456789-–−" else "") + _tag(node))
+            is_superscript = str(node.tag).strip().lower() == "sup" and parts and parts[-1][-1:].isdigit()
+            parts.append(("^" if is_superscript and str(node.contents)[:1] in "0123456789-–−" else "") + _tag(node))
     return "".join(parts)
 
 

@@ -92,6 +92,20 @@ class Model(Engine, OptionScorer, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a model is opened for, and where."""
+
+    slot: str
+    """The table of the config that names model and engine (`synthesize`, `judges.dataman`), for messages."""
+    role: Role = "judge"
+    scratch: Path | None = None
+    """A folder of the step that no result covers, for logs and for the fingerprint of a server; None = a temporary folder, and
+    no fingerprint outlives the process."""
+    progress: Progress | None = None
+    """Called during `generate`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec(ABC):
     """An engine as a config names it: `engine = {type = "vllm", max_model_len = 4096}`.
@@ -113,27 +127,18 @@ class EngineSpec(ABC):
         """Completions generated side by side; what `synpro plan` assumes where the table has no such key."""
         return 64
 
-    @abstractmethod
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """Open a generator record, a model folder or an asset reference (`hf:ORG/NAME`, `wheel:...`).
-
-        Args:
-            slot: the table of the config that names model and engine (`synthesize`, `judges.dataman`), for messages.
-            scratch: a folder of the step that no result covers, for logs and for the fingerprint of a server; None = a
-                temporary folder, and no fingerprint outlives the process.
-            progress: called during `generate`.
+    def open(self, model: Generator | str, **use: Any) -> Model:
+        """Open a generator record, a model folder or an asset reference (`hf:ORG/NAME`, `wheel:...`). `use`: fields of `Use`,
+        `slot` at least.
 
         Raises AssetError for a model that cannot be found, EngineError for one that does not open, ValueError for settings
         that do not go together.
         """
+        return self.open_model(model, Use(**use))
+
+    @abstractmethod
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """What `open` does, for this engine."""
 
     def missing(self, slot: str) -> list[str]:
         """What this machine lacks for the engine, each with its remedy. Opens nothing."""

@@ -27,8 +27,8 @@ class BatchGeneratorFactory:
 
     def open(self, progress: Callable[[float], None]) -> BatchGenerator:
         """Raises as `EngineSpec.open` does."""
-        told = lambda done, total: progress(done)  # noqa: E731
-        engine = self.engine.open(self.generator, slot=self.slot, role="generator", scratch=self.scratch, progress=told)
+        report = lambda done, total: progress(done)  # noqa: E731
+        engine = self.engine.open(self.generator, slot=self.slot, role="generator", scratch=self.scratch, progress=report)
         return BatchGenerator(engine)
 
 

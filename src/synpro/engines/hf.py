@@ -179,7 +179,7 @@ class HFEngine:
         device = self.model.device
         rows = SharedPrefixCache(min(self.batch_size, len(requests)), device)
         # The last token of every prompt is left to the first step, which computes the logits of all rows.
-        prefix = min(_common(prompts), min(map(len, prompts)) - 1)
+        prefix = min(common_prefix(prompts), min(map(len, prompts)) - 1)
         if prefix:
             rows.fill_prefix(prefix)
             self._forward(torch.tensor([prompts[0][:prefix]]), torch.arange(prefix)[None], rows)
@@ -349,7 +349,7 @@ class HFEngine:
                 module.training = flag
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with: the first and the last in sorted order differ the earliest."""
     first, last = min(map(list, prompts)), max(map(list, prompts))
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

@@ -1,20 +1,26 @@
 """A transformers model in this process that generates text and scores options.
 
 A judge on a CPU reads each chat in a call of its own: its answer must not change in its last bit with the texts that happen to
-be beside the one it reads. On a GPU chats run in batches and may differ by rounding.
+be beside the one it reads. On a GPU chats run in batches and may differ by rounding; what chats that are asked one after the
+other begin with (a passage, of which several claims are checked) is computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from synpro.engines.base import Sampling, Unanswered
 from synpro.engines.chats import refusal
-from synpro.engines.hf import HFEngine
+from synpro.engines.hf import HFEngine, common_prefix
 from synpro.engines.options import check_options, match_option, option_probs
 from synpro.records import Chat, Completion
+
+CACHED_TOKENS = 32_768
+"""Tokens of the chats that are read at once on a GPU: the keys and values of what they share are kept for each of them, 3.8 GB
+for Qwen3-1.7B in bfloat16."""
 
 
 class LocalModel(HFEngine):
@@ -75,16 +81,69 @@ class LocalModel(HFEngine):
         return dict(sorted(found.items()))
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        size = 1 if self.model.device.type == "cpu" else self.batch_size
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        for first in range(0, len(order), size):
-            yield order[first : first + size]
+        """Places of the prompts that are read at once: on a GPU those with a common beginning together, and like lengths."""
+        if self.model.device.type == "cpu":
+            yield from ([place] for place in range(len(prompts)))
+            return
+        alike = sorted(_alike(prompts), key=lambda some: len(prompts[some[0]]))
+        yield from _fitting([place for some in alike for place in some], prompts, self.batch_size)
 
     def _last(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits after each prompt, (R, V)."""
+        groups = _alike(prompts)
+        cache, mask = None, torch.zeros(len(prompts), 0, dtype=torch.long, device=self.model.device)
+        rests = list(prompts)
+        # A sliding window counts the padding behind what is shared, so there each prompt is read whole.
+        slides = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        if len(groups) < len(prompts) and not slides:  # what the prompts of a group begin with is read once for all of them
+            alike = [[prompts[i] for i in some] for some in groups]
+            lengths = [min(common_prefix(some), min(map(len, some)) - 1) for some in alike]
+            first, seen = self._padded_left([prompts[some[0]][:n] for some, n in zip(groups, lengths, strict=True)])
+            cache = self._read(first, seen, None, use_cache=True).past_key_values
+            owners = torch.tensor([g for g, some in enumerate(groups) for _ in some], device=self.model.device)
+            cache.batch_select_indices(owners)
+            mask = seen[owners]
+            rests = [prompts[i][n:] for some, n in zip(groups, lengths, strict=True) for i in some]
+        ids, own = self._padded_left(rests)
+        return self._read(ids, torch.cat([mask, own], dim=1), cache).logits[:, -1]
+
+    def _padded_left(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         span = max(map(len, prompts))
         ids = torch.tensor([[0] * (span - len(p)) + list(p) for p in prompts], device=self.model.device)
         mask = torch.tensor([[0] * (span - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        out = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1)
-        return out.logits[:, -1]
+        return ids, mask
+
+    def _read(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any, use_cache: bool = False) -> Any:
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        return self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=use_cache or cache is not None,
+            logits_to_keep=1,
+        )
+
+
+def _fitting(order: Sequence[int], prompts: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    """Neighbours of `order` that are read at once: at most so many, and within `CACHED_TOKENS` with their padding."""
+    batch: list[int] = []
+    for place in order:
+        longest = max(len(prompts[i]) for i in (*batch, place))
+        if batch and (len(batch) == most or (len(batch) + 1) * longest > CACHED_TOKENS):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _alike(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of neighbouring prompts of which each has at least half in common with the one before."""
+    groups: list[list[int]] = []
+    for place, prompt in enumerate(prompts):
+        if groups and 2 * common_prefix([prompts[place - 1], prompt]) >= len(prompt):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups

@@ -3,14 +3,13 @@ about a second; no weights are loaded."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synpro.assets.cache import first_line
 from synpro.assets.tokenizer_loss import SAMPLES, lost_share
-from synpro.assets.weights import read_shapes, unknown_modules
+from synpro.assets.weights import json_object, read_shapes, unknown_modules
 from synpro.engines.base import EngineError
 from synpro.engines.chats import encode_chat
 from synpro.records import Chat
@@ -40,11 +39,12 @@ def language_model_problems(
     config = _config(folder)
     if isinstance(config, str):
         return [config]
-    kinds = list(config.get("architectures") or [])
+    named = config.get("architectures") or []
+    kinds = [named] if isinstance(named, str) else list(named)
     if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
         return [f"is a {kinds[0]}, which does not generate text; name a causal language model"]
     problems = weight_problems(folder, lora_modules)
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder, config)
     if isinstance(tokenizer, str):
         return [*problems, tokenizer]
     lost = lost_share(
@@ -66,7 +66,7 @@ def encoder_problems(folder: Path, layer: int | None) -> list[str]:
     layers = config.get("num_hidden_layers")
     if layer is not None and isinstance(layers, int) and layer > layers:
         problems.append(f"has {layers} layers; set judges.encoder.layer to at most {layers}, not {layer}")
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder, config)
     return [*problems, tokenizer] if isinstance(tokenizer, str) else problems
 
 
@@ -99,9 +99,12 @@ def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> s
         return f"its chat template refuses a question and its answer ({first_line(problem)})"
     rest = text.rpartition(ANSWER)[2].strip()
     generation = folder / "generation_config.json"
-    settings = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else config
-    configured = settings.get("eos_token_id")
-    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+    configured = (json_object(generation) if generation.is_file() else config).get("eos_token_id")
+    told = configured if isinstance(configured, list) else [configured]
+    known = max(len(tokenizer), int(config.get("vocab_size") or 0))
+    if strange := [end for end in told if end is not None and not (isinstance(end, int) and 0 <= end < known)]:
+        return f"it stops at eos_token_id = {strange[0]!r}, and its ids are 0 to {known - 1:,}; correct its {generation.name}"
+    ends = {tokenizer.eos_token_id, *told} - {None}
     if not rest:
         return "its chat template ends an answer with nothing, so generation cannot learn where to stop" if not ends else ""
     first = tokenizer(rest, add_special_tokens=False)["input_ids"][0]
@@ -115,19 +118,31 @@ def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> s
 
 
 def _config(folder: Path) -> dict[str, Any] | str:
+    from transformers import CONFIG_MAPPING
+
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json_object(folder / "config.json")
     except (OSError, ValueError) as problem:
         return f"its config.json cannot be read ({first_line(problem)})"
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING and "auto_map" not in config:
+        return f"its config.json has model_type = {kind!r}, which the installed transformers does not know; correct it"
     inner = config.get("text_config")  # of models that also see
     return {**config, **inner} if isinstance(inner, dict) else config
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
     """The tokenizer, or what is wrong with it."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as problem:  # readers of tokenizers raise whatever the damaged byte leads to
         return f"its tokenizer cannot be opened ({first_line(problem)})"
+    ids = tokenizer(SAMPLES["English"], add_special_tokens=False)["input_ids"]
+    if not ids:  # what transformers makes of a folder without one
+        return "its tokenizer makes no tokens of a sentence: the folder lacks tokenizer.json, or what its kind has instead"
+    rows = config.get("vocab_size")
+    if isinstance(rows, int) and max(ids) >= rows:
+        return f"its tokenizer makes the id {max(ids):,} of a sentence, and its config.json has vocab_size = {rows:,}"
+    return tokenizer

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered
+from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered, Use
 from synpro.engines.fingerprint import ASK, PROMPT, ServerFingerprint, difference, find_model, load_or_store
 from synpro.engines.openai_answers import Fault, first_choice, read_completion, read_options, read_positions
 from synpro.engines.options import check_options
@@ -39,6 +39,11 @@ RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may be gone at the next attempt."""
 CHAT_STATUSES = frozenset({400, 413, 422, 500})
 """HTTP statuses that speak of one request, where others are answered."""
+TOLERANCE = 0.1
+"""By how many nats per token the log-probabilities of the canary may differ, on average, and still be the same weights: a GPU
+rounds differently beside other requests."""
+CONNECT_SECONDS = 10.0
+"""For a connection to be made."""
 FIRST_REFUSED = 10
 """Chats without an answer after which a server that has answered none is at fault."""
 
@@ -47,8 +52,6 @@ FIRST_REFUSED = 10
 class RequestConfig(EngineSpec):
     """How a server is asked; what `type = "openai"` and `type = "server"` share."""
 
-    connect_seconds: float = setting(10.0, above=0, unit="seconds", execution=True)
-    """For a connection to be made."""
     answer_seconds: float = setting(120.0, above=0, unit="seconds", execution=True)
     """For an answer to begin to arrive; a server that takes longer counts as hanging."""
     max_attempts: int = setting(4, min=1, max=20, execution=True)
@@ -68,14 +71,11 @@ class RequestConfig(EngineSpec):
     """Sent with every request: Qwen3 answers without thinking aloud. Empty for a server that refuses the field."""
     api_key_env: str = setting("OPENAI_API_KEY", execution=True)
     """Environment variable that holds the server's key, where it asks for one; the key itself is stored in no file."""
-    fingerprint_tolerance: float = setting(0.1, above=0, unit="nats/token", execution=True)
-    """By how much the log-probabilities of the canary may differ, on average, and still be the same weights: a GPU rounds
-    differently beside other requests."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         **{"lists": "check_model_list", "seeds": "send_seed", "top": "top_logprobs", "template": "chat_template_kwargs"},
         **{"key_variable": "api_key_env", "tries": "max_attempts", "in_flight": "max_concurrency"},
-        "tolerance": "fingerprint_tolerance",
+        **dict.fromkeys(("connect_seconds", "tolerance", "fingerprint_tolerance"), ""),
     }
 
 
@@ -101,25 +101,17 @@ class OpenAIConfig(RequestConfig):
         if parts.fragment:
             raise ValueError(f'url: {self.url!r} ends with a model; write model = "{parts.fragment}" beside url')
 
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """As in engines/base.py. Raises EngineError for a generator that RL has trained: the server lacks its weights."""
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """Raises EngineError for a generator that RL has trained: the server lacks its weights."""
         if isinstance(model, Generator):
             if model.adapter or model.weights:
                 raise EngineError(
-                    f"{slot}.engine: the server at {self.url} does not have the weights of the trained {model.operation} "
-                    f'generator; use {slot}.engine.type = "server", which starts one on them, or train with steps = 0'
+                    f"{use.slot}.engine: the server at {self.url} does not have the weights of the trained {model.operation} "
+                    f'generator; use {use.slot}.engine.type = "server", which starts one on them, or train with steps = 0'
                 )
             model = model.base
         name = self.model or model.removeprefix("hf:")
-        return ServerModel(self.url, name, slot=slot, cfg=self, role=role, scratch=scratch, progress=progress)
+        return ServerModel(self.url, name, cfg=self, **vars(use))
 
 
 class ServerError(EngineError):
@@ -152,7 +144,7 @@ class ServerModel:
         local = httpx.URL(self.address).host in ("127.0.0.1", "localhost", "::1")
         key, most = os.environ.get(self.cfg.api_key_env), self.cfg.max_concurrency
         self._client = httpx.Client(
-            timeout=httpx.Timeout(self.cfg.answer_seconds, connect=self.cfg.connect_seconds, pool=None),
+            timeout=httpx.Timeout(self.cfg.answer_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             trust_env=not local,  # a proxy of the environment does not know this machine
@@ -296,7 +288,7 @@ class ServerModel:
         except Fault as fault:
             raise self._error(fault) from None
         self.fingerprint = known = self.fingerprint or load_or_store(self._store, found)
-        changed = difference(known, found, self.cfg.fingerprint_tolerance)
+        changed = difference(known, found, TOLERANCE)
         if changed:
             where = f", or give up what this step has done so far: rm -r {self._store.parent.parent}" if self._store else ""
             raise ServerError(
@@ -333,7 +325,7 @@ class ServerModel:
         try:
             answer = self._client.request(method, self.address + path, json=body)
         except httpx.ConnectTimeout:
-            problem = f"could not be reached within {self.cfg.connect_seconds:g} s (connect_seconds)"
+            problem = f"could not be reached within {CONNECT_SECONDS:g} s"
             raise Fault(problem, retry=True) from None
         except httpx.TimeoutException:
             raise Fault(f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)", retry=True) from None

@@ -7,6 +7,7 @@ actors: Ray restarts one whose process is lost and does its task again.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,8 @@ R = TypeVar("R")
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 Log = Callable[[str], None]
+Opened = Callable[[float, float], None]
+"""Told once, when the first worker is known to be open: seconds that it took, and for how many seconds it has worked since."""
 MAX_WORKER_RESTARTS = 3
 """Workers that may be lost over one task; one more stops the step, because the task is what kills them."""
 STALL_SECONDS = 300.0
@@ -51,12 +54,13 @@ def parallel_map(
     machine: MachineConfig,
     progress: Callable[[float], None],
     log: Log,
+    opened: Opened = lambda seconds, ago: None,
 ) -> Iterator[tuple[int, R]]:
     """(number, result) of each task, in the order in which they end. Raises what a task raises, and ParallelMapError."""
     if machine.launcher == "local" or not tasks:
-        yield from _here(factory, tasks, progress)
+        yield from _here(factory, tasks, progress, opened)
     else:
-        yield from _on_ray(factory, tasks.items(), machine, log)
+        yield from _on_ray(factory, tasks.items(), machine, log, opened=opened)
 
 
 def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: MachineConfig, log: Log) -> Iterator[R]:
@@ -72,11 +76,16 @@ def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: Ma
                 turn += 1
 
 
-def _here(factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callable[[float], None]) -> Iterator[tuple[int, R]]:
+def _here(
+    factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callable[[float], None], opened: Opened
+) -> Iterator[tuple[int, R]]:
     worker: Worker[T, R] | None = None
     try:
         for number, task in tasks.items():
-            worker = worker or factory.open(progress)
+            if worker is None:
+                began = time.monotonic()
+                worker = factory.open(progress)
+                opened(time.monotonic() - began, 0.0)
             yield number, worker(task)
     finally:
         if worker is not None:
@@ -84,7 +93,8 @@ def _here(factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callab
 
 
 class _Actor:
-    """A worker in a process of its own. Its answers carry the process id, which tells whether Ray has restarted it."""
+    """A worker in a process of its own. Its answers carry the process id, which tells whether Ray has restarted it, and the
+    seconds that the task took."""
 
     def __init__(self, factory: WorkerFactory[Any, Any]) -> None:
         from synpro.runner.launch import die_with_parent
@@ -93,10 +103,12 @@ class _Actor:
         self.factory = factory
         self.worker: Worker[Any, Any] | None = None
 
-    def run(self, task: Any) -> tuple[int, Any]:
+    def run(self, task: Any) -> tuple[int, float, Any]:
         if self.worker is None:  # here and not above, so that what opening raises is an error of the task
             self.worker = self.factory.open(lambda done: None)
-        return os.getpid(), self.worker(task)
+        began = time.monotonic()
+        result = self.worker(task)
+        return os.getpid(), time.monotonic() - began, result
 
     def process(self) -> int:
         return os.getpid()
@@ -109,7 +121,9 @@ def _on_ray(
     log: Log,
     look_ahead: int | None = None,
     gpu: bool = True,
+    opened: Opened = lambda seconds, ago: None,
 ) -> Generator[tuple[int, R]]:
+    began, told = time.monotonic(), False
     ray = _connect(machine)
     from ray.exceptions import RayActorError, RayTaskError
 
@@ -141,7 +155,7 @@ def _on_ray(
                 continue
             worker, number = busy.pop(done[0])
             try:
-                process, result = ray.get(done[0])
+                process, took, result = ray.get(done[0])
                 if process != ray.get(processes[worker]):
                     log(f"a worker was lost over task {number} or one before it; Ray has restarted it")
                     processes[worker] = ray.put(process)
@@ -153,6 +167,9 @@ def _on_ray(
                     f"the batch size of this stage, or machine.workers. Ray says: {problem}"
                 ) from None
             idle.append(worker)
+            if not told:
+                told = True
+                opened(time.monotonic() - began - took, took)
             yield number, result
     finally:
         ray.shutdown()

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from synpro.engines.base import EngineSpec, Model, Progress, Role, Sampling, Unanswered
+from synpro.engines.base import EngineSpec, Model, Sampling, Unanswered, Use
 from synpro.engines.options import check_options
 from synpro.records import Chat, Completion, Generator
 
@@ -28,16 +27,8 @@ class ScriptedConfig(EngineSpec):
         if not self.answers:
             raise ValueError("answers: is empty; give at least one")
 
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """As in engines/base.py; the model is not looked at."""
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """The model is not looked at."""
         return ScriptedEngine(lambda chat, index: self.answers[(_number(chat) + index) % len(self.answers)])
 
 

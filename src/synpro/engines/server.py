@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from synpro.engines.base import Model, Progress, Role
+from synpro.engines.base import Model, Use
 from synpro.engines.openai import RequestConfig, ServerModel
 from synpro.engines.server_process import ServerProcess
 from synpro.records import Generator
@@ -72,17 +72,9 @@ class ServerConfig(RequestConfig):
         if not self.health_path.startswith("/"):
             raise ValueError(f"health_path: {self.health_path!r} is no path; it begins with /")
 
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """As in engines/base.py. Raises EngineError for a server that cannot be started, ends, or is not healthy in time."""
-        return ServerEngine(self, model, slot, role, scratch, progress)
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """Raises EngineError for a server that cannot be started, ends, or is not healthy in time."""
+        return ServerEngine(self, model, use)
 
     def missing(self, slot: str) -> list[str]:
         """As in engines/base.py."""
@@ -106,13 +98,12 @@ def check_placeholders(key: str, words: tuple[str, ...], known: tuple[str, ...])
 class ServerEngine(ServerModel):
     """A model behind a server that lives as long as this engine."""
 
-    def __init__(
-        self, cfg: ServerConfig, model: Generator | str, slot: str, role: Role, scratch: Path | None, progress: Progress | None
-    ) -> None:
+    def __init__(self, cfg: ServerConfig, model: Generator | str, use: Use) -> None:
         """Start the server on the weights. Raises EngineError, AssetError."""
         from synpro.engines.export import export_merged, locate
         from synpro.engines.vllm import max_lora_rank
 
+        slot, scratch = use.slot, use.scratch
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix="server-", dir=scratch)
@@ -137,7 +128,7 @@ class ServerEngine(ServerModel):
                 environment=cfg.environment,
             )
             # No fingerprint is stored: the step itself has started the server on these weights.
-            super().__init__(self._process.address, name, slot=slot, cfg=cfg, role=role, progress=progress)
+            super().__init__(self._process.address, name, slot=slot, cfg=cfg, role=use.role, progress=use.progress)
         except BaseException:
             self._end()
             raise

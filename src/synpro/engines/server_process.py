@@ -101,12 +101,12 @@ class ServerProcess:
                         return
                 except httpx.HTTPError:
                     pass  # not yet
-                spent = time.monotonic() - began
-                if spent > start_seconds:
-                    problem = f"the server is not healthy after {spent:.0f} s (start_seconds)"
+                elapsed = time.monotonic() - began
+                if elapsed > start_seconds:
+                    problem = f"the server is not healthy after {elapsed:.0f} s (start_seconds)"
                     raise EngineError(f"{self.slot}: {problem}; {self._log_end()}")
                 if waiting is not None:
-                    waiting(spent)
+                    waiting(elapsed)
                 time.sleep(0.5)
 
     def _log_end(self) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from synpro.engines.base import EngineSpec, Model, Progress, Role
+from synpro.engines.base import EngineSpec, Model, Use
 from synpro.records import Generator
 from synpro.schema import setting
 
@@ -27,24 +26,16 @@ class TransformersConfig(EngineSpec):
 
     follows_training: ClassVar[bool] = True
 
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """As in engines/base.py."""
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """Raises as `open`."""
         from synpro.engines.local import LocalModel
 
-        opened = LocalModel.load(model, self.dtype, self.device, self.batch_size, progress, slot)
-        opened.one_by_one = role == "judge"
-        if role == "generator" and opened.model.device.type == "cuda":
+        local = LocalModel.load(model, self.dtype, self.device, self.batch_size, use.progress, use.slot)
+        local.one_by_one = use.role == "judge"
+        if use.role == "generator" and local.model.device.type == "cuda":
             warnings.warn(
-                f"{slot}.engine: transformers generates on this GPU, several times slower than vLLM: Python dispatches every "
-                f'kernel. Install vLLM and set {slot}.engine = {{type = "vllm"}} (docs/engines.md)',
+                f"{use.slot}.engine: transformers generates on this GPU, several times slower than vLLM: Python dispatches "
+                f'every kernel. Install vLLM and set {use.slot}.engine = {{type = "vllm"}} (docs/engines.md)',
                 stacklevel=2,
             )
-        return opened
+        return local

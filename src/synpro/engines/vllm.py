@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered
+from synpro.engines.base import EngineError, EngineSpec, Model, Role, Sampling, Unanswered, Use
 from synpro.engines.chats import complete, encode_chat, refusal
 from synpro.engines.options import check_options, option_probs
 from synpro.records import Chat, Completion, Generator
@@ -58,22 +58,15 @@ class VLLMConfig(EngineSpec):
         "eager": "enforce_eager",
     }
 
-    def open(
-        self,
-        model: Generator | str,
-        *,
-        slot: str,
-        role: Role = "judge",
-        scratch: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Model:
-        """As in engines/base.py. Raises EngineError when vLLM is not installed."""
+    def open_model(self, model: Generator | str, use: Use) -> Model:
+        """Raises EngineError when vLLM is not installed."""
         from synpro.engines.export import locate
 
-        if problems := self.missing(slot):
+        if problems := self.missing(use.slot):
             raise EngineError(problems[0])
-        folder, adapter = locate(model, slot)
-        return VLLMModel(_open(f"{slot}.engine", llm_arguments(self, folder, role, adapter, slot)), adapter)
+        folder, adapter = locate(model, use.slot)
+        arguments = llm_arguments(self, folder, use.role, adapter, use.slot)
+        return VLLMModel(_open(f"{use.slot}.engine", arguments), adapter)
 
     def missing(self, slot: str) -> list[str]:
         """As in engines/base.py."""

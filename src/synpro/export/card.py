@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,56 +11,64 @@ from synpro.config import RunConfig
 from synpro.export.selection import Counts, Selection
 from synpro.operations.registry import build_operation
 from synpro.records import Passage
+from synpro.report.claims import verifier
+from synpro.report.collapse import collapse
+from synpro.report.contamination import contamination
+from synpro.report.page import count, number, signed
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
 
 PAPER = "Yu and Xiong, Generating Pretraining Tokens from Organic Data for Data-Bound Scaling, arXiv 2605.17849"
-QUALITY = ("auc", "precision", "recall", "accuracy")
-"""Measures of the verifier that the card shows, where its report has them."""
+UNSTATED = "not stated in the config"
 
 
 def write_card(run: Path, cfg: RunConfig, selection: Selection, counts: Counts, out: Path, files: Sequence[Path]) -> Path:
     """Write `README.md`. Raises what reading a run raises (NotARun, CorruptRun)."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     data = load_run(run)
-    pages = Environment(
-        loader=PackageLoader("synpro.export"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    text = pages.get_template("card.md.jinja").render(
-        cfg=cfg,
-        name=cfg.name,
+    text = render_card(
+        "card.md.jinja",
+        cfg,
+        data,
         selection=selection,
         counts=counts,
         total=sum(counts.rows.values()),
         parquet=any(f.suffix == ".parquet" for f in files),
-        sources=[_source(source) for source in cfg.prepare.sources],
         operations=[build_operation(o) for o in cfg.operations.values()],
         empty=Passage("", "", 0, 0, 0, "{the passage}"),
         syntheses=[s for s in data.syntheses if s.operation in counts.rows],
-        verifier=_verifier(run),
-        overlap=[row for evaluation in data.evaluated[-1:] for row in evaluation.overlap],
+        verifier=(verifier(data) or {}).get("heldout"),
+        watch=collapse(data).watched if data.syntheses else (),
+        overlap=contamination(data),
         samples=_samples(data, counts),
-        environment=data.environment,
-        paper=PAPER,
     )
     card = out / "README.md"
     card.write_text(text, encoding="utf-8")
     return card
 
 
-def _source(source: Any) -> dict[str, str]:
-    return {"path": source.path, "license": getattr(source, "license", None) or "not stated in the config"}
+def render_card(template: str, cfg: RunConfig, data: RunData, **values: Any) -> str:
+    """A card from its template, with what every card says: sources with their licences, versions, how to cite."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("synpro.export", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    pages.filters |= {"count": count, "number": number, "signed": signed, "cell": _cell}
+    sources = {source.path: source.license or UNSTATED for source in cfg.prepare.sources}
+    identifiers = [license for license in dict.fromkeys(sources.values()) if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license)]
+    version = data.environment.get("versions.synpro-lm", "unknown")
+    known = {"sources": sources, "licenses": identifiers, "paper": PAPER, "version": version}
+    text = pages.get_template(template).render(cfg=cfg, run=data, name=cfg.name, **known, **values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _verifier(run: Path) -> dict[str, float]:
-    """How good the faithfulness verifier is on held-out claims; empty where none was trained."""
-    report = run / "round-00" / "verifier" / "report.json"
-    if not report.exists():
-        return {}
-    body = json.loads(report.read_text(encoding="utf-8"))
-    flat = {**body, **(body.get("heldout") or {})} if isinstance(body.get("heldout"), dict) else body
-    return {name: float(flat[name]) for name in QUALITY if isinstance(flat.get(name), (int, float))}
+def _cell(text: str) -> str:
+    """A text inside a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _samples(data: RunData, counts: Counts) -> list[dict[str, str]]:

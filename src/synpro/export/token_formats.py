@@ -14,14 +14,12 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from synpro.export.selection import ExportRow
+import pyarrow as pa
+
 from synpro.records import Corpus
 
-BATCH = 512
-"""Documents encoded in one call."""
 MEGATRON_UINT16 = 65_500
 """Megatron-LM takes uint16 for smaller vocabularies only."""
 MEGATRON_CODES = {"uint16": 8, "int32": 4}
@@ -38,33 +36,32 @@ class TokenExport:
     dtype: str
 
 
-def _write_array(rows: Iterable[ExportRow], corpus: Corpus, path: Path, dtype: str) -> tuple[array[int], int]:
-    """Write the ids of all rows to `path`, by rename: the length of each document in tokens, and their sum."""
+def _write_array(rows: Iterable[pa.RecordBatch], corpus: Corpus, path: Path, dtype: str) -> tuple[array[int], int]:
+    """Write the token ids of all rows to `path`, and those of the documents to `ids.txt`: the length of each document in
+    tokens, and their sum."""
     import numpy as np
 
     from synpro.corpus.tokens import encode_documents, load_tokenizer
 
-    tokenizer, lengths, pending = load_tokenizer(corpus.dir / "tokenizer"), array("q"), iter(rows)
+    tokenizer, lengths = load_tokenizer(corpus.dir / "tokenizer"), array("q")
     little = np.dtype(dtype).newbyteorder("<")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as handle:
-        while texts := [row.text for row in islice(pending, BATCH)]:
-            encoded = encode_documents(tokenizer, texts, corpus.eos_id, corpus.dtype)
+    with path.open("wb") as handle, path.with_name("ids.txt").open("w", encoding="utf-8") as ids:
+        for batch in rows:
+            encoded = encode_documents(tokenizer, batch["text"].to_pylist(), corpus.eos_id, corpus.dtype)
             handle.write(encoded.tokens.astype(little).tobytes())
             lengths.extend(int(length) for length in encoded.lengths)
-    partial.replace(path)
+            ids.writelines(f"{id}\n" for id in batch["id"].to_pylist())
     return lengths, sum(lengths)
 
 
-def write_olmo(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+def write_olmo(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
     """Write `tokens.npy`."""
     file = out / "tokens.npy"
     lengths, total = _write_array(rows, corpus, file, corpus.dtype)
     return TokenExport((file,), len(lengths), total, corpus.dtype)
 
 
-def write_megatron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+def write_megatron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
     """Write `tokens.bin` and `tokens.idx`, one sequence per document."""
     import numpy as np
 
@@ -73,16 +70,14 @@ def write_megatron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> Toke
     counted, total = _write_array(rows, corpus, data, dtype)
     lengths = np.frombuffer(counted, np.int64) if len(counted) else np.empty(0, np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("<i8")[: len(lengths)] * np.dtype(dtype).itemsize
-    partial = index.with_name(index.name + ".partial")
-    with partial.open("wb") as handle:
+    with index.open("wb") as handle:
         header = struct.pack("<QBQQ", 1, MEGATRON_CODES[dtype], len(lengths), len(lengths) + 1)
         bounds = np.arange(len(lengths) + 1, dtype="<i8")
         handle.write(MAGIC + header + lengths.astype("<i4").tobytes() + offsets.tobytes() + bounds.tobytes())
-    partial.replace(index)
     return TokenExport((data, index), len(lengths), total, dtype)
 
 
-def write_nanotron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> TokenExport:
+def write_nanotron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
     """Write `tokens.ds` with its index and metadata."""
     import numpy as np
 
@@ -96,7 +91,7 @@ def write_nanotron(rows: Iterable[ExportRow], corpus: Corpus, out: Path) -> Toke
     return TokenExport((file, index, about), len(lengths), total, corpus.dtype)
 
 
-TOKEN_FORMATS: dict[str, Callable[[Iterable[ExportRow], Corpus, Path], TokenExport]] = {
+TOKEN_FORMATS: dict[str, Callable[[Iterable[pa.RecordBatch], Corpus, Path], TokenExport]] = {
     "olmo": write_olmo,
     "megatron": write_megatron,
     "nanotron": write_nanotron,

@@ -7,6 +7,7 @@ Each function counts mismatches; 0 is none. English only: in another language on
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from synpro.faithfulness.corruptions import UNITS
@@ -164,16 +165,17 @@ def denials(claim: ParsedText, source: ParsedText) -> int:
 
 def _denied_on_one_side(this: ParsedText, other: ParsedText) -> int:
     count = 0
+    denied: dict[str, bool] = {}
     for i, word in enumerate(this.words):
         if not _is_denial(word):
             continue
         after = [w for w in this.words[i + 1 : i + 6] if w.is_content and not _is_denial(w)][:1]
         before = [w for w in this.words[max(0, i - 3) : i] if w.is_content][-1:]
-        places = [j for j, o in enumerate(other.words) for w in after if o.stem == w.stem]
-        if not places:
-            places = [j for j, o in enumerate(other.words) for w in before if o.stem == w.stem]
-        if places and not any(_is_denial(o) for j in places for o in other.words[max(0, j - 5) : j + 4]):
-            count += 1
+        said = next((w.stem for w in (*after, *before) if w.stem in other.stems), None)
+        if said is not None and said not in denied:
+            there = (j for j, o in enumerate(other.words) if o.stem == said)
+            denied[said] = any(_is_denial(o) for j in there for o in other.words[max(0, j - 5) : j + 4])
+        count += said is not None and not denied[said]
     return count
 
 
@@ -229,19 +231,30 @@ def swapped_order(claim: ParsedText, source: ParsedText) -> float:
     ours_at = [(i, free.get(w.key, [])) for i, w in enumerate(claim.words) if w.is_content and not _after_preposition(claim, i)]
     shared = [(i, there) for i, there in ours_at if there]
     same = other = 0
+    gaps: dict[tuple[str, str], set[int]] = {}
     for k, (i, ours) in enumerate(shared):
-        for j, theirs in shared[k + 1 :]:
-            if j - i > 5 or claim.words[i].stem == claim.words[j].stem:
+        for j, theirs in shared[k + 1 : k + 6]:
+            if j - i > 5:
+                break
+            if claim.words[i].stem == claim.words[j].stem:
                 continue
-            close = [a < b for a in ours for b in theirs if abs(a - b) <= 5]
-            if j - i == 1 and any(b - a == 1 for a in ours for b in theirs):
+            key = claim.words[i].key, claim.words[j].key
+            if key not in gaps:  # words of a passage may be repeated without end
+                gaps[key] = _gaps(ours, theirs) if len(ours) <= len(theirs) else {-gap for gap in _gaps(theirs, ours)}
+            if j - i == 1 and 1 in gaps[key]:
                 continue  # one name or phrase: it moves as a whole
-            same, other = same + any(close), other + (bool(close) and not any(close))
+            in_order = any(gap > 0 for gap in gaps[key])
+            same, other = same + in_order, other + (bool(gaps[key]) and not in_order)
     if not same + other:
         return 0.0
     if bool(_PASSIVE.search(claim.text)) != bool(_PASSIVE.search(source.text)):
         same, other = max(same, other), min(same, other)
     return other / (same + other)
+
+
+def _gaps(ours: Sequence[int], theirs: Sequence[int]) -> set[int]:
+    """Differences of at most five between the places of two words."""
+    return {b - a for a in ours for b in theirs[bisect_left(theirs, a - 5) : bisect_right(theirs, a + 5)]}
 
 
 def _after_preposition(text: ParsedText, place: int) -> bool:
@@ -253,6 +266,8 @@ def displaced(claim: ParsedText, passage: ParsedText) -> tuple[float, float]:
     passage has only in another sentence than the name or number, and only in the same sentence but more than eight words away.
     """
     near = far = elsewhere = 0
+    known: dict[tuple[str, str], tuple[bool, bool]] = {}
+    within: dict[str, set[int]] = {}
     for i, word in enumerate(claim.words):
         places = passage.positions.get(word.key)
         if not places or not (word.is_name or word.number is not None):
@@ -260,8 +275,15 @@ def displaced(claim: ParsedText, passage: ParsedText) -> tuple[float, float]:
         for other in claim.words[max(0, i - 3) : i] + claim.words[i + 1 : i + 4]:
             theirs = passage.positions.get(other.key) if other.is_content else None
             if theirs:
-                close = any(abs(a - b) <= 8 for a in places for b in theirs)
-                same = any(passage.sentence_of_word[a] == passage.sentence_of_word[b] for a in places for b in theirs)
+                key = word.key, other.key
+                if key not in known:
+                    few, many = sorted((places, theirs), key=len)
+                    close = any(bisect_left(many, a - 8) < bisect_right(many, a + 8) for a in few)
+                    for name, there in zip(key, (places, theirs), strict=True):
+                        if name not in within:
+                            within[name] = {passage.sentence_of_word[a] for a in there}
+                    known[key] = close, not within[word.key].isdisjoint(within[other.key])
+                close, same = known[key]
                 near, far, elsewhere = near + close, far + (same and not close), elsewhere + (not same and not close)
     total = near + far + elsewhere
     return (elsewhere / total, far / total) if total else (0.0, 0.0)

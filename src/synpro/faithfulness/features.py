@@ -153,7 +153,7 @@ class FeatureExtractor:
             "unknown_names": _capped(evidence.unknown_names(claim, passage)),
             "unknown_starts": _capped(evidence.unknown_starts(claim, passage)),
             "unknown_words": unknown,
-            "rare_words": min(3.0, sum(self._rarity(w.text) for w in unknown_words)),
+            "rare_words": min(3.0, sum(self._rareness(w.text) for w in unknown_words)),
             "unmatched_words": sum(max(0.0, 0.6 - s) for s in word_scores) / max(1, len(word_scores)) * 4,
             "denials": denials,
             "swapped_quantifiers": _capped(evidence.swapped_quantifiers(claim, sentences)),
@@ -195,7 +195,7 @@ class FeatureExtractor:
             best_T = torch.maximum(best_T, best_TS[:, following])
         return chosen, alone
 
-    def _rarity(self, word: str) -> float:
+    def _rareness(self, word: str) -> float:
         """0 for a common word to 1 for a rare one, by its id: a WordPiece vocabulary is ordered by frequency, and a rare word
         has several pieces."""
         ids = self.encoder.tokenizer(word, add_special_tokens=False)["input_ids"]

@@ -29,5 +29,5 @@ def draw_passages(folder: Path, count: int, validation: int, seed: int) -> tuple
         raise ValueError(f"the train split has {total} passages; a generator needs at least 2. Give prepare more text")
     kept = frozenset(first("", min(validation, max(1, total // 4)), frozenset()))
     shown = frozenset(first(f"{seed} ", max(1, count), kept))
-    drawn = [Passage(**row) for row in read_rows(table) if row["id"] in kept or row["id"] in shown]
-    return [p for p in drawn if p.id in shown], [p for p in drawn if p.id in kept]
+    found = [Passage(**row) for row in read_rows(table) if row["id"] in kept or row["id"] in shown]
+    return [p for p in found if p.id in shown], [p for p in found if p.id in kept]

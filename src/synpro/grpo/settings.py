@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from synpro.engines.registry import EngineTable
@@ -39,7 +40,7 @@ class GRPOSettings:
     gradient_checkpointing: bool = setting(False, execution=True)
     """Compute activations twice instead of storing them: less memory, a third more time."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the arithmetic. With `tuning = "full"` the weights themselves stay in float32, or small steps would round away."""
+    """Dtype of the arithmetic. With `tuning = "full"` the weights stay in float32, or small steps would round away."""
     engine: EngineTable = field(default_factory=TransformersConfig)
     """What generates the answers that are learned from. `transformers`: the policy itself, the same texts each time. `vllm`:
     vLLM in every process, beside the weights in training. `openai`: a `trl vllm-serve` of the same base on GPUs of its own, at
@@ -67,3 +68,8 @@ class GRPOSettings:
     def answers_per_step(self) -> int:
         """Answers generated and learned from in each step."""
         return self.prompts_per_step * self.num_generations
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at whose end a checkpoint of TRL (`checkpoint-STEP`) was saved."""
+    return int(checkpoint.name.rpartition("-")[2])

@@ -2,8 +2,9 @@
 
 Differences from TRL's defaults are the paper's settings, or make a run exact: rewards are compared one by one in their group
 before the weighted sum (GDPO), and TRL only subtracts the group's mean; what synthesis would drop, truncated answers too, earns
-the failing reward and is learned from; the warm-up begins at 1/w of the rate, so that every step trains; nothing is saved along
-the way, because TRL's resume is not exact: a step that was killed starts over.
+the failing reward and is learned from; the warm-up begins at 1/w of the rate, so that every step trains. A checkpoint holds the
+trained weights, the optimizer and its schedule; with the seeds, which are functions of the step, a killed training ends in the
+same bytes on a CPU.
 
 TRL samples the prompts and computes advantages, loss and optimizer steps, in as many processes as there are, and gives vLLM the
 policy's weights where vLLM generates. Two things are replaced, through its hook `rollout_func` and one method: generation (our
@@ -21,10 +22,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -33,7 +36,7 @@ from synpro.engines.hf import HFEngine
 from synpro.engines.openai import OpenAIConfig
 from synpro.engines.vllm import VLLMConfig
 from synpro.grpo.policy import Policy
-from synpro.grpo.settings import GRPOSettings
+from synpro.grpo.settings import GRPOSettings, step_of
 from synpro.grpo.stats import StepStats
 from synpro.operations.base import Operation, parse_completion
 from synpro.records import Completion, Passage
@@ -46,12 +49,42 @@ ReportStep = Callable[[int, StepStats, Mapping[str, float]], None]
 """Called after each step with its number, what happened, and TRL's own metrics."""
 AfterStep = Callable[[int], None]
 """Called between two steps with the number of steps done."""
+SaveState = Callable[[Path], None]
+"""Called with the folder of a checkpoint, to which it adds what else a training carries on with."""
+SAVE_SECONDS = 900.0
+"""Time between two checkpoints."""
+TRAINED = "trained.safetensors"
 VLLM_MEMORY = 0.3
 """Share of a GPU that vLLM takes beside the weights in training, where the config does not say."""
 
 
 class Trainer(GRPOTrainer):
-    """GRPOTrainer that computes each prompt once for all its answers, where that is exact and saves time."""
+    """GRPOTrainer that computes each prompt once for all its answers, where that is exact and saves time, and whose checkpoints
+    hold no weights but the trained ones."""
+
+    steps_done = 0
+    """Steps of the checkpoint that training carries on from."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:  # TRL names these
+        sampler: Any = super()._get_train_sampler(dataset)
+        passages = sampler.num_samples
+        for _ in range(self.steps_done * sampler.batch_size // (passages - passages % sampler.batch_size or 1)):
+            torch.randperm(passages, generator=sampler.generator)  # the orders of the passes that are done
+        return sampler
+
+    def store_flos(self) -> None:
+        """Count nothing: all processes would have to take part, and only the first one saves."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super(GRPOTrainer, self)._save_checkpoint(model, trial)  # without TRL's model card
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_file(trained_weights(self.accelerator.unwrap_model(self.model)), Path(output_dir) / TRAINED)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        restore(self.accelerator.unwrap_model(self.model), load_file(Path(resume_from_checkpoint) / TRAINED))
 
     def _get_per_token_logps_and_entropies(  # TRL names it
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: Any = None, **kwargs: Any
@@ -78,15 +111,15 @@ class GRPORun:
         ctx: StepContext,
         report: ReportStep | None = None,
         after_step: AfterStep | None = None,
+        save: SaveState | None = None,
     ) -> None:
-        """TRL stores what it must in `ctx.out / "trl"`; nothing in it is needed afterwards. Of several processes (`ctx.group`)
-        TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not divide over processes,
-        and for vLLM without a GPU."""
+        """Checkpoints are in `ctx.out / "trl"`; nothing in it is needed afterwards. Without `save` there are none. Of several
+        processes (`ctx.group`) TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not
+        divide over processes, and for vLLM without a GPU."""
         self.operation, self.rubric, self.settings, self.ctx, self.report = operation, rubric, settings, ctx, report
-        self.after_step = after_step
+        self.after_step, self.save = after_step, save
         self.passages = {p.id: p for p in passages}
         self.stats = StepStats()
-        self._calls = 0
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` warns that it may change; versions are pinned
         self.trainer = Trainer(
             model=policy.model,
@@ -108,9 +141,10 @@ class GRPORun:
         """The model in training."""
         return self.engine.model
 
-    def train(self) -> None:
-        """Run all steps."""
-        self.trainer.train()
+    def train(self, checkpoint: Path | None = None) -> None:
+        """Run all steps, or those after a checkpoint."""
+        self.trainer.steps_done = step_of(checkpoint) if checkpoint else 0
+        self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _arguments(self) -> GRPOConfig:
         s, operation = self.settings, self.operation.config
@@ -142,7 +176,7 @@ class GRPORun:
             use_cpu=on_cpu,
             seed=self.ctx.seed,
             data_seed=self.ctx.seed,
-            save_strategy="no",
+            save_strategy="no",  # `_ReportSteps` says when
             logging_steps=1,
             report_to="none",
             disable_tqdm=True,
@@ -156,8 +190,7 @@ class GRPORun:
         started = time.monotonic()
         n = self.settings.num_generations
         ids = [self.engine.encode(tuple(chat)) for chat in prompts[::n]]
-        sampling = self.operation.config.sampling(n, seed=self.ctx.seed * 1_000_003 + 1 + self._calls)
-        self._calls += 1
+        sampling = self.operation.config.sampling(n, seed=self.ctx.seed * 1_000_003 + 1 + trainer.state.global_step)
         rows, logps = [i for i in ids for _ in range(n)], None
         if self.settings.engine.type == "transformers":
             completions = self.engine.generate_ids(ids, sampling)
@@ -220,11 +253,32 @@ def _vllm_arguments(s: GRPOSettings) -> dict[str, Any]:
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": s.engine.url}
 
 
+def trained_weights(policy: Any) -> dict[str, torch.Tensor]:
+    """A copy of the weights that are trained, in main memory."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in policy.named_parameters() if p.requires_grad}
+
+
+def restore(policy: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give a policy the trained weights of an earlier step; those that `weights` lacks stay as they are."""
+    for name, parameter in policy.named_parameters():
+        if name in weights:
+            parameter.data.copy_(weights[name])
+
+
 class _ReportSteps(TrainerCallback):
-    """Reports each finished step and starts counting anew."""
+    """Reports each finished step and starts counting anew; has a checkpoint saved when one is due."""
 
     def __init__(self, run: GRPORun) -> None:
-        self.run = run
+        self.run, self.saved = run, time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        is_due = time.monotonic() - self.saved >= SAVE_SECONDS and state.global_step < state.max_steps
+        control.should_save = is_due and self.run.save is not None and state.is_world_process_zero
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.run.save is not None
+        self.run.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self.saved = time.monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.run.after_step is not None and state.global_step:

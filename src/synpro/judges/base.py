@@ -67,11 +67,12 @@ class EncoderConfig:
     """Layer whose states are compared, from 1; none = the last (BERTScore for the paper's encoder: 18)."""
     max_unknown: float = setting(0.1, source="ours", min=0, max=1)
     """Largest share of a text's tokens that its vocabulary may lack. Above it the encoder has nothing to compare: the rewards
-    that
-    need it do not apply, and claims have no verdict (docs/languages.md)."""
-    batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
-    """Padded tokens per forward pass: bounds memory, does not change a score beyond rounding."""
+    that need it do not apply, and claims have no verdict (docs/languages.md)."""
+    languages: tuple[str, ...] = setting(("en",))
+    """Languages (ISO 639-1) that the model can compare texts in: to a passage that is surely in another one the same applies.
+    Empty: any, for a multilingual encoder."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch_tokens": ""}
     HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}'
 
 
@@ -85,11 +86,9 @@ class FluencyConfig:
     """Dtype of the weights."""
     languages: tuple[str, ...] = setting(("en",))
     """Languages (ISO 639-1) that the model knows: a text that is surely in another one has no rating, and the quality reward
-    does
-    not apply to it (docs/languages.md)."""
-    batch_tokens: int = setting(4096, min=1, unit="tokens", execution=True)
-    """Padded tokens per forward pass."""
+    does not apply to it (docs/languages.md). Empty: any."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch_tokens": ""}
     HINT: ClassVar[str] = 'write {model = "hf:ORG/NAME"}'
 
 
@@ -123,7 +122,7 @@ class JudgesConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "encoder_layer": "judges.encoder.layer",
-        "batch_tokens": "judges.encoder.batch_tokens",
+        "batch_tokens": "",
         "dtype": "judges.NAME.engine.dtype",
         "batch_size": "judges.NAME.engine.batch_size",
         "server": "judges.NAME.engine",
@@ -182,7 +181,7 @@ class Encoder(Protocol):
     def close(self) -> None: ...
 
 
-class Quality(Protocol):
+class QualityJudge(Protocol):
     """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
 
     @property
@@ -242,7 +241,7 @@ class Verifier(Protocol):
     def close(self) -> None: ...
 
 
-class Layout(Protocol):
+class LayoutJudge(Protocol):
     """Compares the layout of texts."""
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float | None]:

@@ -7,7 +7,7 @@ quoted ellipsis and Markdown images are removed, and a text that is too long kee
 
 Differences: parts of a text that look like the chat template or like the form's own lines are broken up, so that a text cannot
 fill the blanks itself; an answer that does not have the form is asked for again and is then an error (the published script
-gives it the score 0). The Quality protocol returns the overall score.
+gives it the score 0). The QualityJudge protocol returns the overall score.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def embed(judges: JudgesConfig, texts: Sequence[str]) -> np.ndarray:
     from synpro.judges.encoder import BertScoreEncoder
 
     cfg = judges.encoder
-    encoder = BertScoreEncoder(model_folder(cfg.model, slot="judges.encoder"), batch_tokens=cfg.batch_tokens)
+    encoder = BertScoreEncoder(model_folder(cfg.model, slot="judges.encoder"))
     try:
         return np.stack([e.sum(dim=0).numpy() / max(1, len(e)) for e in encoder.embed(list(texts))]).astype(np.float32)
     finally:

@@ -24,6 +24,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from synpro.judges.base import Alignment, Idf
+from synpro.language.identification import known_language
+from synpro.lm.loss import tf32
 
 CACHED_TOKENS = 200_000
 """Token embeddings kept in memory, oldest dropped first: 300 MB at 384 dimensions."""
@@ -54,6 +56,7 @@ class BertScoreEncoder:
         batch_tokens: int = 4096,
         device: str | None = None,
         max_unknown: float = 0.1,
+        languages: Sequence[str] = (),
     ) -> None:
         """`layer` is the one whose states are compared, counted from 1; None is the last. Layers above it are removed.
 
@@ -70,7 +73,7 @@ class BertScoreEncoder:
             _keep_layers(self.model, layer)
         self.model.to(self.device).eval()
         self.window = _longest_input(self.model, self.tokenizer) - 2
-        self.max_unknown = max_unknown
+        self.max_unknown, self.languages = max_unknown, languages
         self._cache: OrderedDict[bytes, _Read] = OrderedDict()
         self._cached_tokens = 0
 
@@ -78,28 +81,35 @@ class BertScoreEncoder:
         """One alignment per pair; (0, 0) for a text without tokens or whose tokens all have weight 0, None where the vocabulary
         lacks the reference (`knows`)."""
         texts = self._read([*candidates, *references])
-        out: list[Alignment | None] = []
-        for candidate, reference in zip(texts[: len(candidates)], texts[len(candidates) :], strict=True):
-            if not self._has(reference.ids):
+        out, means, places = list[Alignment | None](), list[torch.Tensor](), list[int]()
+        pairs = zip(texts[: len(candidates)], texts[len(candidates) :], references, strict=True)
+        for candidate, reference, text in pairs:
+            if not self._has(text, reference.ids):
                 out.append(None)
                 continue
             if not candidate.ids or not reference.ids:
                 out.append(Alignment(0.0, 0.0))
                 continue
             similarity_TS = candidate.states_TD @ reference.states_TD.T
-            precision = _mean(similarity_TS.max(dim=1).values[1:-1], candidate.ids, idf)
-            recall = _mean(similarity_TS.max(dim=0).values[1:-1], reference.ids, idf)
-            out.append(Alignment(precision, recall))
+            means.append(_mean(similarity_TS.max(dim=1).values[1:-1], candidate.ids, idf))
+            means.append(_mean(similarity_TS.max(dim=0).values[1:-1], reference.ids, idf))
+            places.append(len(out))
+            out.append(None)
+        found = iter(torch.stack(means).tolist() if means else [])  # a GPU is waited for once, not at every pair
+        for place in places:
+            out[place] = Alignment(next(found), next(found))
         return out
 
     def knows(self, text: str) -> bool:
-        """Whether the vocabulary has the text's tokens; where it lacks more than `max_unknown` of them, there is nothing to
-        compare."""
-        return self._has(self._ids(text))
+        """Whether the text may be in one of `languages` (none: any), and the vocabulary lacks at most the share `max_unknown`
+        of its tokens: else there is nothing to compare."""
+        return self._has(text, self._ids(text))
 
-    def _has(self, ids: Sequence[int]) -> bool:
+    def _has(self, text: str, ids: Sequence[int]) -> bool:
         unknown = self.tokenizer.unk_token_id
-        return unknown is None or ids.count(unknown) <= self.max_unknown * max(1, len(ids))
+        if unknown is not None and ids.count(unknown) > self.max_unknown * max(1, len(ids)):
+            return False
+        return not self.languages or known_language(text) in (None, *self.languages)
 
     def idf(self, texts: Sequence[str]) -> Idf:
         """Compute token weights from a corpus of texts. Raises ValueError for fewer than two: every weight would be 0."""
@@ -111,7 +121,7 @@ class BertScoreEncoder:
 
     def embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """E_TD of each text, without the special tokens at its ends."""
-        return [t.states_TD[1:-1] for t in self._read(texts)]
+        return [t.states_TD[1:-1].cpu() for t in self._read(texts)]
 
     def _read(self, texts: Sequence[str]) -> list[_Read]:
         keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest() for t in texts]
@@ -144,7 +154,7 @@ class BertScoreEncoder:
         spans = [(row, start) for row, tokens in enumerate(ids) for start in self._starts(len(tokens))]
         spans.sort(key=lambda s: min(self.window, len(ids[s[0]]) - s[1]))
         width = int(self.model.config.hidden_size)
-        out = [torch.zeros(len(tokens) + 2, width) for tokens in ids]
+        out = [torch.zeros(len(tokens) + 2, width, device=self.device) for tokens in ids]
         edge = [torch.full((len(tokens),), -1) for tokens in ids]  # distance of each token to the edge of its best window
         for batch in self._batches(spans, ids):
             states_BTD = self._forward([ids[row][start : start + self.window] for row, start in batch])
@@ -157,7 +167,9 @@ class BertScoreEncoder:
                 right = size - 1 - place + self.window if last else size - 1 - place
                 here = torch.minimum(left, right)
                 better = here > edge[row][start : start + size]
-                out[row][1 + start : 1 + start + size][better] = states_TD[1 : size + 1][better]
+                # `where`, not an index: that would wait for a GPU, to count what it selects.
+                whole_TD = out[row][1 + start : 1 + start + size]
+                whole_TD.copy_(torch.where(better.to(self.device)[:, None], states_TD[1 : size + 1], whole_TD))
                 edge[row][start : start + size][better] = here[better]
                 if first:
                     out[row][0] = states_TD[0]
@@ -189,16 +201,17 @@ class BertScoreEncoder:
         size = max(map(len, rows)) + 2
         ids = torch.tensor([[first, *r, last] + [pad] * (size - len(r) - 2) for r in rows])
         mask = torch.tensor([[1] * (len(r) + 2) + [0] * (size - len(r) - 2) for r in rows])
-        return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state.cpu().float()
+        with tf32():
+            return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state.float()
 
 
-def _mean(best_T: torch.Tensor, ids: Sequence[int], idf: Idf | None) -> float:
-    """Mean of each token's best match, weighted by idf where there is one."""
+def _mean(best_T: torch.Tensor, ids: Sequence[int], idf: Idf | None) -> torch.Tensor:
+    """Mean of each token's best match, weighted by idf where there is one; 0 where no token has a weight."""
     if idf is None:
-        return float(best_T.mean())
+        return best_T.mean().double()
     weight_T = torch.tensor([idf.weights.get(i, idf.unseen) for i in ids])
     total = float(weight_T.sum())
-    return float((best_T * weight_T).sum()) / total if total > 0 else 0.0
+    return (best_T * weight_T.to(best_T.device)).sum().double() / total if total > 0 else best_T.new_zeros(()).double()
 
 
 def _keep_layers(model: Any, layer: int) -> None:

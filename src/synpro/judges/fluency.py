@@ -40,7 +40,7 @@ class FluencyQuality:
         device: str | None = None,
         languages: Sequence[str] = ("en",),
     ) -> None:
-        self.languages = frozenset(languages)
+        self.languages = frozenset(languages) or None
         self._only = languages[0] if len(languages) == 1 else None  # what a text of unsure language is taken for
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
@@ -59,7 +59,8 @@ class FluencyQuality:
             (hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest(), code) for t, code in zip(texts, spoken, strict=True)
         ]
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._ratings}
-        for key in [k for k in missing if k[1] is not None and k[1] not in self.languages]:
+        known = {None, *(self.languages or spoken)}
+        for key in [k for k in missing if k[1] not in known]:
             self._ratings[key] = None
             del missing[key]
         losses = self.losses(list(missing.values()))

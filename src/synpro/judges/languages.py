@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,21 @@ def read_languages(prepared: Path) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def abstentions(judges: Mapping[str, Any], languages: Mapping[str, float]) -> list[str]:
-    """A sentence for each judge that does not know a language of the corpus. `judges` is the table `[judges]` as plain data."""
-    fluency = judges.get("fluency", {}).get("languages", ("en",))
-    known = DATAMAN_LANGUAGES if judges.get("quality") == "dataman" else tuple(fluency)
-    foreign = {code: share for code, share in languages.items() if code not in known}
-    if not foreign:
-        return []
-    shares = ", ".join(f"{code} ({share:.0%})" for code, share in foreign.items())
-    who = f"judges.quality knows {', '.join(known)} and abstains for passages in {shares}"
-    return [f"{who}: the quality reward does not apply to them"]
+def abstentions(
+    judges: Mapping[str, Any], languages: Mapping[str, float], used: Collection[str] = ("quality", "encoder")
+) -> list[str]:
+    """A sentence for each judge that does not know a language of the corpus. `judges` is the table `[judges]` as plain data: a
+    judge without the key `languages`, as in an older run, abstained for none, and an empty list means any. `used`: the judges
+    that something is computed with."""
+    quality, encoder = (tuple(judges.get(name, {}).get("languages", ())) for name in ("fluency", "encoder"))
+    quality = DATAMAN_LANGUAGES if judges.get("quality") == "dataman" else quality
+    lines = []
+    for name, known, lost in (
+        ("quality", quality, "the quality reward does not apply to them"),
+        ("encoder", encoder, "similarity and faithfulness by `features` do not apply, influence keeps its other rules"),
+    ):
+        foreign = [f"{code} ({share:.0%})" for code, share in languages.items() if known and code not in known]
+        if foreign and name in used:
+            who = f"judges.{name} knows {', '.join(known)} and abstains for passages in {', '.join(foreign)}"
+            lines.append(f"{who}: {lost}")
+    return lines

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ _DASH = re.compile(r"^\s*[–—]\s*[\w\"“]")
 _QUOTE = re.compile(r"^\s*(?:\"[^\"]*[.,!?…–—]\"|“[^”]*[.,!?…–—]”)")
 _STATEMENT = re.compile(r"[;{}]\s*$|^\s*(?:def|class|import|from|return|for|if|while|else|elif|try|with)\b.*[:;{(]\s*$")
 _SIGN = re.compile(r"[=<>{}\[\]]|\w\(|^\s*(?:import|return|else|try)\b")
-_RULE = re.compile(r"^[\s|:+-]*-[\s|:+-]*$")
+_RULE = re.compile(r"^[\s|:+]*-[\s|:+-]*$")
 _END = re.compile(r"[.!?:;,…][\"'”’)]*$")
 MAX_WRAP_WIDTH = 100
 """Longest line, in characters, of a text that was wrapped at a width; in a text with longer lines each line is a paragraph."""
@@ -66,6 +68,25 @@ class _LayoutParser:
         """Kind of the line before; "" for an empty line or the beginning."""
         self.last = ""
         """Kind of the last line that was not empty."""
+        # What is asked of the lines around a line is found once for all, so that the time is in proportion to the text.
+        self.text = "\n".join(self.lines)
+        self.starts = [0, *accumulate(len(line) + 1 for line in self.lines)]
+        self.json_budget = 4 * len(self.text)
+        """Characters that may still be read in vain, looking for JSON."""
+        self.turns = {mark: sum(bool(mark.match(line)) for line in self.lines) for mark in (_SPEAKER, _QUOTE)}
+        self.signs = [0, *accumulate(bool(_SIGN.search(line)) for line in self.lines)]
+        self.widths = [0]
+        """Longest line of its block up to each line, from 1."""
+        for before, line in pairwise(["", *self.lines]):
+            self.widths.append(max(len(line), self.widths[-1] if before.strip() else 0))
+        self.statements_end, self.following = [len(self.lines)] * 2, [""] * 2
+        """Of each line from the last on: the end of the lines like statements from there, and the next line with text."""
+        for at, line in reversed([*enumerate(self.lines)]):
+            like_code = line.strip() and (_STATEMENT.search(line) or line.startswith("    "))
+            self.statements_end.append(self.statements_end[-1] if like_code else at)
+            self.following.append(line.strip() or self.following[-1])
+        self.statements_end.reverse()
+        self.following.reverse()
 
     def parse(self) -> LayoutCounts:
         while self.at < len(self.lines):
@@ -120,17 +141,25 @@ class _LayoutParser:
             return "code", taken, sum(bool(line.strip()) for line in body)
 
     def _json(self) -> tuple[str, int, int] | None:
-        if self.lines[self.at].lstrip()[0] not in "{[":
+        line = self.lines[self.at]
+        if line.lstrip()[0] not in "{[" or self.json_budget <= 0:
             return None
-        rest = "\n".join(self.lines[self.at :]).lstrip()
+        start = self.starts[self.at] + len(line) - len(line.lstrip())
         try:
-            value, end = json.JSONDecoder().raw_decode(rest)
-        except ValueError:
+            value, end = json.JSONDecoder().raw_decode(self.text, start)
+        except json.JSONDecodeError as problem:
+            self.json_budget -= problem.pos - start
+            return None
+        except (ValueError, RecursionError):  # a number of thousands of digits, a thousand brackets
+            self.json_budget -= 10_000
             return None
         # "[1]" before a reference is not JSON, and neither is a value with more text on its line.
-        if not value or (isinstance(value, list) and len(value) < 2) or rest[end:].split("\n", 1)[0].strip():
+        last = bisect_right(self.starts, end) - 1
+        rest = self.text[end : self.starts[last + 1]] if last < len(self.lines) else ""
+        if not value or (isinstance(value, list) and len(value) < 2) or rest.strip():
+            self.json_budget -= end - start
             return None
-        return "json", rest[:end].count("\n") + 1, _leaves(value)
+        return "json", last - self.at + 1, _leaves(value)
 
     def _table(self) -> int:
         """Number of lines of a table that begins here: at least two with equally many cells; else 0."""
@@ -163,12 +192,9 @@ class _LayoutParser:
             prose = end == self.at + 1 and ((first[0].isupper() and bool(_END.search(first))) or bool(self._line(end).strip()))
             if end > self.at and not prose:  # one indented line may begin a paragraph
                 return end - self.at
-        end = self.at
-        while self._line(end).strip() and (_STATEMENT.search(self._line(end)) or self._line(end).startswith("    ")):
-            end += 1
-        lines = self.lines[self.at : end]
-        code = len(lines) > 1 and _STATEMENT.search(lines[0]) and any(map(_SIGN.search, lines))  # prose may end in ; too
-        return len(lines) if code else 0
+        count = self.statements_end[self.at] - self.at
+        has_sign = self.signs[self.at + count] > self.signs[self.at]  # prose may end in ; too
+        return count if count > 1 and has_sign and _STATEMENT.search(self.lines[self.at]) else 0
 
     def _speech(self, line: str) -> bool:
         if _DASH.match(line):
@@ -176,15 +202,14 @@ class _LayoutParser:
         # A single speaker or quotation is no dialogue ("Note: ..."): a dialogue has a second turn.
         for mark in (_SPEAKER, _QUOTE):
             if mark.match(line):
-                others = (other for i, other in enumerate(self.lines) if i != self.at)
-                return any(mark.match(other) for other in others)
+                return self.turns[mark] > 1
         return False
 
     def _bare_heading(self, line: str) -> bool:
         """Whether a line is a heading without a mark: short, alone, without a full stop, and above a paragraph."""
         text = line.strip()
         alone = self.before == "" and not self._line(self.at + 1).strip()
-        follows = next((x.strip() for x in self.lines[self.at + 1 :] if x.strip()), "")
+        follows = self.following[self.at + 1]
         short = len(text) <= 60 and len(text.split()) <= 8 and text[0].isupper() and not _END.search(text)
         return alone and short and len(follows) > len(text) and not _BULLET.match(follows)
 
@@ -192,11 +217,7 @@ class _LayoutParser:
         """A line of prose. It continues the paragraph of the line before, unless the lines are as long as whole paragraphs."""
         continues = self.before == "paragraphs"
         if continues:
-            start = self.at
-            while self._line(start - 1).strip():
-                start -= 1
-            whole = [x for x in self.lines[start : self.at + 1] if x.strip()]
-            continues = max(map(len, whole)) <= MAX_WRAP_WIDTH or not _END.search(self.lines[self.at - 1])
+            continues = self.widths[self.at + 1] <= MAX_WRAP_WIDTH or not _END.search(self.lines[self.at - 1])
         return "paragraphs", 1, 0 if continues else 1
 
 

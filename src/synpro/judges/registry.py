@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synpro.engines.base import Model
-from synpro.judges.base import JudgeConfig, JudgesConfig, Layout, Quality, Verifier
+from synpro.judges.base import JudgeConfig, JudgesConfig, LayoutJudge, QualityJudge, Verifier
 
 if TYPE_CHECKING:
     from synpro.judges.encoder import BertScoreEncoder
@@ -24,8 +24,8 @@ class JudgePool:
         what checks claims (`faithfulness/registry.py`)."""
         self.cfg, self.state_dir, self._open_verifier = cfg, state_dir, open_verifier
         self._encoder: BertScoreEncoder | None = None
-        self._quality: Quality | None = None
-        self._layout: Layout | None = None
+        self._quality: QualityJudge | None = None
+        self._layout: LayoutJudge | None = None
         self._verifier: Verifier | None = None
         self._causal: FluencyQuality | None = None
 
@@ -37,13 +37,11 @@ class JudgePool:
 
             cfg = self.cfg.encoder
             folder = model_folder(cfg.model, slot="judges.encoder")
-            self._encoder = BertScoreEncoder(
-                folder, layer=cfg.layer, batch_tokens=cfg.batch_tokens, max_unknown=cfg.max_unknown
-            )
+            self._encoder = BertScoreEncoder(folder, layer=cfg.layer, max_unknown=cfg.max_unknown, languages=cfg.languages)
         return self._encoder
 
     @property
-    def quality(self) -> Quality:
+    def quality(self) -> QualityJudge:
         if self._quality is None and self.cfg.quality == "dataman":
             from synpro.judges.dataman import DataManQuality
 
@@ -61,7 +59,7 @@ class JudgePool:
 
             cfg = self.cfg.fluency
             folder = model_folder(cfg.model, slot="judges.fluency")
-            self._causal = FluencyQuality(folder, dtype=cfg.dtype, batch_tokens=cfg.batch_tokens, languages=cfg.languages)
+            self._causal = FluencyQuality(folder, dtype=cfg.dtype, languages=cfg.languages)
         return self._causal
 
     @property
@@ -74,7 +72,7 @@ class JudgePool:
         return self._verifier
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> LayoutJudge:
         if self._layout is None and self.cfg.layout == "llm":
             from synpro.judges.layout_llm import LLMLayout
 

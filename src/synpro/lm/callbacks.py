@@ -97,6 +97,8 @@ class PretrainCallback(Callback):
 
     points: list[tuple[int, float]] = field(default_factory=list)
     """(training tokens of the whole run, reference loss), of this training alone."""
+    first: dict[str, float] = field(default_factory=dict)
+    """The losses before the first step."""
     latest: dict[str, float] = field(default_factory=dict)
     """The latest measured loss of each evaluation set."""
     best: dict[str, float] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class PretrainCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "points": self.points,
+            "first": self.first,
             "latest": self.latest,
             "best": self.best,
             "best_step": self.best_step,
@@ -126,6 +129,7 @@ class PretrainCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.points = [(int(tokens), float(loss)) for tokens, loss in state_dict["points"]]
+        self.first = state_dict.get("first", {})
         self.latest, self.best, self.best_step = state_dict["latest"], state_dict["best"], state_dict["best_step"]
         self.stop_reason, self.plateau_reason = state_dict["stop_reason"], state_dict["plateau_reason"]
         self._loss_sum = torch.tensor(state_dict["loss_sum"], dtype=torch.float64, device=self.trainer.device)
@@ -138,6 +142,7 @@ class PretrainCallback(Callback):
         return module
 
     def pre_train(self) -> None:
+        self._show_progress()  # where it begins: a resumed round not at 0
         if self.step == 0 and self.evaluate_every:
             self._measure()
 
@@ -191,6 +196,7 @@ class PretrainCallback(Callback):
         self.latest = {
             name: packed_loss(self.module, tokens, batch_size=self.eval_batch_size) for name, tokens in self.eval_sets.items()
         }
+        self.first = self.first or self.latest
         self._log_row(**{f"{name}_loss": loss for name, loss in self.latest.items()})
         reference = self.latest["reference"]
         self.points.append((self.trainer.global_train_tokens_seen + self.previous_tokens, reference))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,11 @@ from olmo_core.nn.transformer import Transformer
 from olmo_core.train.train_module import TransformerTrainModule
 from safetensors.torch import load_file, save_file
 
-from synpro.lm.model_config import ModelConfig, transformer_config
+from synpro.lm.model_config import ImportedModel, ModelConfig, transformer_config
 
 WEIGHTS, OPTIMIZER, STATE, BEST = "model.safetensors", "optim.safetensors", "state.json", "best"
 
+_HEAD = "lm_head.w_out.weight"
 _FULL = dist_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 Tensors = dict[str, torch.Tensor]
@@ -101,7 +102,15 @@ def _gather(module: TransformerTrainModule) -> Snapshot:
     assert module.optim is not None
     moments: dict[str, Any] = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     named = {f"{name}.{key}": t for name, fields in moments.get("state", {}).items() for key, t in fields.items()}
+    if module.model.tie_word_embeddings:
+        weights.pop(_HEAD, None)  # another name of the embeddings: a file holds a tensor once
     return Snapshot(_contiguous(weights), _contiguous(named))
+
+
+def _with_head(weights: Mapping[str, Any], model: Transformer) -> dict[str, Any]:
+    """Weights with the head that shares the embeddings, where it does; none where there are none."""
+    shared = {_HEAD: weights["embeddings.weight"]} if model.tie_word_embeddings and weights else {}
+    return {**weights, **shared}
 
 
 def _contiguous(tensors: dict[str, Any]) -> Tensors:
@@ -152,7 +161,7 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
             f"{expected.get(name)} here ({len(differing)} tensors differ); use the same pretrain.model and prepare.tokenizer"
         )
     options = dist_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
-    dist_state.set_model_state_dict(module.model, weights, options=options)
+    dist_state.set_model_state_dict(module.model, _with_head(weights, module.model), options=options)
     # The hyperparameters come from this run's optimizer, the moments from the file.
     moments: dict[str, Any] = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     if is_first:
@@ -164,33 +173,54 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
+def start_from(module: TransformerTrainModule, model: ImportedModel) -> float:
+    """Load the weights of an imported model into `module`, and return the largest difference of its logits from OLMo-core's (on
+    rank 0). All processes call it. Raises ImportRefused when they differ."""
+    from synpro.lm.imported import read_weights
+
+    weights, difference = dict[str, Any](), 0.0
+    if get_rank() == 0:
+        weights, difference = read_weights(model.folder, model.vocab_size)
+    options = dist_state.StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
+    dist_state.set_model_state_dict(module.model, weights, options=options)
+    return difference
+
+
 def export(
     module: TransformerTrainModule, folder: Path, *, model: ModelConfig, tokenizer: Path, context: int, eos: int, pad: int
 ) -> None:
-    """Write `folder` as a Hugging Face model (`Olmo2ForCausalLM`) with its tokenizer, and compare its logits with OLMo-core's.
+    """Write `folder` as a Hugging Face model with its tokenizer, and compare its logits with OLMo-core's.
+
+    It is an `Olmo2ForCausalLM`; an imported model keeps its own architecture.
 
     `model`: the shape that `module` was built with. `tokenizer`: a Hugging Face tokenizer folder. `context`: the sequence
     length of training, in tokens. All processes call it. Raises RuntimeError when the exported model gives other logits.
     """
     from olmo_core.nn.hf import save_hf_model
 
-    weights = dist_state.get_model_state_dict(module.model, options=_FULL)
-    difference = math.nan
+    weights = _with_head(dist_state.get_model_state_dict(module.model, options=_FULL), module.model)
+    # Bit-equal on a CPU, where both run: a wrong tensor, or a wrong setting, is off by far more than rounding.
+    difference, bound = math.nan, 0.0
     if get_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
         # A model of its own: whole, in float32 and not compiled, however `module` is laid out.
         plain = transformer_config(model, module.model.vocab_size).build(init_device="cpu")
         plain.load_state_dict({name: tensor.float() for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)})
-        save_hf_model(folder, weights, plain)
-        _complete_config(folder, context=context, eos=eos, pad=pad)
-        for file in sorted(p for p in tokenizer.iterdir() if p.is_file()):
-            shutil.copyfile(file, folder / file.name)
+        if isinstance(model, ImportedModel):
+            from synpro.lm.imported import TOLERANCE, write_folder
+
+            bound = TOLERANCE
+            write_folder(folder, model.folder, plain.state_dict(), eos=eos)
+        else:
+            save_hf_model(folder, weights, plain)
+            _complete_config(folder, context=context, eos=eos, pad=pad)
+            for file in sorted(p for p in tokenizer.iterdir() if p.is_file()):
+                shutil.copyfile(file, folder / file.name)
         generator = torch.Generator().manual_seed(0)
         ids_B_T = torch.randint(0, plain.vocab_size, (2, min(context, 64)), generator=generator)
         difference = max_logit_difference(plain, folder, ids_B_T)
-    difference = broadcast_object(difference)
-    # Bit-equal on a CPU, where both run: a wrong tensor, or a wrong setting, is off by far more than rounding.
-    if not difference <= 0.0:
+    difference, bound = broadcast_object((difference, bound))
+    if not difference <= bound:
         raise RuntimeError(
             f"the model exported to {folder} gives other logits than the trained one (largest difference {difference:.3g}); "
             "the export cannot be trusted: check the versions of ai2-olmo-core and transformers"
@@ -209,9 +239,9 @@ def _complete_config(folder: Path, *, context: int, eos: int, pad: int) -> None:
 
 
 def max_logit_difference(model: Transformer, folder: Path, ids_B_T: torch.Tensor) -> float:
-    """Largest absolute difference between the logits of OLMo-core's model and of an export, both in float32 on the CPU."""
+    """`logit_difference` of OLMo-core's model and of an export, both in float32 on the CPU."""
+    from synpro.lm.imported import logit_difference
     from synpro.lm.loss import load_model
 
     with torch.inference_mode():
-        trained = model.eval()(ids_B_T)
-        return float((trained - load_model(folder, device="cpu")(ids_B_T).logits).abs().max())
+        return logit_difference(model.eval()(ids_B_T), load_model(folder, device="cpu")(ids_B_T).logits)

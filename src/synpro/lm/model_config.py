@@ -1,4 +1,4 @@
-"""The shape of a model, its parameters and its FLOPs: OLMo-2 as published, from 1M to 2B parameters.
+"""The shape of a model, its parameters and its FLOPs: OLMo-2 as published, from 1M to 2B parameters, or an imported model.
 
 Decoder blocks with reordered norm (RMSNorm after attention and after the feed-forward, inside the residual), QK norm, RoPE,
 SwiGLU and an untied head; the same blocks export to `Olmo2ForCausalLM` with equal logits.
@@ -7,10 +7,11 @@ SwiGLU and an untied head; the same blocks export to `Olmo2ForCausalLM` with equ
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synpro.schema import setting
 
@@ -28,6 +29,7 @@ class ModelConfig:
     """Widths and depths. The defaults are the published 400M model; 1.1B has `d_model=2048, hidden_size=8192`."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"qk_norm": "", "norm_eps": "", "vocab_multiple": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"qk_norm": True, "norm_eps": NORM_EPS, "vocab_multiple": VOCAB_MULTIPLE}
 
     n_layers: int = setting(16, source="published", min=1)
     """Blocks (both published models: 16)."""
@@ -47,6 +49,62 @@ class ModelConfig:
             )
 
 
+@dataclass(frozen=True)
+class ImportedModel(ModelConfig):
+    """The shape of a model that was made elsewhere, from its files; `lm/imported.py` makes a model of it."""
+
+    folder: Path = Path()
+    """Its Hugging Face folder."""
+    vocab_size: int = 0
+    """Rows of its embeddings."""
+    context: int = 0
+    """Its longest input, in tokens."""
+    parameters: int = 0
+    """All of them; a head that shares the embeddings counts once."""
+    tied: bool = False
+    """The head is the embeddings."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked: the model exists."""
+
+
+def imported_model(folder: Path) -> ImportedModel:
+    """The shape of a Hugging Face folder, from `config.json` and the headers of its weights.
+
+    Raises ValueError for a `config.json` that is not of a causal language model in the usual terms.
+    """
+    from synpro.assets.weights import read_shapes
+
+    body = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        shapes, tied = read_shapes(folder), _is_tied(folder, body)
+        return ImportedModel(
+            n_layers=body["num_hidden_layers"],
+            d_model=body["hidden_size"],
+            n_heads=body["num_attention_heads"],
+            hidden_size=body["intermediate_size"],
+            folder=folder,
+            vocab_size=body["vocab_size"],
+            context=body["max_position_embeddings"],
+            parameters=sum(math.prod(shape) for name, shape in shapes.items() if not (tied and name == "lm_head.weight")),
+            tied=tied,
+        )
+    except KeyError as problem:
+        raise ValueError(
+            f"pretrain.start: {folder / 'config.json'} is of a model of type {body.get('model_type')!r}, without {problem}; "
+            "use a causal language model that OLMo-core imports (docs/continue.md), such as Llama, Qwen3 or OLMo-2"
+        ) from None
+
+
+def _is_tied(folder: Path, body: Mapping[str, Any]) -> bool:
+    """Whether a model's head is its embeddings; where `config.json` does not say, by the default of its type."""
+    if "tie_word_embeddings" in body:
+        return bool(body["tie_word_embeddings"])
+    from transformers import AutoConfig
+
+    return bool(AutoConfig.from_pretrained(folder, local_files_only=True).tie_word_embeddings)
+
+
 def padded_vocab_size(vocab_size: int) -> int:
     """Embedding rows for a tokenizer of `vocab_size` ids (100,278 ids become 100,352 rows)."""
     return -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
@@ -54,6 +112,8 @@ def padded_vocab_size(vocab_size: int) -> int:
 
 def num_parameters(config: ModelConfig, vocab_size: int, *, embeddings: bool = True) -> int:
     """Parameters of the model, norms and head included; `embeddings`: whether the input embeddings count too."""
+    if isinstance(config, ImportedModel):
+        return config.parameters - (0 if embeddings or config.tied else config.vocab_size * config.d_model)
     width, norm = config.d_model, config.d_model
     attention = 4 * width * width + 2 * norm
     feed_forward = 3 * width * config.hidden_size
@@ -74,6 +134,10 @@ def flops_per_token(config: ModelConfig, vocab_size: int, sequence_length: int) 
 
 def transformer_config(config: ModelConfig, vocab_size: int, *, attention: str | None = None) -> TransformerConfig:
     """The same shape as OLMo-core's config. `attention` names an OLMo-core backend (`torch`, `flash_2`, ...)."""
+    if isinstance(config, ImportedModel):
+        from synpro.lm.imported import olmo_config
+
+        return olmo_config(config.folder, attention=attention)
     from olmo_core.nn.attention import AttentionBackendName
     from olmo_core.nn.feed_forward import FeedForwardConfig
     from olmo_core.nn.transformer import TransformerBlockType, TransformerConfig
@@ -93,7 +157,11 @@ def transformer_config(config: ModelConfig, vocab_size: int, *, attention: str |
 
 
 def exported_model_config(folder: Path) -> tuple[ModelConfig, int]:
-    """Shape and trained sequence length of a Hugging Face folder that `checkpoint.export` wrote."""
+    """Shape and trained sequence length of a Hugging Face folder that `pretrain` wrote."""
+    state = folder.parent / "trainer" / "state.json"
+    training = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
+    if "imported" in training:
+        return imported_model(folder), int(training["imported"]["sequence_length"])
     body = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rope = body.get("rope_parameters") or body
     shape = ModelConfig(

@@ -8,22 +8,29 @@ the paper names none.
 
 Training is stopped at the first plateau that is seen, so looking often is being wrong often. `confidence` is for a whole
 training: the looks of its k-th doubling, whose windows overlap, may be wrong with probability (1 - confidence) / (k (k + 1)),
-which sums to 1 - confidence. Noise is never taken to be less than `noise_floor`, since a few points can lie on a line by
+which sums to 1 - confidence. Noise is never taken to be less than `NOISE_FLOOR`, since a few points can lie on a line by
 accident.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from synpro.schema import setting
+
+NOISE_FLOOR = 0.003
+"""The least noise of a measurement that is reckoned with, in nats."""
 
 
 @dataclass(frozen=True)
 class PlateauConfig:
     """What counts as a plateau of the reference loss."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"noise_floor": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"noise_floor": NOISE_FLOOR}
 
     improvement: float = setting(0.02, unit="nats/doubling of tokens", source="ours", above=0)
     """Nats per doubling of tokens: training goes on while the loss may still fall faster than this."""
@@ -35,8 +42,6 @@ class PlateauConfig:
     """Measurements in the last doubling before a line is fitted; at least 3."""
     rise: float = setting(0.02, unit="nats", source="ours", above=0)
     """Nats above its best, beyond the noise, at which the loss counts as risen, `patience` times in a row."""
-    noise_floor: float = setting(0.003, unit="nats", source="ours", min=0)
-    """The least noise of a measurement that is reckoned with."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def _has_turned(points: Sequence[tuple[int, float]], config: PlateauConfig) -> P
 
     count = max(config.patience, 2)
     earlier, last = points[:-count], points[-count:]
-    noise = _noise([loss for tokens, loss in points if 2 * tokens >= points[-1][0]], config.noise_floor)
+    noise = _noise([loss for tokens, loss in points if 2 * tokens >= points[-1][0]], NOISE_FLOOR)
     if not earlier or noise is None or last[-1][0] == 0:
         return None
     losses = [loss for _, loss in earlier]
@@ -148,7 +153,7 @@ def _is_flat(points: Sequence[tuple[int, float]], config: PlateauConfig) -> Plat
     fit = linregress(places, [loss for _, loss in window])
     constant = len({loss for _, loss in window}) == 1  # no correlation exists then, and scipy gives no error
     spread = math.sqrt(sum((x - sum(places) / len(places)) ** 2 for x in places))
-    slope, error = float(fit.slope), max(0.0 if constant else float(fit.stderr), config.noise_floor / spread)
+    slope, error = float(fit.slope), max(0.0 if constant else float(fit.stderr), NOISE_FLOOR / spread)
     margin = float(student.isf(_allowed_error(points, config), len(window) - 2)) * error
     measured = f"{-slope:+.4f} ± {error:.4f} nats per doubling over the last {len(window)} measurements"
     if slope - margin > 0:

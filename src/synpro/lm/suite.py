@@ -72,7 +72,7 @@ def evaluate_folder(
     `max_items`: items from the beginning of each task, None for all. `on_score` is called after each task. Raises SuiteError
     for a folder that is no model and for an unknown task.
     """
-    from synpro.lm.loss import context_of, load_model
+    from synpro.lm.loss import context_of, load_model, tf32
     from synpro.lm.tasks import check_tasks, score_task
 
     unknown = [n for n in names if n not in TASKS]
@@ -86,15 +86,16 @@ def evaluate_folder(
     eos, pad = _special_ids(folder, model.config)
     scores = []
     for name in names:
-        found = score_task(
-            model,
-            folder / "tokenizer.json",
-            TASKS[name],
-            eos=eos,
-            pad=pad,
-            context=context_of(model),
-            max_items=max_items,
-        )
+        with tf32():
+            found = score_task(
+                model,
+                folder / "tokenizer.json",
+                TASKS[name],
+                eos=eos,
+                pad=pad,
+                context=context_of(model),
+                max_items=max_items,
+            )
         own = {k: v for k, v in found.scores.items() if k != "bpb"}
         metric = next(iter(own), "bpb")
         scores.append(SuiteScore(name, metric, own.get(metric), found.scores.get("bpb"), found.items))

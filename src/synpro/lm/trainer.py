@@ -68,8 +68,8 @@ def build_module(
     shape = transformer_config(model, vocab_size, attention=None if hardware.attention == "auto" else hardware.attention)
     shape.init_seed = seed
     if optimizer.dropout:
-        assert isinstance(shape.block, TransformerBlockConfig)
-        shape.block.dropout = optimizer.dropout
+        for block in [shape.block] if isinstance(shape.block, TransformerBlockConfig) else shape.block.values():
+            block.dropout = optimizer.dropout
     bfloat16 = training_dtype(hardware) == "bfloat16"
     parallel = None
     if is_distributed():

@@ -28,6 +28,13 @@ class Difference:
     documents: int
     """What was resampled: documents, or groups of them."""
     resamples: int
+    grouped: bool = False
+    """Whether groups were resampled."""
+
+    @property
+    def units(self) -> str:
+        """What was resampled, in words."""
+        return "articles" if self.grouped else "documents"
 
     @property
     def clear(self) -> bool:
@@ -90,4 +97,5 @@ def paired_difference(
         confidence_level=level,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Difference(float(change_per_unit(change, weight)), float(interval.low), float(interval.high), level, n, resamples)
+    ends = float(interval.low), float(interval.high)
+    return Difference(float(change_per_unit(change, weight)), *ends, level, n, resamples, groups is not None)

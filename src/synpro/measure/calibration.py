@@ -79,9 +79,9 @@ def auc(high: Sequence[float], low: Sequence[float]) -> float | None:
 
 def reliability(probabilities: Sequence[float], truth: Sequence[bool]) -> tuple[ReliabilityBin, ...]:
     """The reliability table, in ten bins of equal width."""
-    held: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    in_bin: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for p, t in zip(probabilities, truth, strict=True):
-        held[min(BINS - 1, int(p * BINS))].append((p, t))
+        in_bin[min(BINS - 1, int(p * BINS))].append((p, t))
     return tuple(
         ReliabilityBin(
             i / BINS,
@@ -90,7 +90,7 @@ def reliability(probabilities: Sequence[float], truth: Sequence[bool]) -> tuple[
             sum(p for p, _ in h) / len(h) if h else None,
             sum(t for _, t in h) / len(h) if h else None,
         )
-        for i, h in enumerate(held)
+        for i, h in enumerate(in_bin)
     )
 
 

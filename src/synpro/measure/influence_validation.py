@@ -65,8 +65,10 @@ def spearman_with_interval(
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # NaNs of constant resamples are left out of the quantiles
-        drawn = bootstrap((x, y), rho, paired=True, n_resamples=resamples, method="percentile", rng=rng).bootstrap_distribution
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        resampled = bootstrap(
+            (x, y), rho, paired=True, n_resamples=resamples, method="percentile", rng=rng
+        ).bootstrap_distribution
+    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     permuted = permutation_test(
         (y,),
         lambda shuffled, axis=-1: np.abs(rho(np.broadcast_to(x, shuffled.shape), shuffled, axis)),

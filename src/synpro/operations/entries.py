@@ -8,6 +8,12 @@ from typing import ClassVar
 from synpro.operations.base import Operation, ParseError
 
 COUNTS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
+DANUBE = (
+    "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black Sea. It "
+    "passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest and Belgrade are "
+    "capitals on its banks."
+)
+"""The passage of the worked examples."""
 MAX_ENTRIES = 8
 """Most entries of an answer (paper)."""
 CHARACTERS_PER_ENTRY = 875
@@ -43,7 +49,7 @@ class EntryOperation(Operation):
         first, second = self.headings
         found: list[tuple[str, str]] = []
         seen: set[str] = set()
-        opened: str | None = None
+        pending: str | None = None
         for number, raw in enumerate(answer.split("\n"), 1):
             line = raw.strip()
             if not line:
@@ -57,20 +63,20 @@ class EntryOperation(Operation):
             if not any(c.isalnum() for c in value):
                 raise ParseError(f"line {number}: nothing follows {heading!r}")
             if heading == first:
-                if opened is not None:
-                    raise ParseError(f"line {number}: {_shown(first, opened)} has no {second!r} line")
-                opened = value
+                if pending is not None:
+                    raise ParseError(f"line {number}: {_shown(first, pending)} has no {second!r} line")
+                pending = value
                 continue
-            if opened is None:
+            if pending is None:
                 raise ParseError(f"line {number}: a {second!r} line without a {first!r} line before it")
             key = value.rstrip(".").casefold()
             if key in seen:
                 raise ParseError(f"line {number}: repeats an earlier entry: {line[:60]!r}")
             seen.add(key)
-            found.append((opened, value))
-            opened = None
-        if opened is not None:
-            raise ParseError(f"the last {_shown(first, opened)} has no {second!r} line")
+            found.append((pending, value))
+            pending = None
+        if pending is not None:
+            raise ParseError(f"the last {_shown(first, pending)} has no {second!r} line")
         if not found:
             raise ParseError("there are no entries")
         if len(found) > MAX_ENTRIES:

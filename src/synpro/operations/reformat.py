@@ -10,7 +10,7 @@ eight.
 from __future__ import annotations
 
 from synpro.operations.base import Example, OperationConfig
-from synpro.operations.entries import COUNTS, EntryOperation
+from synpro.operations.entries import COUNTS, DANUBE, EntryOperation
 
 FEW = 3
 """Most entries that are asked for without naming kinds."""
@@ -32,11 +32,7 @@ class Reformat(EntryOperation):
     )
     default_examples = (
         Example(
-            source=(
-                "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black "
-                "Sea. It passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest "
-                "and Belgrade are capitals on its banks."
-            ),
+            source=DANUBE,
             answer=(
                 "Topic: Fact\nContent: The Danube flows about 2,850 kilometres from the Black Forest to the Black Sea.\n"
                 "Topic: Another fact\nContent: Ten countries and four capitals lie along the river."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from synpro.config import RunConfig
 from synpro.planning.memory import TOKENS_PER_WORD
+from synpro.runner.artifacts import finished, read_record
 
 SMALL_VOCABULARY = 1.7
 """Tokens per word of a small trained BPE on English. Replaced by the measured ratio once the corpus is prepared."""
@@ -44,9 +44,9 @@ class CorpusSize:
 def corpus_size(cfg: RunConfig, root: Path) -> CorpusSize:
     """The size of the corpus from `prepare`'s result, else from the config. Raises PlanError when neither can tell."""
     ratio = SMALL_VOCABULARY if cfg.prepare.tokenizer.source == "train" else TOKENS_PER_WORD
-    result = root / "round-00" / "prepare" / "result.json"
-    if result.exists():
-        record = json.loads(result.read_text(encoding="utf-8"))["record"]
+    step = root / "round-00" / "prepare"
+    if finished(step):
+        record = read_record(step)
         tokens, passages = record["tokens"]["train"], record["passages"]
         return CorpusSize(
             tokens, passages, tokens / ratio / max(1, passages), True, record.get("documents", {}).get("train", 0)

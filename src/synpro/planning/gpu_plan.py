@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from synpro.config import RunConfig
 from synpro.planning.memory import GPUS_PER_NODE, RESERVED_GPU_BYTES, stage_bytes, suggestions, with_settings
-from synpro.planning.plan import StageEstimate, estimate_stages, format_plan
+from synpro.planning.plan import Cost, StageEstimate
 from synpro.schema import SchemaError
 
 GIB = 2**30
@@ -84,10 +83,20 @@ class GpuPlan:
         """Bytes of a GPU that a plan fills: what fragments and differs from step to step needs the rest."""
         return USABLE_SHARE * self.gpu.memory
 
-    def hours(self, row: StageEstimate) -> float:
-        """GPU-hours of a row of the plan, however many GPUs share them."""
-        decode = max(row.decode_flops / self.decode_mfu / self.gpu.peak, row.decode_steps * DISPATCH_SECONDS)
-        return ((row.flops - row.decode_flops) / self.mfu / self.gpu.peak + decode + row.host_seconds) / 3600
+    def part_hours(self, part: Cost) -> float:
+        """GPU-hours of a part of a row, without the work of the host."""
+        decode = max(part.decode_flops / self.decode_mfu / self.gpu.peak, part.decode_steps * DISPATCH_SECONDS)
+        peak = self.gpu.peak / 2 if part.is_tf32 else self.gpu.peak
+        return ((part.flops - part.decode_flops) / self.mfu / peak + decode) / 3600
+
+    def hours(self, row: StageEstimate, gpus: int = 1) -> float:
+        """GPU-hours of a row of the plan on so many GPUs, which share its work and all wait for the host."""
+        return sum(map(self.part_hours, row.work.values())) + gpus * row.host_seconds / 3600
+
+    def wall_hours(self, cfg: RunConfig, row: StageEstimate) -> float:
+        """Hours of a row by the clock."""
+        gpus = max(1, self.gpus_of(cfg, row.stage))  # `prepare` has none
+        return self.hours(row, gpus) / gpus
 
     def stage_bytes(self, cfg: RunConfig, stage: str) -> float:
         """Bytes that a stage takes on each of its GPUs."""
@@ -143,35 +152,3 @@ def _suggestion(cfg: RunConfig, plan: GpuPlan, stages: Sequence[str]) -> str | N
             words = (f"--set {key}={str(value).lower()}" for key, value in settings.items())
             return f"{' '.join(words)} needs {math.ceil(needed / GIB)} GiB"
     return None
-
-
-def format_gpu_plan(cfg: RunConfig, root: Path, plan: GpuPlan) -> list[str]:
-    """A run's plan, and GPU-hours, hours and money. Raises PlanError, and GpuPlanError where a stage does not fit."""
-    rows = estimate_stages(cfg, root, None)
-    check_fit(cfg, plan, [r.stage for r in rows])
-    out = [*format_plan(cfg, root, calibrate=False), "", f"on {plan.gpus} x {plan.gpu.name}, {plan.settings}:", ""]
-    out.append(f"{'stage':<22}{'GPUs':>6}{'GiB per GPU':>14}{'GPU-hours':>12}{'hours':>10}")
-    busy = wall = 0.0
-    for row in rows:
-        gpus, hours = plan.gpus_of(cfg, row.stage), plan.hours(row)
-        needed = plan.stage_bytes(cfg, row.stage) / GIB if gpus else 0.0
-        took = hours / max(1, gpus)
-        busy, wall = busy + hours, wall + took
-        out.append(f"{row.stage:<22}{gpus:>6}{needed:>14.0f}{hours:>12.1f}{took:>10.1f}")
-    out.append(f"{'whole run':<22}{'':>6}{'':>14}{busy:>12.1f}{wall:>10.1f}")
-    out.append("")
-    if plan.price is not None:
-        out.append(f"cost: {busy * plan.price:,.0f} at {plan.price:g} a GPU-hour, while other GPUs are given back")
-    for key, engine in (("synthesize", cfg.synthesize.engine), ("train_generator", cfg.train_generator.engine)):
-        if engine.type == "transformers":
-            out.append(f"{key}.engine: transformers, whose Python limits a GPU; --set {key}.engine.type=vllm generates faster")
-    if cfg.machine.rl_processes == 1 and plan.gpus > 1:
-        more = min(plan.gpus, GPUS_PER_NODE)
-        out.append(f"generators are trained on one GPU: --set machine.rl_processes={more} spreads that over a node")
-    if cfg.machine.launcher == "local" and plan.gpus > 1:
-        out.append("texts are generated on one GPU: --set machine.launcher=ray --set machine.workers=N spreads them over N")
-    out.append(
-        f"assumed, not measured: {plan.mfu:.0%} of {plan.gpu.peak / 1e12:.0f} TFLOP/s training and reading, "
-        f"{plan.decode_mfu:.0%} generating; queues, checkpoints and start-up take none"
-    )
-    return out

@@ -53,7 +53,7 @@ def logit_bytes(vocab: int, dtype: str) -> float:
 
 
 def training_bytes(model: ModelConfig, vocab: int, length: int, batch_size: int, hardware: HardwareConfig, world: int) -> float:
-    """One of `world` processes that train a model: weights, optimizer, and one microbatch."""
+    """One of `world` processes that train a model: weights, optimizer, and one micro-batch."""
     count, rows = num_parameters(model, vocab), padded_vocab_size(vocab)
     dtype = "float32" if hardware.dtype == "float32" else "bfloat16"  # `auto` is bfloat16 on a GPU
     half = dtype == "bfloat16"
@@ -73,7 +73,7 @@ def judge_bytes(cfg: RunConfig, operation: str) -> float:
     """The language models that score one operation's texts in its process, and the models of influence in float32."""
     total = 0.0
     if "probe" in needs_of(cfg.operations[operation].weights):
-        total += (1 + cfg.probe.replicas) * 4.0 * num_parameters(cfg.pretrain.model, cfg.prepare.tokenizer.vocab_size)
+        total += (1 + cfg.probe.replicas) * 4.0 * num_parameters(cfg.pretrain.shape, cfg.vocab_size)
     return total + sum(2.0 * model_size(j.model).parameters for j in language_judges(cfg, operation) if j.engine.reads_weights)
 
 
@@ -97,7 +97,7 @@ def passage_tokens(cfg: RunConfig) -> float:
 
 def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device_bytes: float = 0.0) -> float:
     """One of `world` processes of RL: the generator with its optimizer, the judges, and the larger of generating the answers of
-    a step and learning from a microbatch of them. vLLM takes its share of `device_bytes`."""
+    a step and learning from a micro-batch of them. vLLM takes its share of `device_bytes`."""
     t, size = cfg.train_generator, model_size(cfg.train_generator.base)
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
     # Autocast's copies; the generator the round began with; the buckets of gradients.
@@ -142,7 +142,7 @@ def stage_bytes(cfg: RunConfig, stage: str, world: int, device_bytes: float = 0.
     """Bytes of one of `world` processes of a stage (`pretrain`, `train-rephrase`, ...), without those of its libraries.
     `device_bytes`: memory of its GPU, of which vLLM takes a share."""
     kind, _, operation = stage.partition("-")
-    p, vocab = cfg.pretrain, cfg.prepare.tokenizer.vocab_size
+    p, vocab = cfg.pretrain, cfg.vocab_size
     match kind:
         case "train":
             return train_generator_bytes(cfg, operation, world, device_bytes)
@@ -151,19 +151,19 @@ def stage_bytes(cfg: RunConfig, stage: str, world: int, device_bytes: float = 0.
         case "verifier":
             return verifier_bytes(cfg)
         case "pretrain":
-            return training_bytes(p.model, vocab, p.sequence_length, p.batch_size, p.hardware, world)
+            return training_bytes(p.shape, vocab, p.sequence_length, p.batch_size, p.hardware, world)
         case "probe":  # alone on its device
-            return training_bytes(p.model, vocab, p.sequence_length, cfg.probe.batch_size, cfg.probe.hardware, 1)
+            return training_bytes(p.shape, vocab, p.sequence_length, cfg.probe.batch_size, cfg.probe.hardware, 1)
         case "evaluate":
-            return 4.0 * num_parameters(p.model, vocab)
+            return 4.0 * num_parameters(p.shape, vocab)
     return 0.0
 
 
-Settings = dict[str, Any]
+Overrides = dict[str, Any]
 """Keys of the config, as `--set` takes them, and their values."""
 
 
-def suggestions(cfg: RunConfig, stage: str) -> Iterator[Settings]:
+def suggestions(cfg: RunConfig, stage: str) -> Iterator[Overrides]:
     """Settings with which a stage holds less, the cheapest first."""
     kind, _, _ = stage.partition("-")
     t = cfg.train_generator
@@ -183,7 +183,7 @@ def suggestions(cfg: RunConfig, stage: str) -> Iterator[Settings]:
         yield from _halved("train_verifier.micro_batch_size", v.micro_batch_size, {}, {"train_verifier.lora_rank": 16})
 
 
-def _smaller_batches(table: str, engine: EngineSpec, settings: Settings) -> Iterator[Settings]:
+def _smaller_batches(table: str, engine: EngineSpec, settings: Overrides) -> Iterator[Overrides]:
     """The settings with smaller batches of generation, where the engine has such a key."""
     if engine.type == "transformers":
         yield from _halved(f"{table}.engine.batch_size", engine.batch_size, settings)
@@ -194,7 +194,7 @@ def _smaller_batches(table: str, engine: EngineSpec, settings: Settings) -> Iter
         yield settings
 
 
-def _halved(key: str, number: int, *more: Settings) -> Iterator[Settings]:
+def _halved(key: str, number: int, *more: Overrides) -> Iterator[Overrides]:
     """The number and its halves, with each of the further settings."""
     for settings in more:
         value = number
@@ -203,7 +203,7 @@ def _halved(key: str, number: int, *more: Settings) -> Iterator[Settings]:
             value //= 2
 
 
-def with_settings(cfg: RunConfig, settings: Settings) -> RunConfig:
+def with_settings(cfg: RunConfig, settings: Overrides) -> RunConfig:
     """The config with other values for some settings. Raises SchemaError for those that do not go together."""
     table = plain(cfg)
     for key, value in settings.items():

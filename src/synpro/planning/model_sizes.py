@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from synpro.assets.weights import json_object
 
 
 class ModelSizeError(ValueError):
@@ -43,10 +44,10 @@ def model_size(reference: str) -> ModelSize:
         if name in reference:
             return size
     try:
-        c = json.loads((Path(reference) / "config.json").read_text(encoding="utf-8"))
+        c = json_object(Path(reference) / "config.json")
         width, layers, vocab, hidden = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"], c["intermediate_size"]
         heads, kv = c["num_attention_heads"], c.get("num_key_value_heads", c["num_attention_heads"])
-    except (OSError, KeyError, json.JSONDecodeError) as problem:
+    except (OSError, KeyError, ValueError) as problem:
         raise ModelSizeError(
             f"the size of {reference!r} is not known ({problem}); give a folder with its config.json"
         ) from problem

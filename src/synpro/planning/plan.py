@@ -7,7 +7,8 @@ used. The formulas are those that a finished step is billed with (`step_cost.py`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from synpro.config import RunConfig
@@ -24,25 +25,45 @@ from synpro.planning.memory import (
 )
 from synpro.planning.model_sizes import ModelSizeError, model_size
 from synpro.planning.step_cost import (
+    CHARACTERS_PER_TOKEN,
     eval_flops,
     forward_flops,
-    judge_flops,
+    judge_costs,
     model_flops_per_token,
     probe_tokens,
     rl_flops,
     task_tokens,
     verifier_cost,
 )
-from synpro.planning.throughput import Throughput, measure_throughput
-from synpro.runner.progress import duration
+from synpro.planning.throughput import Throughput
 
 INDEX_SECONDS, SEARCHED_WORDS = 8.0, 560_000
 """Indexing the items of the published tasks, and words per second searched for them on one core (docs/LOG.md)."""
+ENCODED_CHARACTERS, TOKENIZING_CORES = 4.65e6, 8
+"""Characters per second that one process encodes (docs/benchmarks.md), and the processes taken where `machine.threads` is 0."""
+OWN_PROMPT_TOKENS = 60
+"""Tokens around a passage that are not the same for all passages."""
 START_SECONDS = 8.0
 """Start of a step's process: Python, PyTorch and its libraries."""
 JUDGING_SECONDS = 15.0
 """More of that for a step with a generator: loading the judges and scoring the sources of a small corpus (measured: 12 to
 18)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What has to be computed."""
+
+    flops: float = 0.0
+    decode_flops: float = 0.0
+    """The part of `flops` spent on generating token by token, which keeps a machine far less busy than reading."""
+    decode_steps: float = 0.0
+    """Forward passes of that part, one after another, where the transformers engine makes them: their dispatch from Python is
+    what takes the time on a GPU. 0 for vLLM."""
+    host_seconds: float = 0.0
+    """Work of a machine's cores while the device waits."""
+    is_tf32: bool = False
+    """Whether the FLOPs are of float32 models, which a GPU computes at half the rate of bfloat16 (TF32)."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +73,24 @@ class StageEstimate:
     stage: str
     count: int
     tokens: float
-    flops: float
+    work: Mapping[str, Cost]
+    """By part: `pretraining`, `generating`, `verifier`, ... (`tables.PARTS`)."""
     memory: float
     """Bytes of one process at its largest on this machine, estimated."""
     disk: float
     """Bytes that stay."""
     seconds: float | None
     """None where nothing was calibrated."""
-    decode_flops: float = 0.0
-    """The part of `flops` spent on generating token by token, which keeps a machine far less busy than reading."""
-    decode_steps: float = 0.0
-    """Forward passes of that part, one after another, where the transformers engine makes them: their dispatch from Python is
-    what takes the time on a GPU. 0 for vLLM."""
-    host_seconds: float = 0.0
-    """Work of one core while the device waits."""
+
+    @property
+    def flops(self) -> float:
+        """The sum over all parts."""
+        return sum(part.flops for part in self.work.values())
+
+    @property
+    def host_seconds(self) -> float:
+        """The sum over all parts."""
+        return sum(part.host_seconds for part in self.work.values())
 
 
 def generator_parameters(cfg: RunConfig) -> int:
@@ -82,10 +107,11 @@ def estimate_stages(cfg: RunConfig, root: Path, speed: Throughput | None) -> lis
     rows = [estimates.prepare()]
     if cfg.rounds:
         rows.append(estimates.verifier())
-    rows += [estimates.pretrain(), estimates.probe()]
-    for name in cfg.operations:
+    if not cfg.generate_only:
+        rows += [estimates.pretrain(), *([estimates.probe()] if cfg.rounds else [])]
+    for name in cfg.operations if cfg.rounds else ():
         rows += [estimates.train_generator(name), estimates.synthesize(name)]
-    return [*rows, estimates.evaluate()]
+    return rows if cfg.generate_only else [*rows, estimates.evaluate()]
 
 
 @dataclass(frozen=True)
@@ -104,32 +130,34 @@ class _Estimates:
         return self.corpus.passage_words * TOKENS_PER_WORD
 
     def prepare(self) -> StageEstimate:
-        seconds = 5.0 if self.speed else None
-        return self._row("prepare", 1, self.corpus.tokens, 0.0, self.corpus.tokens * 8, seconds)
+        host = self._tokenizing(self.corpus.passages * self.corpus.passage_words * TOKENS_PER_WORD)
+        work = {"tokenizing": Cost(host_seconds=host)}
+        return self._row("prepare", 1, self.corpus.tokens, work, self.corpus.tokens * 8, 5.0 + host)
 
     def verifier(self) -> StageEstimate:
         v = self.cfg.train_verifier
         tokens, flops = verifier_cost(self.cfg, self._parameters, passages=self.corpus.passages, passage_tokens=self.passage)
         if v.kind == "none":
-            return self._row("verifier", 1, 0.0, 0.0, 0.0, 1.0 if self.speed else None)
+            return self._row("verifier", 1, 0.0, {}, 0.0, 1.0)
         # A short text by itself keeps a machine at about a quarter of what a batch of prompts does (measured: 28 ms a claim).
         slower, disk = (4, 5e6) if v.kind == "features" else (1, 2.0 * self._parameters(v.base))
-        return self._row("verifier", 1, tokens, flops, disk, slower * flops / self.speed.prefill if self.speed else None)
+        seconds = slower * flops / self.speed.prefill if self.speed else 0.0
+        return self._row("verifier", 1, tokens, {"verifier": Cost(flops)}, disk, seconds)
 
     def pretrain(self) -> StageEstimate:
-        p, count = self.cfg.pretrain, self.cfg.rounds + 1
-        tokens = p.max_tokens * count
-        if p.total_tokens is not None:
-            tokens = min(tokens, p.total_tokens)
-        flops = float(tokens * model_flops_per_token(self.cfg))
-        return self._row("pretrain", count, tokens, flops, count * self._model() * 16, self._training_seconds(flops))
+        p, seen, count = self.cfg.pretrain, 0, self.cfg.rounds + 1
+        for _ in range(count):
+            seen += p.steps_after(seen) * p.tokens_per_step
+        flops = float(seen * model_flops_per_token(self.cfg))
+        work = {"pretraining": Cost(flops)}
+        return self._row("pretrain", count, seen, work, count * self._model() * 16, self._training_seconds(flops))
 
     def probe(self) -> StageEstimate:
         rounds = self.cfg.rounds
         tokens = probe_tokens(self.cfg) * rounds
         flops = float(tokens * model_flops_per_token(self.cfg))
         disk = rounds * self._model() * 4 * self.cfg.probe.replicas
-        return self._row("probe", rounds, tokens, flops, disk, self._training_seconds(flops))
+        return self._row("probe", rounds, tokens, {"probe": Cost(flops)}, disk, self._training_seconds(flops))
 
     def train_generator(self, operation: str) -> StageEstimate:
         t, op, rounds = self.cfg.train_generator, self.cfg.operations[operation], self.cfg.rounds
@@ -140,54 +168,56 @@ class _Estimates:
         read = self.passage + PROMPT_TOKENS
         learned = op.steps * t.answers_per_step * (read + answer) * rounds
         decode = forward_flops(self.generator, generated)
-        prefill = rl_flops(self.cfg, self.generator, prompts=prompts * read, learned=learned)
-        seconds = None
-        if self.speed:
-            seconds = decode / self.speed.decode_at(t.answers_per_step) + prefill / self.speed.prefill
+        learn = rl_flops(self.cfg, self.generator, prompts=prompts * read, learned=learned)
+        seconds = decode / self.speed.decode_at(t.answers_per_step) + learn / self.speed.prefill if self.speed else 0.0
         disk = rounds * self.generator * (0.08 if t.tuning == "lora" else 2)
-        flops = decode + prefill + self._judge_flops(operation, answers, answer)
+        judged = self._judging(operation, answers, answer, passages=prompts)
         steps = self._decode_steps(t.engine, generated, t.answers_per_step)
-        return self._row(f"train-{operation}", rounds, generated, flops, disk, seconds, decode, steps)
+        work = {
+            "RL: answers": Cost(decode, decode, steps),
+            "RL: learning": Cost(learn),
+            "RL: judges": Cost(sum(part.flops for part in judged.values() if not part.is_tf32)),
+            "RL: influence and encoder": Cost(sum(part.flops for part in judged.values() if part.is_tf32), is_tf32=True),
+        }
+        return self._row(f"train-{operation}", rounds, generated, work, disk, seconds)
 
     def synthesize(self, operation: str) -> StageEstimate:
-        op, rounds = self.cfg.operations[operation], self.cfg.rounds
+        op, rounds, engine = self.cfg.operations[operation], self.cfg.rounds, self.cfg.synthesize.engine
         # Where `max_tries` allows more answers than are wanted of a passage, some passages take them.
         texts = self.corpus.passages * rounds * (op.candidates + op.tries) / 2
         text = min(op.max_new_tokens, self.passage * 1.3)
         generated = texts * text
         decode = forward_flops(self.generator, generated)
         # Instruction and example are the same for all passages, and are computed once.
-        prefill = forward_flops(self.generator, texts * (self.passage + PROMPT_TOKENS) * 0.4)
-        seconds = None
-        if self.speed:
-            batch_size = self.cfg.synthesize.engine.batch_size
-            seconds = decode / self.speed.decode_at(batch_size) + prefill / self.speed.prefill
-        flops = decode + prefill + self._judge_flops(operation, texts, text)
-        steps = self._decode_steps(self.cfg.synthesize.engine, generated, self.cfg.synthesize.engine.batch_size)
-        return self._row(f"synthesize-{operation}", rounds, generated, flops, generated * 20, seconds, decode, steps)
+        prefill = forward_flops(self.generator, texts * (self.passage + OWN_PROMPT_TOKENS))
+        seconds = decode / self.speed.decode_at(engine.batch_size) + prefill / self.speed.prefill if self.speed else 0.0
+        share = 1.0 if op.selects else self.cfg.synthesize.scored_share
+        judged = self._judging(operation, texts, text, passages=texts, share=share)
+        work = {
+            "generating": Cost(decode + prefill, decode, self._decode_steps(engine, generated, engine.batch_size)),
+            **judged,
+            "tokenizing": Cost(host_seconds=self._tokenizing(generated)),
+        }
+        return self._row(f"synthesize-{operation}", rounds, generated, work, generated * 20, seconds)
 
     def evaluate(self) -> StageEstimate:
         share = self.cfg.prepare.heldout_share / (1 - self.cfg.prepare.heldout_share)
         count = self.cfg.rounds + 1
-        tokens = (self.corpus.tokens * share + task_tokens(self.cfg)) * count
+        heldout = self.corpus.tokens * share
+        if self.cfg.evaluate.max_documents and self.corpus.documents:
+            heldout = min(heldout, self.cfg.evaluate.max_documents * self.corpus.tokens / self.corpus.documents)
+        tokens = (heldout + task_tokens(self.cfg)) * count
         flops = eval_flops(model_flops_per_token(self.cfg), tokens)
         # Every text that is trained on is searched once for items of the tasks.
         words = self.corpus.passages * self.corpus.passage_words * (1 + self.cfg.rounds * len(self.cfg.operations))
         host = (INDEX_SECONDS * count + words / SEARCHED_WORDS) if self.cfg.evaluate.tasks else 0.0
-        seconds = None if self.speed is None else flops / self.speed.training + host
-        return replace(self._row("evaluate", count, tokens, flops, 1e6, seconds), host_seconds=host)
+        seconds = flops / self.speed.training + host if self.speed else 0.0
+        return self._row("evaluate", count, tokens, {"evaluating": Cost(flops, host_seconds=host, is_tf32=True)}, 1e6, seconds)
 
     def _row(
-        self,
-        stage: str,
-        count: int,
-        tokens: float,
-        flops: float,
-        disk: float,
-        seconds: float | None,
-        decode_flops: float = 0.0,
-        decode_steps: float = 0.0,
+        self, stage: str, count: int, tokens: float, work: Mapping[str, Cost], disk: float, seconds: float
     ) -> StageEstimate:
+        """`seconds`: of the calibrated machine, without the start of processes."""
         with_generator = stage.startswith(("train-", "synthesize-"))
         try:
             memory = stage_bytes(self.cfg, stage, 1) + (JUDGE_PROCESS_BYTES if with_generator else LIBRARY_BYTES)
@@ -195,24 +225,37 @@ class _Estimates:
             raise PlanError(f"{stage}: {problem}") from problem
         if stage == "prepare":
             memory += (self.corpus.documents or self.corpus.passages) * BYTES_PER_DOCUMENT
-        if seconds is not None:
-            seconds += count * (START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0))
-        return StageEstimate(stage, count, tokens, flops, memory, disk, seconds, decode_flops, decode_steps)
+        seconds += count * (START_SECONDS + (JUDGING_SECONDS if with_generator else 0.0))
+        return StageEstimate(stage, count, tokens, work, memory, disk, seconds if self.speed else None)
+
+    def _tokenizing(self, tokens: float) -> float:
+        """Seconds of encoding texts of so many tokens, in as many processes as the machine has threads."""
+        return tokens * CHARACTERS_PER_TOKEN / ENCODED_CHARACTERS / (self.cfg.machine.threads or TOKENIZING_CORES)
 
     @staticmethod
     def _decode_steps(engine: EngineSpec, tokens: float, side_by_side: int) -> float:
         return tokens / min(engine.batch_size, side_by_side) if engine.type == "transformers" else 0.0
 
-    def _judge_flops(self, operation: str, texts: float, text_tokens: float) -> float:
-        return judge_flops(
+    def _judging(
+        self, operation: str, texts: float, text_tokens: float, *, passages: float, share: float = 1.0
+    ) -> dict[str, Cost]:
+        """Work of the judges on texts, made of so many passages: each reads a passage once, and the verifier every text."""
+        read, sources = texts * text_tokens, passages * self.passage
+        flops = judge_costs(
             self.cfg,
             operation,
             self._parameters,
-            tokens=texts * (text_tokens + self.passage),
+            tokens=read + sources,
             texts=texts,
             passage_tokens=self.passage,
             model_flops=model_flops_per_token(self.cfg),
+            share=share,
         )
+        if (influence := flops.pop("influence", None)) is not None:
+            whole = (read + sources) or 1.0  # a run without rounds has none
+            flops["influence of texts"] = influence * read / whole
+            flops["influence of the corpus"] = influence * sources / whole
+        return {name: Cost(value, is_tf32=name == "encoder" or "influence" in name) for name, value in flops.items()}
 
     def _parameters(self, reference: str) -> float:
         """Parameters of a judge. A small one whose size is not known before it is fetched is left out."""
@@ -224,53 +267,7 @@ class _Estimates:
             raise PlanError(str(problem)) from problem
 
     def _model(self) -> int:
-        return num_parameters(self.cfg.pretrain.model, self.cfg.prepare.tokenizer.vocab_size)
+        return num_parameters(self.cfg.pretrain.shape, self.cfg.vocab_size)
 
-    def _training_seconds(self, flops: float) -> float | None:
-        return flops / self.speed.training if self.speed else None
-
-
-def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
-    """The plan as lines of text, a table with totals. `calibrate`: measure this machine. Raises PlanError."""
-    speed, p, vocab = None, cfg.pretrain, cfg.prepare.tokenizer.vocab_size
-    if calibrate:
-        speed = measure_throughput(p.model, vocab, p.sequence_length, seconds=10.0)
-    corpus, rows = corpus_size(cfg, root), estimate_stages(cfg, root, speed)
-    out = [
-        f"run {cfg.name}: {cfg.rounds} rounds, {sum(r.count for r in rows)} steps",
-        f"corpus: {corpus.tokens:,} train tokens, {corpus.documents:,} documents, {corpus.passages:,} passages "
-        f"({corpus.about})",
-        f"model: {num_parameters(p.model, vocab):,} parameters; a round ends on a plateau or after {p.steps:,} steps of "
-        f"{p.batch_size * p.sequence_length:,} tokens",
-        "",
-        f"{'stage':<22}{'times':>6}{'tokens':>12}{'FLOP':>10}{'memory':>10}{'disk':>10}{'time':>16}",
-    ]
-    for r in rows:
-        took = duration(r.seconds) if r.seconds is not None else "-"
-        out.append(
-            f"{r.stage:<22}{r.count:>6}{_short(r.tokens):>12}{r.flops:>10.1e}{_bytes(r.memory):>10}{_bytes(r.disk):>10}{took:>16}"
-        )
-    seconds = [r.seconds for r in rows if r.seconds is not None]
-    total = duration(sum(seconds)) if seconds else "-"
-    memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
-    flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
-    out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
-    if speed:
-        out.append("")
-        out.append(
-            f"this machine: {speed.training / 1e9:.0f} GFLOP/s training the model, {speed.prefill / 1e9:.0f} reading prompts, "
-            f"{speed.decode / 1e9:.1f} generating; one process, {cfg.machine.threads or 'all'} threads"
-        )
-        out.append("times are estimates; a plateau ends a round of pretraining before its budget")
-    return out
-
-
-def _short(value: float) -> str:
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.1f}{name}"
-    return f"{value:.0f}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    def _training_seconds(self, flops: float) -> float:
+        return flops / self.speed.training if self.speed else 0.0

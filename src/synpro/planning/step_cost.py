@@ -34,7 +34,7 @@ from synpro.planning.memory import (
 )
 from synpro.planning.model_sizes import ModelSizeError, model_size
 from synpro.rewards.registry import needs_of
-from synpro.runner.artifacts import operation_of, read_json, read_lines, read_table
+from synpro.runner.artifacts import operation_of, read_json, read_lines, read_record, read_table
 
 PARTS = ("pretraining", "probing", "RL", "judging", "generating")
 CHARACTERS_PER_TOKEN = 4.4
@@ -112,7 +112,7 @@ def eval_flops(flops_per_token: float, tokens: float) -> float:
 def model_flops_per_token(cfg: RunConfig, vocab_size: int | None = None) -> int:
     """FLOPs per token to train the model of a run; by default with the vocabulary size that the config asks for."""
     p = cfg.pretrain
-    return flops_per_token(p.model, vocab_size or cfg.prepare.tokenizer.vocab_size, p.sequence_length)
+    return flops_per_token(p.shape, vocab_size or cfg.vocab_size, p.sequence_length)
 
 
 def probe_tokens(cfg: RunConfig) -> int:
@@ -163,7 +163,7 @@ def task_tokens(cfg: RunConfig) -> float:
     return sum(tokens * min(1.0, (e.max_items or items) / items) for items, tokens in sizes)
 
 
-def judge_flops(
+def judge_costs(
     cfg: RunConfig,
     operation: str,
     count: CountParameters,
@@ -172,22 +172,29 @@ def judge_flops(
     texts: float,
     passage_tokens: float,
     model_flops: float,
-) -> float:
-    """FLOPs of the judges whose rewards have a weight.
+    share: float = 1.0,
+) -> dict[str, float]:
+    """FLOPs of the judges whose rewards have a weight, by what they judge: `encoder`, `quality`, `layout`, `influence`, and
+    `verifier`, which checks the claims of every text.
 
     `tokens`: what they read, all `texts` together. `passage_tokens`: of one passage, which a language model that checks claims
-    reads with each of them. `model_flops`: per token to train the run's model, which influence is computed with.
+    reads once for all claims of a text. `model_flops`: per token to train the run's model, which influence is computed with.
+    `share`: of the texts that are scored by more than the verifier.
     """
-    needs, flops = needs_of(cfg.operations[operation].weights), 0.0
+    needs, flops = needs_of(cfg.operations[operation].weights), dict[str, float]()
     if "encoder" in needs:
-        flops += forward_flops(count(cfg.judges.encoder.model), tokens)
+        flops["encoder"] = share * forward_flops(count(cfg.judges.encoder.model), tokens)
     if "quality" in needs and cfg.judges.quality == "fluency":
-        flops += forward_flops(count(cfg.judges.fluency.model), tokens)
-    if "probe" in needs:  # the model before the probe, and after each of its replicas
-        flops += (1 + cfg.probe.replicas) * eval_flops(model_flops, tokens)
-    claims = claims_per_text(cfg, operation, passage_tokens) * texts * (passage_tokens + CLAIM_TOKENS + CLAIM_PROMPT_TOKENS)
+        flops["quality"] = share * forward_flops(count(cfg.judges.fluency.model), tokens)
+    if "probe" in needs and not cfg.generate_only:  # the model before the probe, and after each of its replicas
+        flops["influence"] = share * (1 + cfg.probe.replicas) * eval_flops(model_flops, tokens)
+    claims = claims_per_text(cfg, operation, passage_tokens) * (CLAIM_TOKENS + CLAIM_PROMPT_TOKENS)
+    models = {cfg.judges.dataman.model: "quality", cfg.judges.layout_model.model: "layout"}
     for judge in language_judges(cfg, operation):
-        flops += forward_flops(count(judge.model), claims if judge.model == cfg.train_verifier.base else tokens)
+        if judge.model == cfg.train_verifier.base:
+            flops["verifier"] = forward_flops(count(judge.model), texts * (passage_tokens + claims))
+        else:
+            flops[models[judge.model]] = share * forward_flops(count(judge.model), tokens)
     return flops
 
 
@@ -217,7 +224,7 @@ class _FinishedStep:
     @classmethod
     def read(cls, root: Path, step: str, cfg: RunConfig) -> _FinishedStep:
         folder = root / step
-        inputs, record = read_json(folder / "request.json")["inputs"], read_json(folder / "result.json")["record"]
+        inputs, record = read_json(folder / "request.json")["inputs"], read_record(folder)
         seconds = float(read_json(folder / "timing.json")["seconds"])
         corpus = inputs["corpus"]
         return cls(cfg, folder, inputs, record, seconds, root / corpus["dir"]["path"], corpus["vocab_size"])
@@ -270,7 +277,8 @@ class _FinishedStep:
         return {"RL": Cost(flops, self.seconds - judged.seconds, generated + read), "judging": judged}
 
     def _judged(self, operation: str, tokens: float, texts: float, rows: Iterable[Mapping[str, Any]]) -> Cost:
-        flops = judge_flops(
+        is_sample = self.folder.name.startswith("synthesize-") and not self.cfg.operations[operation].selects
+        flops = judge_costs(
             self.cfg,
             operation,
             count_parameters,
@@ -278,8 +286,9 @@ class _FinishedStep:
             texts=texts,
             passage_tokens=_passages(self.corpus)[1],
             model_flops=model_flops_per_token(self.cfg, self.vocab_size),
+            share=self.cfg.synthesize.scored_share if is_sample else 1.0,
         )
-        return Cost(flops, sum(float(r.get("seconds/reward") or 0.0) for r in rows), tokens)
+        return Cost(sum(flops.values()), sum(float(r.get("seconds/reward") or 0.0) for r in rows), tokens)
 
 
 @cache

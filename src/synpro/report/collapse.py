@@ -1,16 +1,19 @@
 """Signs of collapse: variety of each round's texts, and the held-out loss on the tails of the organic text.
 
-Large runs are sampled by rule: the first kept rewrites of a shard, the first documents of the train split.
+Large runs are sampled: texts of the same passages in every shard, by the hash of their ids, and documents of the train split,
+evenly spaced.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from synpro.report.run_data import RunData, ShardSummary
-from synpro.runner.artifacts import read_table
+from synpro.runner.artifacts import one_of, read_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +46,7 @@ class Tail:
     losses: dict[int, float]
     """Round -> nats per token."""
     changes: dict[int, Difference]
-    """Round -> change against round 0, paired by document."""
+    """Round -> change against round 0, paired by document and resampled by article."""
 
     @property
     def worse(self) -> bool:
@@ -91,18 +94,22 @@ def _kept(data: RunData, shard: ShardSummary) -> list[tuple[str, str]]:
     """(passage id, text) of the kept rewrites."""
     import pyarrow.compute as pc
 
+    from synpro.corpus.store import read_rows
+
     path = data.run / shard.step / "rewrites.parquet"
-    rows = read_table(path, ["passage", "text"], pc.field("kept"), head=MAX_TEXTS)
+    read_table(path, ["passage", "text", "kept"], head=1)  # says what is wrong with the file, if anything is
+    ids = (str(row["passage"]) for row in read_rows(path, ["passage", "kept"]) if row["kept"])
+    chosen = nsmallest(MAX_TEXTS, ids, key=lambda i: sha256(i.encode()).digest())
+    rows = read_table(path, ["passage", "text"], pc.field("kept") & one_of("passage", chosen))
     return [(str(r["passage"]), str(r["text"])) for r in rows]
 
 
 def _sources(data: RunData, wanted: set[str]) -> dict[str, str]:
-    import pyarrow.compute as pc
 
     if not wanted:
         return {}
     path = data.run / "round-00/prepare/passages.parquet"
-    return {r["id"]: r["text"] for r in read_table(path, ["id", "text"], pc.field("id").isin(sorted(wanted)))}
+    return {r["id"]: r["text"] for r in read_table(path, ["id", "text"], one_of("id", wanted))}
 
 
 def _embeddings(data: RunData, shard: ShardSummary) -> tuple[np.ndarray, np.ndarray] | None:
@@ -124,10 +131,10 @@ def _tails(data: RunData) -> tuple[Tail, ...]:
         return ()
     first = data.evaluated[0]
     path = data.run / "round-00/prepare/documents.parquet"
-    train = read_table(path, ["text"], pc.field("split") == "train", head=MAX_DOCUMENTS)
+    train = read_table(path, ["text"], pc.field("split") == "train", sample=MAX_DOCUMENTS)
     counts = Counter(w for row in train for w in words(row["text"]))
-    held = read_table(path, ["id", "text"], pc.field("split") == "heldout")
-    texts = {r["id"]: r["text"] for r in held if r["id"] in first.documents}
+    heldout = read_table(path, ["id", "text"], pc.field("split") == "heldout")
+    texts = {r["id"]: r["text"] for r in heldout if r["id"] in first.documents}
     ids = sorted(texts)
     if len(ids) < 5 or not counts:
         return ()
@@ -138,7 +145,7 @@ def _tails(data: RunData) -> tuple[Tail, ...]:
 
 
 def _tail(data: RunData, name: str, ids: list[str]) -> Tail:
-    from synpro.measure.bootstrap import paired_difference
+    from synpro.report.headline import paired_change
 
     losses, changes = {}, {}
     first = data.evaluated[0].documents
@@ -148,5 +155,6 @@ def _tail(data: RunData, name: str, ids: list[str]) -> Tail:
         losses[e.round] = sum(e.documents[i][0] for i in ids) / sum(e.documents[i][1] for i in ids)
         if e is not data.evaluated[0]:
             tokens = [float(first[i][1]) for i in ids]
-            changes[e.round] = paired_difference([first[i][0] for i in ids], [e.documents[i][0] for i in ids], tokens)
+            if (change := paired_change(data, ids, data.evaluated[0], e, tokens)) is not None:
+                changes[e.round] = change
     return Tail(name, len(ids), losses, changes)

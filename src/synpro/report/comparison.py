@@ -11,6 +11,15 @@ from typing import Any
 
 from synpro.report.comparison_figures import TITLES, figures
 from synpro.report.figures import to_plotly, to_svg
+from synpro.report.what_pays import (
+    absorption_table,
+    checks_table,
+    interval,
+    markdown_table,
+    text_flops,
+    verdict,
+    what_pays,
+)
 
 Numbers = dict[str, Any]
 """`compare.json`, as compare/summary.py makes it."""
@@ -85,7 +94,7 @@ def rows(numbers: Numbers) -> list[ArmRow]:
                 "–" if forced is None else _words(forced["data_efficiency"], numbers),
                 f"{arm['generated_tokens']:,.0f}" if arm["shards"] else "–",
                 f"{arm['synthetic_tokens']:,.0f}" if arm["shards"] else "–",
-                f"{_text_flops(arm):.2g}" if arm["shards"] else "–",
+                f"{text_flops(arm):.2g}" if arm["shards"] else "–",
                 f"{arm['cost']['total']['flops']:.2g}",
                 tuple(dict.fromkeys(note for m in measures if m for note in m["notes"])),
             )
@@ -93,21 +102,11 @@ def rows(numbers: Numbers) -> list[ArmRow]:
     return table
 
 
-def _text_flops(arm: Numbers) -> float:
-    """FLOPs of making an arm's text: RL, generating and judging."""
-    return sum(arm["cost"]["text"].get(part, {}).get("flops", 0.0) for part in ("RL", "generating", "judging"))
-
-
 def _words(measure: Numbers | None, numbers: Numbers) -> str:
     """A measure with its interval as text; "not stated" where the whole comparison refuses to state one."""
     if measure is None:
         return "–"
     return "not stated" if measure.get("refused") == numbers["refused"] is not None else str(measure["words"])
-
-
-def interval(change: Numbers) -> str:
-    """Format a change as `-0.0123 [-0.0200, -0.0046]`."""
-    return f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
 
 
 def headline(numbers: Numbers) -> str:
@@ -129,15 +128,6 @@ def summary(numbers: Numbers) -> list[str]:
     lines = [headline(numbers), ""]
     lines += [f"{r.arm:<{width}}  loss {r.loss}  efficiency {r.efficiency}  oracle gap {r.gap}" for r in rows(numbers)]
     return [*lines, *([""] if notes(numbers) else []), *notes(numbers)]
-
-
-def verdict(change: Numbers) -> str:
-    """A paired change of the loss in words: nothing is never said, only what could have been seen."""
-    if change["high"] < 0:
-        return f"is better ({interval(change)} nats)"
-    if change["low"] > 0:
-        return f"is worse ({interval(change)} nats)"
-    return f"cannot be told apart below {change['detectable']:.3f} nats ({interval(change)})"
 
 
 def notes(numbers: Numbers) -> list[str]:
@@ -205,6 +195,8 @@ def markdown(numbers: Numbers, command: str) -> str:
     ]
     lines += ["| " + " | ".join((r.arm, *r.cells)) + " |" for r in rows(numbers)]
     lines += _contrast_table(numbers)
+    for table in (absorption_table(numbers), checks_table(numbers)):
+        lines += ["", *shown] if (shown := markdown_table(table)) else []
     lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
     return "\n".join(lines)
 
@@ -251,6 +243,8 @@ def write_page(root: Path, numbers: Numbers) -> Path:
         rows=rows(numbers),
         head=HEAD,
         own_searches=_own_searches(numbers),
+        absorbed=absorption_table(numbers),
+        checks=checks_table(numbers),
         notes=notes(numbers),
         charts=shown,
         titles=TITLES,
@@ -261,10 +255,11 @@ def write_page(root: Path, numbers: Numbers) -> Path:
 
 
 def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
-    """Copy settings, environment, numbers and pictures to FOLDER/NAME, and put the table into FOLDER/README.md.
+    """Copy settings, environment, numbers and pictures to FOLDER/NAME, and put the table into FOLDER/README.md and what each
+    part adds and costs into `what-pays.md`: beside a folder called `results`, else in it.
 
-    An older table of that name is replaced. The interactive page stays in the run directory: it contains
-    plotly, which is too large to commit.
+    An older section of that name is replaced. The interactive page stays in the run directory: it contains plotly, which is
+    too large to commit.
     """
     name = numbers["name"]
     here = folder / name
@@ -277,22 +272,27 @@ def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
         _written(here / f"{picture}.svg", to_svg(figure))
     at = folder.absolute()
     at = at.relative_to(Path.cwd()) if at.is_relative_to(Path.cwd()) else folder  # a command others can give too
-    table = markdown(numbers, f"synpro compare {at.as_posix()}/{name}/config.toml --results {at.as_posix()}")
+    command = f"synpro compare {at.as_posix()}/{name}/config.toml --results {at.as_posix()}"
+    table = markdown(numbers, command)
     shown = "\n".join(f"![{TITLES[p]}]({name}/{p}.svg)\n" for p in pictures)
+    home = folder.parent if folder.name == "results" else folder
+    _replace_block(home / "what-pays.md", "# What pays", name, what_pays(numbers, command))
+    return _replace_block(folder / "README.md", "# Results", name, f"{table}\n{shown}")
+
+
+def _replace_block(page: Path, title: str, name: str, body: str) -> Path:
+    """Put a comparison's section into a page of several, in the place of an older one."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    block = f"{begin}\n## {name}\n\n{table}\n{shown}{end}\n"
-    readme = folder / "README.md"
+    block = f"{begin}\n## {name}\n\n{body}{end}\n"
     text = (
-        readme.read_text(encoding="utf-8")
-        if readme.exists()
-        else "# Results\n\nWritten by `synpro compare CONFIG --results`.\n\n"
+        page.read_text(encoding="utf-8") if page.exists() else f"{title}\n\nWritten by `synpro compare CONFIG --results`.\n\n"
     )
     if begin in text and end in text:
         before, _, rest = text.partition(begin)
         text = before + block + rest.partition(end)[2].removeprefix("\n")
     else:
         text = text.rstrip("\n") + "\n\n" + block
-    return _written(readme, text)
+    return _written(page, text)
 
 
 def _written(path: Path, text: str) -> Path:

@@ -58,13 +58,13 @@ def to_plotly(figure: LineFigure) -> Figure:
     """Draw a figure that can be hovered over and zoomed, for a page."""
     import plotly.graph_objects as go
 
-    drawn = go.Figure()
+    chart = go.Figure()
     for s in figure.series:
         common = {"name": s.name, "showlegend": bool(s.name), "legendgroup": s.name or None}
         hover = f"{s.name}: %{{y:.4f}} at %{{x:,.0f}}<extra></extra>"
         if s.kind == "band":
             edge = {"x": [*s.x, *reversed(s.x)], "y": [*s.high, *reversed(s.low)]}
-            drawn.add_scatter(**edge, fill="toself", fillcolor=_faint(s.colour), line={"width": 0}, hoverinfo="skip", **common)
+            chart.add_scatter(**edge, fill="toself", fillcolor=_faint(s.colour), line={"width": 0}, hoverinfo="skip", **common)
             continue
         bars = None
         if s.low:
@@ -73,11 +73,11 @@ def to_plotly(figure: LineFigure) -> Figure:
         line = {"color": s.colour, "width": 2, "dash": "dash" if s.dash else "solid"}
         mode = "markers" if s.kind == "points" else "lines"
         marker = {"color": s.colour, "size": 9}
-        drawn.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
+        chart.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
     axis = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
-    drawn.update_xaxes(**axis, title_text=figure.x, type="log" if figure.log_x else "linear")
-    drawn.update_yaxes(**axis, title_text=figure.y, range=list(figure.y_range) if figure.y_range else None)
-    return drawn.update_layout(
+    chart.update_xaxes(**axis, title_text=figure.x, type="log" if figure.log_x else "linear")
+    chart.update_yaxes(**axis, title_text=figure.y, range=list(figure.y_range) if figure.y_range else None)
+    return chart.update_layout(
         template="none",
         height=460,
         margin={"l": 64, "r": 16, "t": 70, "b": 58},

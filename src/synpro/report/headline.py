@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,16 +39,29 @@ class Headline:
     """What the number does not show."""
 
 
-def changes(data: RunData) -> tuple[Change, ...]:
-    """Compare each later round with round 0, paired by held-out document. Raises CorruptRun when the documents differ."""
+def paired_change(
+    data: RunData, ids: Sequence[str], first: RoundEvaluation, later: RoundEvaluation, units: Sequence[float]
+) -> Difference | None:
+    """The change of the loss of some held-out documents, per unit, with an interval over their articles (documents, where they
+    are no parts of one): the losses of two parts of an article are not independent. None with fewer than two articles."""
+    from synpro.corpus.store import group_of_each
     from synpro.measure.bootstrap import paired_difference
 
+    known = group_of_each(data.run / "round-00/prepare")
+    groups = [known.get(i, i) for i in ids]
+    if len(set(groups)) < 2:
+        return None
+    before, after = ([e.documents[i][0] for i in ids] for e in (first, later))
+    return paired_difference(before, after, units, groups=groups if known else None)
+
+
+def changes(data: RunData) -> tuple[Change, ...]:
+    """Compare each later round with round 0, paired by held-out document and resampled by article. Raises CorruptRun when the
+    documents differ."""
     if not data.evaluated or data.evaluated[0].round != 0:
         return ()
     first = data.evaluated[0]
     ids = sorted(first.documents)
-    if len(ids) < 2:
-        return ()
     result = []
     for later in data.evaluated[1:]:
         if set(later.documents) != set(ids):
@@ -55,11 +69,11 @@ def changes(data: RunData) -> tuple[Change, ...]:
                 f"rounds 0 and {later.round} were evaluated on different held-out documents ({len(ids)} and "
                 f"{len(later.documents)}); do the evaluate steps again so that they can be compared"
             )
-        before = [first.documents[i][0] for i in ids]
-        after = [later.documents[i][0] for i in ids]
         tokens = [float(first.documents[i][1]) for i in ids]
         bits = [first.documents[i][2] * math.log(2) for i in ids]
-        result.append(Change(later.round, paired_difference(before, after, tokens), paired_difference(before, after, bits)))
+        loss, per_byte = (paired_change(data, ids, first, later, units) for units in (tokens, bits))
+        if loss is not None and per_byte is not None:
+            result.append(Change(later.round, loss, per_byte))
     return tuple(result)
 
 
@@ -84,7 +98,7 @@ def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headl
     sentence = (
         f"Held-out loss {verb} by {abs(d.mean):.4f} nats per token from round 0 to round {change.round} "
         f"({first.heldout_loss:.4f} to {last.heldout_loss:.4f}; 95% interval of the change {d.low:+.4f} to {d.high:+.4f}, "
-        f"{d.documents} held-out documents)."
+        f"{d.documents} held-out {d.units})."
     )
     if not d.clear:
         unclear = " The interval holds zero: no clear change."
@@ -94,6 +108,6 @@ def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headl
     caution = (
         f"{trained}How much of the change the synthetic text caused cannot be told from this run alone, and this is no "
         "multiplier of effective tokens: a multiplier needs an arm that repeats the same organic text with settings tuned for "
-        "it, so none is printed. The interval is over held-out documents, not over seeds."
+        "it, so none is printed. The interval is over held-out texts, not over seeds."
     )
     return Headline(change, first, last, title, sentence, caution)

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synpro.runner.artifacts import CorruptRun, NotARun, finished, operation_of, read_json, read_lines, read_table, steps
+from synpro.runner.artifacts import (
+    CorruptRun,
+    NotARun,
+    finished,
+    one_of,
+    operation_of,
+    read_lines,
+    read_record,
+    read_table,
+    steps,
+)
 from synpro.runner.rejects import Reject
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
@@ -262,7 +272,6 @@ def _spans(prepare: Path, where: Any) -> list[Span]:
 
 def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
     """Rewrites of some shards, in the order of shards and of passages in a document."""
-    import pyarrow.compute as pc
 
     from synpro.corpus.store import REWRITES
 
@@ -272,7 +281,7 @@ def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
         if not rows:
             continue
         wanted = sorted({r["passage"] for r in rows})
-        spans = {s.id: s for s in _spans(run / "round-00" / "prepare", pc.field("id").isin(wanted))}
+        spans = {s.id: s for s in _spans(run / "round-00" / "prepare", one_of("id", wanted))}
         generators = _generators(run)
         for row in rows:
             if row["passage"] not in spans:
@@ -333,7 +342,7 @@ def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
     known: dict[str, tuple[int, str | None]] = {}
     for step in steps(run):
         if operation_of(step)[0] == "train" and finished(run / step):
-            record = read_json(run / step / "result.json")["record"]
+            record = read_record(run / step)
             where = record.get("adapter") or record.get("weights")
             known[record["digest"]] = (record["round"], where["path"] if where else None)
     return known

@@ -16,6 +16,7 @@ from synpro.report.collapse import collapse
 from synpro.report.contamination import contamination, contamination_examples
 from synpro.report.execution import execution_changes
 from synpro.report.headline import changes, headline
+from synpro.report.learned import learned, positive_shares, reward_spreads
 from synpro.report.lineage import Lineage, why
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
@@ -90,6 +91,9 @@ def render(run: Path) -> str:
         warnings=find_warnings(data),
         falls=falls(data),
         collapse=collapse(data),
+        learned=learned(data),
+        positive=positive_shares(data),
+        spreads=reward_spreads(data),
         overlap=overlap,
         flagged={row.group for row in overlap if row.flagged},
         kinds=list(dict.fromkeys(kind for row in overlap for kind in row.hit)),
@@ -116,13 +120,13 @@ def _draw_charts(data: RunData) -> dict[str, Any]:
         "kept": charts.kept,
         "cost": charts.cost,
     }
-    drawn: dict[str, Any] = {}
+    divs: dict[str, Any] = {}
     for name, make in makers.items():
         figure = make(data)
-        drawn[name] = figure and Markup(
+        divs[name] = figure and Markup(
             figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=_PLOT)
         )
-    return drawn
+    return divs
 
 
 def _example_lineage(run: Path, data: RunData) -> Lineage | None:
@@ -160,7 +164,7 @@ def count(value: float | None) -> str:
 
 def number(value: float | None, digits: int = 4) -> str:
     """Format a value; a dash where there is none, "failed" for an answer that failed its reward."""
-    return "–" if value is None else "failed" if value == float("-inf") else f"{value:.{digits}f}"
+    return "–" if value is None else "failed" if value == float("-inf") else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:

@@ -18,6 +18,7 @@ from synpro.runner.artifacts import (
     operation_of,
     read_json,
     read_lines,
+    read_record,
     read_table,
     round_of,
     steps,
@@ -78,6 +79,8 @@ class RoundEvaluation:
     """Evaluation items found in this round's training text, by task: `group`, `items`, `tested`, `hit` by kind of text."""
     documents: dict[str, tuple[float, int, int]]
     """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
+    general_loss: float | None = None
+    """Of general text (`prepare.general`), nats per token."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class GeneratorTraining:
     """`metrics.jsonl` of the step."""
     before: Validation | None
     after: Validation | None
-    """Of the state that goes on."""
+    """That of the state that goes on."""
     kept: int | None = None
     """The step whose state goes on; None in a run of an older version."""
     measured: tuple[Json, ...] = ()
@@ -197,7 +200,7 @@ def load_run(run: Path) -> RunData:
     environment = _flatten(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
     if not environment:
         missing.append("environment.json is not there")
-    records = {n: _read_record(run / n) for n in names if finished(run / n)}
+    records = {n: read_record(run / n) for n in names if finished(run / n)}
     rejects, reject_examples = _read_rejects(run / "round-00/prepare", done="round-00/prepare" in records)
     trainings = tuple(
         _read_pretraining(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain"
@@ -224,13 +227,6 @@ def load_run(run: Path) -> RunData:
         environment=environment,
         missing=tuple(missing),
     )
-
-
-def _read_record(step: Path) -> Json:
-    result = read_json(step / "result.json")
-    if not isinstance(result, dict) or not isinstance(result.get("record"), dict):
-        raise CorruptRun(f"{step / 'result.json'} holds no record; remove {step} and run the same command again")
-    return dict(result["record"])
 
 
 def _read_settings(run: Path) -> tuple[str, Json] | None:
@@ -291,16 +287,9 @@ def _step_cost(
     elif kind == "evaluate":
         here = [e for e in evaluated if e.round == number]
         tokens, counted = (sum(d[1] for d in here[0].documents.values()), "held-out, scored") if here else (None, "")
+    got, done = timing.get, record is not None
     return StepCost(
-        name=name,
-        round=number,
-        done=record is not None,
-        seconds=timing.get("seconds"),
-        cpu_seconds=timing.get("cpu_seconds"),
-        peak_bytes=timing.get("peak_rss_bytes"),
-        attempts=timing.get("attempts"),
-        tokens=tokens,
-        counted=counted,
+        name, number, done, got("seconds"), got("cpu_seconds"), got("peak_rss_bytes"), got("attempts"), tokens, counted
     )
 
 
@@ -337,6 +326,7 @@ def _read_evaluation(folder: Path, number: int) -> RoundEvaluation:
         tokens_seen=body.get("tokens_seen"),
         overlap=tuple(body.get("overlap", ())),
         documents=documents,
+        general_loss=body.get("general_loss"),
     )
 
 

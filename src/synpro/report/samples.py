@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synpro.report.lineage import scores_of
 from synpro.report.run_data import RunData
-from synpro.runner.artifacts import read_table
+from synpro.runner.artifacts import one_of, read_table
 
 _SAMPLED = 2000
 """Rewrites of the last round from which samples are chosen: a large shard is not read whole."""
@@ -80,16 +80,15 @@ def _evenly_spaced(ids: list[str], n: int) -> list[str]:
 
 
 def _sample(data: RunData, operation: str, shards: list[tuple[int, str]], why: dict[str, str], sampled: int) -> list[Sample]:
-    import pyarrow.compute as pc
 
     wanted = list(why)
     passages = data.run / "round-00/prepare/passages.parquet"
-    sources = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], pc.field("id").isin(wanted))}
+    sources = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], one_of("id", wanted))}
     versions: dict[str, list[Version]] = {p: [] for p in wanted}
     columns = ["id", "passage", "version", "answer", "text", "kept", "reason", "detail", "scores"]
     for number, step in shards:
         path: Path = data.run / step / "rewrites.parquet"
-        found = sorted(read_table(path, columns, pc.field("passage").isin(wanted)), key=lambda r: (not r["kept"], r["version"]))
+        found = sorted(read_table(path, columns, one_of("passage", wanted)), key=lambda r: (not r["kept"], r["version"]))
         shown: Counter[str] = Counter()
         for r in found:
             shown[r["passage"]] += 1

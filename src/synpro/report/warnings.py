@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from synpro.judges.languages import abstentions, read_languages
 from synpro.report.contamination import contamination
 from synpro.report.run_data import GeneratorTraining, RunData
+from synpro.rewards.registry import REWARDS, needs_of
+from synpro.runner.artifacts import round_of
 
 if TYPE_CHECKING:
     from synpro.measure.bootstrap import Difference
@@ -34,21 +36,28 @@ class RunWarning:
     what: str
     remedy: str = ""
 
+    @property
+    def round(self) -> int | None:
+        """The round of the step that it is about; None for one about the whole run."""
+        return round_of(self.where) if self.where.startswith("round-") else None
+
 
 def influence_change(generator: GeneratorTraining) -> Difference | None:
     """Validation influence after training minus before, one rewrite per passage, paired by passage, where both pass the gate:
-    what failing costs is no influence. None with fewer than two such passages."""
+    what failing costs is no influence. Resampled by document, where they are of several. None with fewer than two passages."""
     from synpro.measure.bootstrap import paired_difference
 
     if generator.before is None or generator.after is None:
         return None
-    before, after = [], []
+    before, after, groups = [], [], []
     for passage, scores in generator.before.scores.items():
         first, second = scores.get("influence"), generator.after.scores.get(passage, {}).get("influence")
         if isinstance(first, float | int) and isinstance(second, float | int):
             before.append(first)
             after.append(second)
-    return paired_difference(before, after) if len(before) > 1 else None
+            groups.append(passage.rpartition("#")[0])
+    by_document = groups if 1 < len(set(groups)) < len(groups) else None
+    return paired_difference(before, after, groups=by_document) if len(before) > 1 else None
 
 
 def _memorization(probe: Mapping[str, Any]) -> RunWarning | None:
@@ -82,6 +91,15 @@ def falls(data: RunData) -> tuple[RunWarning, ...]:
     return tuple(found)
 
 
+def used_judges(settings: Mapping[str, Any]) -> set[str]:
+    """The kinds of judges that a run's rewards and verifier ask; `settings` is its config as plain data."""
+    used = {"encoder"} if settings.get("train_verifier", {}).get("kind") == "features" else set[str]()
+    for operation in settings.get("operations", {}).values():
+        weights = operation.get("weights", {})
+        used |= needs_of({name: weight for name, weight in weights.items() if name in REWARDS})
+    return used
+
+
 def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
     """List what limits this run's results, the general ones first."""
     found = [
@@ -92,7 +110,8 @@ def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
         )
     ]
     settings = tomllib.loads(data.settings or "")
-    for line in abstentions(settings.get("judges", {}), read_languages(data.run / "round-00/prepare")):
+    known = read_languages(data.run / "round-00/prepare")
+    for line in abstentions(settings.get("judges", {}), known, used_judges(settings)):
         found.append(RunWarning("judges", f"{line}.", "docs/languages.md says how to name a judge that knows them."))
     found += falls(data)
     found += [RunWarning(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in data.missing]
@@ -154,7 +173,7 @@ def _generator(g: GeneratorTraining) -> list[RunWarning]:
             RunWarning(
                 where,
                 f"Influence is {part:.0%} of the variance of what was learned from; failing is"
-                f" {g.mean('share/failing') or 0:.0%}.",
+                f" {round(g.mean('share/failing') or 0, 2) + 0:.0%}.",
                 "RL hardly learned what the model lacks: look at which gate fails, or raise the weight of influence.",
             )
         )
@@ -175,11 +194,12 @@ def _generator(g: GeneratorTraining) -> list[RunWarning]:
     change = influence_change(g)
     if change is not None and not change.low > 0:
         verdict = "fell" if change.high < 0 else "did not clearly rise"
+        units = "documents" if change.grouped else "passages"
         found.append(
             RunWarning(
                 where,
                 f"Influence on the validation passages {verdict} ({change.mean:+.4f} nats per token, 95% interval "
-                f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} passages).",
+                f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} {units}).",
                 "RL may have improved form, not what the model learns from the texts.",
             )
         )

@@ -60,8 +60,8 @@ class Reward(ABC):
         return type(self).prepare is not Reward.prepare
 
     def prepare(self, passages: Sequence[Passage]) -> None:  # noqa: B027 (most rewards have nothing to prepare)
-        """Take from the corpus what every score depends on (token counts, say). Called once, with all passages. A source is
-        scored when it is first shown, not here. Here: nothing to do."""
+        """Take from the corpus what every score depends on (token counts, say). Called once, with its passages, or with 10,000
+        drawn from them. A source is scored when it is first shown, not here. Here: nothing to do."""
 
     @abstractmethod
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:

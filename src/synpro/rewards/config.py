@@ -8,47 +8,50 @@ from typing import ClassVar, Literal
 
 from synpro.schema import setting
 
+MIN_FORM = 0.5
+"""How well formed an output must be by rule (no loop, no list of words), over the same of its source, to earn influence or
+similarity."""
+
 
 @dataclass(frozen=True)
 class InfluenceConfig:
     """When an output carries its passage, so that its influence is rewarded."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
-        **{"max_copied": "rubric.max_copied", "min_form": "rubric.min_form", "shuffled": "rubric.influence.values"},
+        **{"max_copied": "rubric.max_copied", "min_form": "", "shuffled": "rubric.influence.values"},
         **{"min_words": "operations.NAME.min_length", "min_recall": "operations.NAME.min_recall"},
-        **{"min_precision": "operations.NAME.min_precision", "min_spread": ""},
+        **{"min_precision": "operations.NAME.min_precision", "min_spread": "", "max_run": "", "max_held": ""},
     }
+
+    OLD_VALUES: ClassVar[Mapping[str, Mapping[bool, str]]] = {"shuffled": {True: "shuffled", False: "measured"}}
+    FIXED: ClassVar[Mapping[str, float]] = {"min_form": MIN_FORM, "min_spread": 0.02, "max_run": 0.7, "max_held": 0.75}
 
     values: Literal["measured", "shuffled", "none"] = setting("measured", source="ours")
     """What the outputs that carry their passage get. `measured`: their influence. `shuffled`: those of the batch, dealt out
     among them at random: the placebo arm of a comparison, in which the reward has its usual spread and no meaning. `none`: all
     the same (its arm no-influence). The gate is the same in all three."""
-    max_run: float = setting(0.7, source="ours", min=0, max=1)
-    """Longest run of words shared with the source, over the words of the source."""
-    max_held: float = setting(0.75, source="ours", min=0, max=1)
-    """Largest number of words of one block of the output (text between blank lines: a paragraph, an entry) that the source
-    contains in the same order, over the words of the source. Entries may each quote a part; an entry that is the passage with
-    gaps is a copy."""
 
 
 @dataclass(frozen=True)
 class FaithfulnessConfig:
     """When a claim counts as supported."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"min_form": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"min_form": 0.25}
+
     max_claims: int | None = setting(8, unit="claims", source="paper: at most 8 entries of a reformat", min=1)
     """Claims of a text that are checked; of more, so many are drawn from the text. none checks all: each is a question to the
     verifier with the whole passage, and a rephrasing of 7,000 characters has about 60."""
     min_probability: float = setting(0.5, source="ours", min=0, max=1)
     """Smallest probability, by the verifier, that the claim is faithful."""
-    min_form: float = setting(0.25, source="ours", min=0, max=1)
-    """How well formed the claim is by rule, over the same of its passage, at least."""
 
 
 @dataclass(frozen=True)
 class SimilarityConfig:
     """When an output says what its source says, in other words."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "rubric.min_form"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "", "max_in_order": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"min_form": MIN_FORM, "max_in_order": 0.85}
 
     value: Literal["threshold", "continuous"] = setting("threshold", source="paper")
     """`threshold`: 1 above the threshold, 0 below it. `continuous`: F1 itself, which also tells two good rewrites apart."""
@@ -57,9 +60,6 @@ class SimilarityConfig:
     idf: bool = setting(False, source="ours")
     """Weigh tokens by how rare they are in the passages of the corpus (arXiv 1904.09675, section 3; the paper names no
     weights)."""
-    max_in_order: float = setting(0.85, source="ours", above=0, max=1)
-    """Longest common subsequence of words, over the words of the shorter text, above which the output is a copy (honest
-    rephrasings: 0.36 to 0.65)."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,12 @@ class LengthConfig:
 class RubricConfig:
     """How rewards are computed. The defaults are the paper's thresholds, and our guards against gaming them."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"weights": "operations.NAME.weights"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"weights": "operations.NAME.weights", "min_form": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"min_form": MIN_FORM}
 
     max_copied: float = setting(0.85, source="ours", above=0, max=1)
     """Largest share of the output's words in runs of 6 that the source contains too. A copy above it gets no influence and no
     similarity reward."""
-    min_form: float = setting(0.5, source="ours", min=0, max=1)
-    """How well formed the output must be by rule (no loop, no list of words), over the same of the source. Below it there is no
-    influence and no similarity reward."""
     influence: InfluenceConfig = field(default_factory=InfluenceConfig)
     faithfulness: FaithfulnessConfig = field(default_factory=FaithfulnessConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)

@@ -18,6 +18,9 @@ from synpro.records import Rewrite, digest_of
 from synpro.rewards.base import Reward, RewardContext, is_remote
 from synpro.rewards.config import FaithfulnessConfig
 
+MIN_FORM = 0.25
+"""How well formed a claim must be by rule, over the same of its passage."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -70,7 +73,7 @@ class Faithfulness(Reward):
                 verdict = next(verdicts)
                 if verdict is None:
                     continue
-                if not reads_like(claim, rewrite.passage.text, self.cfg.min_form):
+                if not reads_like(claim, rewrite.passage.text, MIN_FORM):
                     verdict = replace(verdict, label="unsupported", probability=0.0)  # no statement
                 key = tuple(words(claim))
                 counts = verdict.probability >= self.cfg.min_probability and key not in said

@@ -133,9 +133,9 @@ def rule_failure(sample: Sample, cfg: FilterConfig) -> Failure | None:
     return _first(RULES, sample, cfg)
 
 
-def first_failure(sample: Sample, cfg: FilterConfig) -> Failure | None:
-    """Why a sample is dropped, by rule or by its scores, or None when it is kept."""
-    return rule_failure(sample, cfg) or _first(BY_SCORE, sample, cfg)
+def score_failure(sample: Sample, cfg: FilterConfig) -> Failure | None:
+    """Why the scores of a sample that passes the rules drop it, or None when it is kept."""
+    return _first(BY_SCORE, sample, cfg)
 
 
 def _first(filters: Mapping[str, Filter], sample: Sample, cfg: FilterConfig) -> Failure | None:

@@ -20,8 +20,13 @@ from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Rewrite, digest_of
 from synpro.rewards.base import FAILED, Reward, RewardContext
-from synpro.rewards.config import RubricConfig
+from synpro.rewards.config import MIN_FORM, RubricConfig
 
+MAX_RUN = 0.7
+"""Longest run of words shared with the source, over the words of the source."""
+MAX_BLOCK = 0.75
+"""Largest number of words of one block of the output (text between blank lines: a paragraph, an entry) that the source contains
+in the same order, over the words of the source. Entries may each quote a part; one that is the passage with gaps is a copy."""
 REMEMBERED = 20_000
 """Texts whose influence is remembered, the newest: a passage has several answers, and may be shown again."""
 
@@ -32,7 +37,7 @@ class Scorer(Protocol):
     def score(self, texts: Sequence[str]) -> list[float]: ...
 
 
-class Influence(Reward):
+class InfluenceReward(Reward):
     """Rewards text that the model has more left to learn from than from its source."""
 
     name = "influence"
@@ -55,14 +60,14 @@ class Influence(Reward):
         self._known: dict[str, float] = {}
 
     @classmethod
-    def from_context(cls, context: RewardContext) -> Influence:
+    def from_context(cls, context: RewardContext) -> InfluenceReward:
         """Raises ValueError without a probe."""
-        from synpro.lm.influence import Influence as Pair
+        from synpro.lm.influence import Influence
 
         probe = context.probe
         if probe is None:
             raise ValueError("the influence reward needs a probe; give its weight 0 or run the probe step first")
-        return cls(Pair(probe.before, *probe.afters), context.judges.encoder, context.cfg, context.operation.config)
+        return cls(Influence(probe.before, *probe.afters), context.judges.encoder, context.cfg, context.operation.config)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         carried = self.carried(rewrites)
@@ -86,10 +91,10 @@ class Influence(Reward):
     def _dealt(self, values: Sequence[float], carried: Sequence[bool], rewrites: Sequence[Rewrite]) -> list[float | None]:
         """The values of the outputs that carry their passage, in an order drawn from the answers."""
         places = [i for i, ok in enumerate(carried) if ok]
-        drawn = places.copy()
-        random.Random(digest_of([[r.passage.id, r.answer] for r in rewrites])).shuffle(drawn)
+        order = places.copy()
+        random.Random(digest_of([[r.passage.id, r.answer] for r in rewrites])).shuffle(order)
         out: list[float | None] = [*values]
-        for place, source in zip(places, drawn, strict=True):
+        for place, source in zip(places, order, strict=True):
             out[place] = values[source]
         return out
 
@@ -107,7 +112,7 @@ class Influence(Reward):
         shared = overlap(text, source)
         return (
             shared.share <= self.rubric.max_copied
-            and shared.longest <= self.cfg.max_run
-            and max_block_lcs(text, source) <= self.cfg.max_held
-            and reads_like(text, source, self.rubric.min_form)
+            and shared.longest <= MAX_RUN
+            and max_block_lcs(text, source) <= MAX_BLOCK
+            and reads_like(text, source, MIN_FORM)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.judges.base import Quality as Judge
+from synpro.judges.base import QualityJudge
 from synpro.records import Rewrite
 from synpro.rewards.base import Reward, RewardContext, is_remote
 
@@ -16,7 +16,7 @@ class Quality(Reward):
     unit = "points of 5"
     needs = frozenset({"quality"})
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: QualityJudge) -> None:
         self.judge = judge
         self._sources: dict[str, float | None] = {}
 

@@ -12,7 +12,7 @@ from synpro.plugins import load_plugin
 from synpro.rewards.base import Need, Reward
 from synpro.rewards.faithfulness import Faithfulness
 from synpro.rewards.format import Format
-from synpro.rewards.influence import Influence
+from synpro.rewards.influence import InfluenceReward
 from synpro.rewards.length import Length
 from synpro.rewards.novelty import Novelty
 from synpro.rewards.quality import Quality
@@ -20,7 +20,7 @@ from synpro.rewards.similarity import Similarity
 from synpro.rewards.structure import Structure
 
 REWARDS: dict[str, type[Reward]] = {
-    "influence": Influence,
+    "influence": InfluenceReward,
     "quality": Quality,
     "faithfulness": Faithfulness,
     "similarity": Similarity,

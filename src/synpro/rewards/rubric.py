@@ -6,10 +6,14 @@ truncated, a copy, ...) fails every reward, and no judge sees it: what is traine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+from synpro.engines.base import Unanswered
+from synpro.engines.failures import MAX_FAILED_SHARE, FailureCount
 from synpro.faithfulness.registry import open_judges
 from synpro.operations.base import Operation
 from synpro.records import Passage, Rewrite
@@ -18,6 +22,23 @@ from synpro.rewards.faithfulness import Checked, Faithfulness
 from synpro.rewards.filters import Sample, rule_failure
 from synpro.rewards.registry import REWARDS, load_rewards
 from synpro.rewards.scoring import Scoring
+
+CORPUS_SAMPLE = 10_000
+"""Passages that rewards learn a corpus from (`Reward.prepare`)."""
+BROKEN_BY_TEXT = (ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
+"""What a judge raises over one odd text. A judge that is gone, or a full memory, raises something else, and ends the step."""
+T = TypeVar("T")
+
+
+def score_each(score: Callable[[Sequence[Rewrite]], Sequence[T]], rewrites: Sequence[Rewrite]) -> list[T | Unanswered]:
+    """Score rewrites together. A text that breaks a judge is found by halving, and has the reason in its place."""
+    try:
+        return list(score(rewrites))
+    except BROKEN_BY_TEXT as problem:
+        if len(rewrites) == 1:
+            return [Unanswered(f"{type(problem).__name__}: {problem}")]
+        half = len(rewrites) // 2
+        return score_each(score, rewrites[:half]) + score_each(score, rewrites[half:])
 
 
 class Rubric:
@@ -28,6 +49,8 @@ class Rubric:
         self.rewards = tuple(rewards)
         self.weights = {reward.name: weights[reward.name] for reward in rewards}
         self._context = context
+        most = MAX_FAILED_SHARE if context is None else context.judges.cfg.max_failed
+        self.failures = FailureCount("rewards: answers", most, "judges.max_failed")
 
     @classmethod
     def build(cls, operation: Operation, scoring: Scoring, state_dir: Path | None = None) -> Rubric:
@@ -56,26 +79,32 @@ class Rubric:
         """The rewards in use, in the order of the config."""
         return [reward.name for reward in self.rewards]
 
-    @property
-    def reads_corpus(self) -> bool:
-        """Whether any reward takes something from all passages, so that `prepare` is needed."""
-        return any(reward.reads_corpus for reward in self.rewards)
+    def read_corpus(self, folder: Path) -> None:
+        """Call `prepare` with passages of the corpus in `folder`, the same ones for every chunk, worker and step: at most
+        `CORPUS_SAMPLE`. Reads nothing where no reward takes anything from the corpus."""
+        if any(reward.reads_corpus for reward in self.rewards):
+            from synpro.corpus.store import sample_passages
+
+            self.prepare(sample_passages(folder, CORPUS_SAMPLE, seed=0))
 
     def prepare(self, passages: Sequence[Passage]) -> None:
-        """Let rewards take from the corpus what they need. Call it with all passages where `reads_corpus` says so."""
+        """Let rewards take from passages what they need."""
         for reward in self.rewards:
             if reward.reads_corpus:
                 reward.prepare(passages)
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
         """Raw values by reward name, one dict per rewrite: None = does not apply, FAILED = fails the reward; FAILED in all
-        = rejected by a rule. Raises when a judge fails.
+        = rejected by a rule. An answer that a judge cannot read, or gives NaN for, has None in all, and is counted in
+        `failures`. Raises TooManyFailures, and when a judge fails.
 
         Rewards that wait for a server are scored side by side, in threads, while the others are scored here one by one.
         """
         allowed = [self._passes(r) for r in rewrites]
         some = [r for r, ok in zip(rewrites, allowed, strict=True) if ok]
-        rows = iter(self._score(some) if some else ())
+        scored = score_each(self.score_valid, some)
+        self.failures.add(scored)
+        rows = (dict.fromkeys(self.names) if isinstance(row, Unanswered) else row for row in scored)
         return [next(rows) if ok else dict.fromkeys(self.names, FAILED) for ok in allowed]
 
     def _passes(self, rewrite: Rewrite) -> bool:
@@ -83,12 +112,17 @@ class Rubric:
             return rewrite.text is not None
         return rule_failure(Sample(rewrite, self._context.operation.config), self._context.filters) is None
 
-    def _score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
+    def score_valid(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
+        """As `score`, of rewrites that are known to pass the rules. Raises what a judge raises, and ValueError for NaN."""
+        if not rewrites:
+            return []
         waiting = [reward for reward in self.rewards if reward.is_remote]
         with ThreadPoolExecutor(max(1, len(waiting)), thread_name_prefix="synpro-reward") as pool:
             promised = {reward.name: pool.submit(reward.score, rewrites) for reward in waiting}
             here = {reward.name: reward.score(rewrites) for reward in self.rewards if reward.name not in promised}
             columns = {name: here[name] if name in here else promised[name].result() for name in self.names}
+        if broken := [name for name, values in columns.items() if any(v is not None and not v < math.inf for v in values)]:
+            raise ValueError(f"reward {broken[0]!r} is no number (NaN or infinite); its model overflows, or is damaged")
         worst = {reward.name: reward.worst for reward in self.rewards}
         return [
             {name: FAILED if (v := values[i]) is not None and v <= worst[name] else v for name, values in columns.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.judges.base import Layout
+from synpro.judges.base import LayoutJudge
 from synpro.records import Rewrite
 from synpro.rewards.base import Reward, RewardContext, is_remote
 
@@ -15,7 +15,7 @@ class Structure(Reward):
     name = "structure"
     needs = frozenset({"layout"})
 
-    def __init__(self, judge: Layout) -> None:
+    def __init__(self, judge: LayoutJudge) -> None:
         self.judge = judge
 
     @classmethod

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.engines.base import Unanswered
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import build_operation
-from synpro.records import Rewrite
+from synpro.records import Rewrite, digest_of
 from synpro.rewards.faithfulness import Checked
 from synpro.rewards.faithfulness import share as share_of
 from synpro.rewards.filters import Scores
-from synpro.rewards.rubric import Rubric
+from synpro.rewards.rubric import Rubric, score_each
 from synpro.rewards.scoring import Scoring
 
 BATCH = 64
 """Rewrites scored in one call."""
-BROKEN_BY_TEXT = (ValueError, ArithmeticError, LookupError, TypeError)
-"""What a judge raises over one odd text. A judge that is gone, or a full memory, raises something else, and ends the step."""
 
 
 @dataclass(frozen=True)
@@ -53,46 +52,48 @@ class RubricSpec:
     scratch: Path
     corpus: Path
     """The corpus' folder: what a reward takes from it must not depend on the chunk."""
+    share: float = 1.0
+    """Share of the rewrites that all rewards are computed of; of the others only faithfulness is."""
 
     def open(self, progress: Callable[[float], None]) -> RubricWorker:
-        opened = Rubric.build(build_operation(self.operation), self.scoring, self.scratch)
-        if opened.reads_corpus:
-            from synpro.corpus.store import read_passages
-
-            opened.prepare(read_passages(self.corpus))
-        return RubricWorker(opened, progress)
+        rubric = Rubric.build(build_operation(self.operation), self.scoring, self.scratch)
+        rubric.read_corpus(self.corpus)
+        return RubricWorker(rubric, progress, self.share)
 
 
 class RubricWorker:
-    """Scores chunks: raw rewards and checked claims of each rewrite, as plain data."""
+    """Scores chunks of rewrites that pass the rules: raw rewards and checked claims of each, as plain data."""
 
-    def __init__(self, rubric: Rubric, progress: Callable[[float], None]) -> None:
-        self.rubric, self.progress = rubric, progress
+    def __init__(self, rubric: Rubric, progress: Callable[[float], None], share: float = 1.0) -> None:
+        self.rubric, self.progress, self.share = rubric, progress, share
 
     def __call__(self, some: Sequence[Rewrite], /) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for i in range(0, len(some), BATCH):
-            rows += self._score(some[i : i + BATCH])
+            for row in score_each(self._score, some[i : i + BATCH]):
+                rows.append({"scores": {}, "claims": [], "problem": row.reason} if isinstance(row, Unanswered) else row)
             self.progress(len(rows))
         return rows
 
     def _score(self, some: Sequence[Rewrite]) -> list[dict[str, Any]]:
-        """Score rewrites together. A text that breaks a judge is found by halving, and is a row that says so."""
-        try:
-            scores, claims = self.rubric.score(some), self.rubric.claims(some)
-        except BROKEN_BY_TEXT as problem:
-            if len(some) > 1:
-                half = len(some) // 2
-                return self._score(some[:half]) + self._score(some[half:])
-            return [{"scores": {}, "claims": [], "problem": f"{type(problem).__name__}: {problem}"}]
+        chosen = [self.is_drawn(r) for r in some]
+        full = iter(self.rubric.score_valid([r for r, every in zip(some, chosen, strict=True) if every]))
+        claims = self.rubric.claims(some)
         rows: list[dict[str, Any]] = [
-            {"scores": {**s, "faithfulness": share_of(checked) if checked else None}, "claims": claim_rows(checked)}
-            for s, checked in zip(scores, claims, strict=True)
+            {
+                "scores": {**(next(full) if every else {}), "faithfulness": share_of(checked) if checked else None},
+                "claims": claim_rows(checked),
+            }
+            for every, checked in zip(chosen, claims, strict=True)
         ]
         for row, rewrite in zip(rows, some, strict=True):
             if not self.rubric.can_check(rewrite.passage):
                 row["scores"].pop("faithfulness")  # it does not apply: nothing is dropped for want of a verdict
         return rows
+
+    def is_drawn(self, rewrite: Rewrite) -> bool:
+        """Whether all rewards are computed of a rewrite: by a hash of passage and answer, whatever chunk it is in."""
+        return self.share >= 1 or int(digest_of([rewrite.passage.id, rewrite.answer])[:12], 16) < self.share * 16**12
 
     def close(self) -> None:
         self.rubric.close()

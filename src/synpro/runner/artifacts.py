@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,27 @@ def _order(step: str) -> tuple[int, int, str, int]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises CorruptRun."""
+    """The object in a JSON file of a run. Raises CorruptRun."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CorruptRun(f"{path} is missing although its step is done; {_redo(path)}") from None
+    except IsADirectoryError:
+        raise CorruptRun(f"{path} is a folder, and was written as a file; {_redo(path)}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise CorruptRun(f"{path} is not valid JSON ({problem}); {_redo(path)}") from problem
+    if not isinstance(value, dict):
+        raise CorruptRun(f"{path} holds no JSON object; {_redo(path)}")
+    return value
+
+
+def read_record(step: Path) -> dict[str, Any]:
+    """The record of a finished step, as plain data. Raises CorruptRun."""
+    file = step / "result.json"
+    record = read_json(file).get("record")
+    if not isinstance(record, dict):
+        raise CorruptRun(f"{file} holds no record; {_redo(file)}")
+    return record
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -103,8 +117,19 @@ def read_lines(path: Path, *, whole: bool) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def read_table(path: Path, columns: Sequence[str], where: Any = None, head: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a Parquet file: only `columns`, only rows that satisfy `where` (a pyarrow expression), the first `head` of them.
+def one_of(column: str, values: Collection[str]) -> Any:
+    """A filter for `read_table`: rows whose value in a column of text is among `values`; none where there are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.field(column).isin(pa.array(sorted(values), pa.string()))  # of an empty list, pyarrow would not know the type
+
+
+def read_table(
+    path: Path, columns: Sequence[str], where: Any = None, head: int | None = None, sample: int | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a Parquet file: only `columns`, only rows that satisfy `where` (a pyarrow expression), the first `head` of them,
+    or at most `sample` of them, evenly spaced.
 
     Columns and filter are pushed into the file, so a shard of millions of rows is never held whole. Raises CorruptRun.
     """
@@ -119,7 +144,25 @@ def read_table(path: Path, columns: Sequence[str], where: Any = None, head: int 
         if missing:
             raise CorruptRun(f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(table.schema.names)}")
         scanner = table.scanner(columns=list(columns), filter=where)
+        if sample is not None:
+            count = scanner.count_rows()
+            return list(scanner.take(pa.array(range(0, count, -(-count // sample) or 1), pa.int64())).to_pylist())
         return list((scanner.head(head) if head is not None else scanner.to_table()).to_pylist())
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise CorruptRun(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
+
+
+def stream_table(path: Path, columns: Sequence[str], where: Any = None) -> Iterator[dict[str, Any]]:
+    """The rows that `read_table` would give, a batch of them held at a time. Raises CorruptRun."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    read_table(path, columns, head=1)  # says what is wrong with the file, if anything is
+    try:
+        for batch in ds.dataset(path, format="parquet").to_batches(
+            columns=list(columns), filter=where, batch_size=8192, batch_readahead=1
+        ):
+            yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as problem:
         raise CorruptRun(f"{path} is not a readable Parquet file ({str(problem).splitlines()[0]}); {_redo(path)}") from problem
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from synpro.runner.logger import StepLogger
 from synpro.runner.placement import workers_of
 from synpro.runner.process_group import ProcessGroup, final_barrier, init_distributed
 from synpro.runner.request import call_arguments, last_execution
+from synpro.runner.trackers import TRACKERS
 
 RUNNER_FILES = frozenset(
     ("request.json", "execution.json", "inputs.json", "result.json", "timing.json", "log.txt", "metrics.jsonl", "error.json")
@@ -55,11 +57,15 @@ def run_child(out: Path, root: Path) -> None:
         with contextlib.suppress(OSError):
             _write_error(out, type(problem).__name__, message)
         raise
+    finally:
+        logger.close()
 
 
 def call_stage(request: dict[str, Any], out: Path, root: Path, logger: StepLogger, group: ProcessGroup) -> Any:
     """Call a request's stage with what its signature asks for."""
     machine, settings = last_execution(out)
+    if machine.tracker != "none":
+        logger.track(partial(TRACKERS[machine.tracker], root, out.relative_to(root).as_posix()))
     stage, cfg, inputs = call_arguments(copy.deepcopy(request), settings, root)
     ctx = StepContext(out, logger, request["seed"], group, workers_of(request["stage"], machine))
     return stage(cfg, **inputs, ctx=ctx)

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-Rows = list[dict[str, Any]]
+ChunkRows = list[dict[str, Any]]
 
 
 class ChunkStore:
-    """A folder with one file per chunk and kind of result."""
+    """A folder with one file per chunk and kind of result: the key, and a row in each line."""
 
     def __init__(self, dir: Path) -> None:
         self._dir = dir
         dir.mkdir(parents=True, exist_ok=True)
 
-    def load(self, kind: str, number: int, key: str) -> Rows | None:
+    def load(self, kind: str, number: int, key: str) -> ChunkRows | None:
         """The rows of a chunk; None when they are not there, or were made under another key."""
         path = self._path(kind, number)
         if not path.exists():
             return None
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return stored["rows"] if stored["key"] == key else None
+        with path.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines] if next(lines, "").rstrip("\n") == key else None
 
-    def read(self, kind: str, number: int) -> Rows:
-        """The rows of a chunk that was stored in this process, or found by `load`."""
-        rows: Rows = json.loads(self._path(kind, number).read_text(encoding="utf-8"))["rows"]
-        return rows
+    def read(self, kind: str, number: int) -> Iterator[dict[str, Any]]:
+        """The rows of a chunk that was stored in this process, or found by `load`, one by one."""
+        with self._path(kind, number).open(encoding="utf-8") as lines:
+            next(lines)
+            yield from map(json.loads, lines)
 
-    def save(self, kind: str, number: int, key: str, rows: Sequence[dict[str, Any]]) -> None:
+    def save(self, kind: str, number: int, key: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write the rows of a chunk, whole or not at all. `key` covers everything that they depend on."""
         path = self._path(kind, number)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"key": key, "rows": list(rows)}, ensure_ascii=False), encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(key + "\n")
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         partial.replace(path)
 
     def drop(self, kinds: str) -> None:

@@ -44,13 +44,13 @@ def disk_error(problem: BaseException) -> OSError | None:
 def explain(problem: OSError, path: Path) -> str:
     """One sentence about a file that could not be read or written: which, why, and what to do."""
     place = Path(os.fsdecode(problem.filename)) if isinstance(problem.filename, (str, bytes)) else path
-    say = _CAUSES.get(problem.errno or 0)
-    return f"{place}: {say(place)}" if say else f"{place}: {problem.strerror or problem}"
+    explanation = _CAUSES.get(problem.errno or 0)
+    return f"{place}: {explanation(place)}" if explanation else f"{place}: {problem.strerror or problem}"
 
 
 def _existing(path: Path) -> Path:
     path = path.absolute()
-    return next(p for p in (path, *path.parents) if p.exists())
+    return next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110 (False where looking is denied)
 
 
 def _full(path: Path) -> str:
@@ -69,12 +69,14 @@ def _read_only(path: Path) -> str:
 def _denied(path: Path) -> str:
     here = _existing(path)
     return (
-        f"permission denied: {here} belongs to {_owner(here)} and this is {_name(os.geteuid())}; ask for the right to write "
+        f"permission denied: {here} belongs to {_user_of(here)} and this is {_name(os.geteuid())}; ask for the right to write "
         "there, or keep run directories elsewhere (--runs FOLDER)"
     )
 
 
 def _not_a_folder(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "the link leads nowhere; correct it, or name another folder (--runs FOLDER)"
     file = next((p for p in (path, *path.parents) if p.is_file()), path)
     return f"{file} is a file where a folder is needed; name another folder (--runs FOLDER), or move the file away"
 
@@ -96,7 +98,7 @@ _CAUSES = {
 """What is said of an error, by its number."""
 
 
-def _owner(path: Path) -> str:
+def _user_of(path: Path) -> str:
     return _name(path.stat().st_uid)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
-import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from synpro.runner.artifacts import read_json
+
 Stats = dict[str, dict[str, list[int]]]
 """By dotted key and path of the config: [bytes, modification time in ns] of each file."""
-PATH_KEYS = ("path", "source", "data", "base", "model", "reference")
+PATH_KEYS = ("path", "source", "data", "base", "model", "reference", "start")
 """Last parts of the keys that name a file, a folder or an asset."""
 MAX_FILES = 100_000
 """Files of one path that are remembered, by name; those of larger folders are not watched one by one."""
@@ -23,7 +25,9 @@ def stat_inputs(request: Mapping[str, Any]) -> Stats:
         for part in ("config", "inputs")
         for place, value in _texts(request.get(part), "")
         # `path` is that of a source in a config; in a record it is a step's own folder
-        if place.rpartition(".")[2] in PATH_KEYS and not (part == "inputs" and place.endswith(".path")) and value != "train"
+        if place.rpartition(".")[2] in PATH_KEYS
+        and not (part == "inputs" and place.endswith(".path"))
+        and value not in ("train", "model")
     }
     return {key: files for key, value in named.items() if (files := _stat_path(value))}
 
@@ -34,7 +38,7 @@ def changed_files(out: Path) -> list[str]:
     if not file.exists():
         return []
     lines = []
-    for key, old in json.loads(file.read_text(encoding="utf-8")).items():
+    for key, old in read_json(file).items():
         new = _stat_path(key.partition(" = ")[2])
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         parts = [f"{len(changed)} changed ({changed[0]})"] if changed else []
@@ -62,7 +66,8 @@ def _stat_path(text: str) -> dict[str, list[int]]:
             files = [p for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()]  # noqa: PTH207 (absolute)
         else:
             return {}
-        return {str(p): [(s := p.stat()).st_size, s.st_mtime_ns] for p in files[:MAX_FILES]}
+        names = {os.fsencode(p).decode("utf-8", "backslashreplace"): p for p in files[:MAX_FILES]}  # a name need not be UTF-8
+        return {name: [(s := p.stat()).st_size, s.st_mtime_ns] for name, p in names.items()}
     except (OSError, ValueError):  # a text that is no path
         return {}
 

@@ -59,6 +59,9 @@ class MachineConfig:
     gpus_per_node: int = setting(8, min=1, execution=True)
     """GPUs of one machine of the cluster: `synpro submit` asks for `workers / gpus_per_node` machines, rounded up, to generate
     text on."""
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = setting("none", execution=True)
+    """Where metrics are sent besides `metrics.jsonl`, each step as a run of its own: TensorBoard (RUN/tensorboard), Weights &
+    Biases, or trackio. Each is an extra of this name: `pip install "synpro-lm[wandb]"`."""
     check_memory: bool = setting(True, execution=True)
     """Refuse to start where the plan says that a step needs more memory than this machine, or its GPU, has."""
 
@@ -106,9 +109,9 @@ def torchrun_command(module: str, arguments: list[str], machine: MachineConfig) 
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={machine.processes}", last]
     if machine.nodes == 1:
         return [*torchrun, "--standalone", "--local-addr=127.0.0.1", *step]
-    job, held = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
-    if job is None or held < machine.nodes:
-        where = "this is not a Slurm job" if job is None else f"this Slurm job has {held}"
+    job, allocated = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
+    if job is None or allocated < machine.nodes:
+        where = "this is not a Slurm job" if job is None else f"this Slurm job has {allocated}"
         raise LaunchError(
             f"machine.nodes = {machine.nodes}, but {where}: start the run by `synpro submit CONFIG --slurm --now`, "
             "or set machine.nodes=1"

@@ -24,20 +24,20 @@ from synpro.schema import SchemaError, build, renew
 
 Request = dict[str, Any]
 """`stage`, `config`, `inputs` and `seed`."""
-Settings = dict[str, Any]
+ExecutionSettings = dict[str, Any]
 """Execution settings by their dotted place in the request: `config.hardware.micro_batch_size`."""
 
 
 def make_request(
     stage: Callable[..., Any], cfg: object, inputs: Mapping[str, object], seed: int, root: Path
-) -> tuple[Request, Settings]:
+) -> tuple[Request, ExecutionSettings]:
     """The request of a step, and the execution settings that its configs hold."""
-    settings: Settings = {}
+    settings: ExecutionSettings = {}
     body = encode({"config": cfg, "inputs": {**_defaults(stage), **inputs}}, root, settings)
     return {"stage": f"{stage.__module__}:{stage.__qualname__}", **body, "seed": seed}, settings
 
 
-def call_arguments(request: Request, settings: Settings, root: Path) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+def call_arguments(request: Request, settings: ExecutionSettings, root: Path) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
     """The stage of a request, its config, and its inputs."""
     module, _, name = request["stage"].partition(":")
     stage: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -60,7 +60,7 @@ def upgraded(old: Request, stage: Callable[..., Any], root: Path) -> Request:
     hints = typing.get_type_hints(stage, include_extras=True)
     moved: dict[str, Any] = {}
     config = renew(hints["cfg"], old.get("config"), moved)
-    inputs = copy.deepcopy(old.get("inputs", {}))
+    inputs = {name: renew(hints.get(name), part, moved) for name, part in copy.deepcopy(old.get("inputs", {})).items()}
     for path, value in moved.items():
         _move(inputs, hints, path, value)
     inputs = {key: _upgrade(hints.get(key), value, root) for key, value in inputs.items()}
@@ -130,7 +130,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> li
     return lines
 
 
-def note_execution(out: Path, machine: MachineConfig, settings: Settings, attempt: int, root: Path) -> None:
+def note_execution(out: Path, machine: MachineConfig, settings: ExecutionSettings, attempt: int, root: Path) -> None:
     """Write `execution.json`: how each attempt at a step is run. An attempt that is run as the one before adds nothing."""
     file = out / "execution.json"
     stored = read_json(file) if file.exists() else {}
@@ -141,7 +141,7 @@ def note_execution(out: Path, machine: MachineConfig, settings: Settings, attemp
     write_json(file, {"attempts": attempts})
 
 
-def last_execution(out: Path) -> tuple[MachineConfig, Settings]:
+def last_execution(out: Path) -> tuple[MachineConfig, ExecutionSettings]:
     """How the newest attempt at a step is run: the machine, and the execution settings."""
     newest = read_json(out / "execution.json")["attempts"][-1]
     return build(MachineConfig, newest["machine"]), newest["settings"]

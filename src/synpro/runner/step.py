@@ -9,18 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from synpro.records import decode, digest_of
-from synpro.runner.artifacts import finished, read_json, write_json
+from synpro.records import decode, digest_of, encode
+from synpro.runner.artifacts import finished, read_json, read_record, write_json
 from synpro.runner.disk import FULL_BYTES, explain, free_bytes
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
 from synpro.runner.placement import step_command, step_environment
 from synpro.runner.progress import NullProgress, ProgressListener
-from synpro.runner.request import Request, Settings, changes, make_request, note_execution, upgraded
+from synpro.runner.request import ExecutionSettings, Request, changes, make_request, note_execution, upgraded
 
 R = TypeVar("R")
 Inputs = dict[str, Any]
@@ -86,7 +86,7 @@ class Steps:
                 self.listener.end(name, 0.0, reused=True)
             else:
                 self._execute(name, out, request, settings, resume=not again and self._is_same(out, request, stage))
-            record: R = decode(read_json(out / "result.json")["record"], self.root)
+            record: R = decode(read_record(out), self.root)
         except OSError as problem:
             raise StepError(f"step {name} stopped: {explain(problem, out)}") from problem
         return record
@@ -115,7 +115,7 @@ class Steps:
                 state = "is missing" if not path.exists() else f"has {path.stat().st_size} bytes instead of {about['bytes']}"
                 raise StepError(f"step {name} is done, but its file {path} {state}. Run it again: synpro step CONFIG {name}")
 
-    def _execute(self, name: str, out: Path, request: Request, settings: Settings, resume: bool) -> None:
+    def _execute(self, name: str, out: Path, request: Request, settings: ExecutionSettings, resume: bool) -> None:
         needed, free = self.disk_bytes(name) + MIN_FREE_BYTES, free_bytes(out)
         if free < needed:
             raise StepError(
@@ -138,7 +138,7 @@ class Steps:
             argv = step_command(request["stage"], [str(out), str(self.root)], self.machine)
         except LaunchError as problem:
             raise StepError(f"step {name} cannot start: {problem}") from problem
-        watch = _Watch(lambda event: self.listener.event(name, event))
+        watch = _EventRecorder(lambda event: self.listener.event(name, event))
         env = step_environment(request["stage"], self.machine, settings)
         try:
             used = launch(argv, out / "log.txt", env, watch)
@@ -156,7 +156,7 @@ class Steps:
         self.listener.end(name, used.seconds, reused=False)
 
 
-class _Watch:
+class _EventRecorder:
     """Hands a step's events on, and keeps how far it came and the error that ended it."""
 
     def __init__(self, then: Callable[[Mapping[str, Any]], None]) -> None:
@@ -174,7 +174,7 @@ class _Watch:
         self._then(event)
 
 
-def note_progress(out: Path, timing: dict[str, Any], watch: _Watch) -> str:
+def note_progress(out: Path, timing: dict[str, Any], watch: _EventRecorder) -> str:
     """Store where a killed attempt began and how far it came, as shares of the step. Why the next one would end there too, if
     this one began where the one before did and came no further; else empty."""
     before, begun, reached = timing.get("progress"), watch.begun or 0.0, watch.reached
@@ -208,9 +208,9 @@ def _failure(name: str, out: Path, code: int, error: str) -> str:
     return f"step {name} stopped: {cause}\nThe end of {log}:\n{tail(log)}"
 
 
-def clear(out: Path) -> None:
-    """Empty a step's folder."""
-    for path in out.iterdir():
+def clear(out: Path, keep: Sequence[str] = ()) -> None:
+    """Empty a step's folder, but for the files called `keep`."""
+    for path in (path for path in out.iterdir() if path.name not in keep):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -222,11 +222,32 @@ def step_seed(seed: int, name: str) -> int:
     return int(digest_of([seed, name])[:8], 16) & 0x7FFFFFFF
 
 
-class ExpectedSeconds:
-    """How long a step of a kind took before in this run; looked up once between two steps, for the display asks often."""
+REHEARSAL = ".rehearsal"
+"""What the name of a run's rehearsal ends in."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+
+def rates_digest(cfg: object) -> str:
+    """What the rates of a rehearsal hold for: the keys of a config that decide results, and every setting of its engines."""
+    settings: ExecutionSettings = {}
+    keys = encode(cfg, Path(), settings)
+    return digest_of([keys, {place: value for place, value in settings.items() if "engine" in place.split(".")}])
+
+
+def read_rehearsal(root: Path, cfg: object = None) -> dict[str, Any]:
+    """What `synpro rehearse` measured for a run, by stage (planning/rehearsal.py); empty where there was none, and where it was
+    of another config than `cfg`."""
+    root = root.absolute()  # `.` has no name
+    file = root.with_name(root.name + REHEARSAL) / "rehearsal.json"
+    found = read_json(file) if file.exists() else {"stages": {}}
+    return dict(found["stages"]) if cfg is None or found.get("config") == rates_digest(cfg) else {}
+
+
+class ExpectedSeconds:
+    """How long a step of a kind took before in this run, else what its rehearsal says; looked up once between two steps, for
+    the display asks often."""
+
+    def __init__(self, root: Path, cfg: object = None) -> None:
+        self._root, self._cfg = root, cfg
         self._known: dict[str, float | None] = {}
 
     def __call__(self, step: str) -> float | None:
@@ -236,12 +257,28 @@ class ExpectedSeconds:
         pattern = f"round-*/{kind}" if first.startswith("round-") else f"{first}/**/{kind.rpartition('/')[2]}"
         if pattern not in self._known:
             timings = (p for p in self._root.glob(f"{pattern}/timing.json") if finished(p.parent))
-            self._known[pattern] = max((read_json(p).get("seconds", 0.0) for p in timings), default=None)
+            found = max((read_json(p).get("seconds", 0.0) for p in timings), default=None)
+            self._known[pattern] = found or read_rehearsal(self._root, self._cfg).get(kind, {}).get("extrapolated")
         return self._known[pattern]
 
     def forget(self) -> None:
         """Look again: another step is done."""
         self._known = {}
+
+
+def is_locked(root: Path) -> bool:
+    """Whether a process of this machine, or of one that shares its locks, holds the run directory; also where that cannot be
+    told."""
+    import fcntl
+
+    try:
+        with (root / ".lock").open(encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def lock(root: Path) -> int:

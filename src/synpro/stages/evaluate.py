@@ -81,6 +81,8 @@ def evaluate(
     check_tasks(cfg.tasks)
     network = load_model(model.dir / "hf")
     heldout = _measure_heldout(cfg, corpus, model, network, ctx)
+    if "general" in corpus.tokens:
+        heldout |= _measure_general(cfg, corpus, model, network, ctx)
     scores, items = _score_tasks(cfg, corpus, model, network, ctx)
     body = {
         **heldout,
@@ -122,6 +124,21 @@ def _measure_heldout(
     loss, bits = nats / tokens, nats / math.log(2) / sum(sizes)
     ctx.logger.log(f"held-out loss {loss:.4f} nats per token, {bits:.4f} bits per byte, {len(texts):,} documents")
     return {"heldout_loss": loss, "bits_per_byte": bits, "heldout_documents": len(texts), "heldout_tokens": tokens}
+
+
+def _measure_general(
+    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext
+) -> dict[str, float]:
+    """Loss of the half of the general text that is never trained on."""
+    from synpro.corpus.store import read_rows
+    from synpro.lm.loss import text_losses
+
+    rows = read_rows(corpus.dir / "general.parquet", ["split", "text"])
+    texts = [row["text"] for row in rows if row["split"] == "general"][: cfg.max_documents]
+    losses = text_losses(network, model.dir / "hf", texts, batch_tokens=cfg.batch_tokens)
+    loss = math.fsum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses)
+    ctx.logger.log(f"loss on general text {loss:.4f} nats per token, {len(texts):,} documents")
+    return {"general_loss": loss}
 
 
 def _score_tasks(
@@ -189,6 +206,10 @@ def _trained_texts(
     for kind, split in (("organic", "train"), ("reference", "reference")):
         for document in read_documents(corpus.dir, split):
             yield kind, document.id, document.text
+    if "replay" in corpus.tokens:
+        for row in read_rows(corpus.dir / "general.parquet", ["id", "split", "text"]):
+            if row["split"] == "replay":
+                yield "replay", row["id"], row["text"]
     if reference is not None:
         for example in read_prompt_completions(resolve(reference, slot="probe.data", log=logger.log)):
             if not isinstance(example, Reject):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from synpro.assets import model_folder
 from synpro.corpus.encoding import RemoteEncoder
 from synpro.corpus.files import CorpusError
 from synpro.corpus.passages import PassageConfig, cut_passages
@@ -21,6 +22,7 @@ from synpro.corpus.tokens import (
     check_lossless,
     fetch_tokenizer,
     load_tokenizer,
+    model_tokenizer,
     save_tokenizer,
     special_ids,
     token_dtype,
@@ -33,6 +35,7 @@ from synpro.runner.artifacts import write_json
 from synpro.runner.context import StepContext
 from synpro.runner.launch import threads
 from synpro.runner.logger import StepLogger
+from synpro.runner.rejects import Reject
 from synpro.schema import setting
 
 if TYPE_CHECKING:
@@ -55,6 +58,11 @@ class PrepareConfig:
 
     sources: tuple[SourceConfig, ...] = ()
     """Where text comes from; at least one."""
+    general: tuple[SourceConfig, ...] = ()
+    """General text, such as the model of `pretrain.start` was trained on before. Half of its rows are only measured, to show
+    what the model forgets; the others may be replayed (`pretrain.mixture.replay_share`)."""
+    general_words: int = setting(200_000, unit="words", source="ours", min=1)
+    """Most words of general text that are read."""
     reference_share: float = setting(0.01, source="ours", above=0, below=1)
     """Share of documents, by hash of their id, that the probe and the plateau read."""
     heldout_share: float = setting(0.01, source="ours", above=0, below=1)
@@ -90,12 +98,13 @@ class PrepareConfig:
             raise ValueError("heldout_share: with reference_share it leaves nothing to train on; their sum must be below 1")
 
 
-def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext) -> Corpus:
+def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, model: str | None = None, ctx: StepContext) -> Corpus:
     """Read, reject, split, cut into passages and tokenize. The seed has no effect. An interrupted step reads on where a part of
     the files was done, and does what comes after reading anew.
 
     `base` is a smaller corpus of the same sources, for curves over unique tokens: its train documents are all among ours, the
     reference and held-out splits are the same, and its tokenizer is used, so that losses per token can be compared.
+    `model`: what `pretrain.start` names, whose tokenizer `source = "model"` is.
     Raises CorpusError (a source that cannot be read, a corpus too small to split, a tokenizer that does not fit, a full disk)
     and AssetError (a reference that cannot be resolved).
     """
@@ -106,6 +115,9 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
     out, logger = ctx.out, ctx.logger
     if not cfg.sources:
         raise CorpusError("prepare.sources: no corpus is named; add [[prepare.sources]] with a path")
+    if cfg.tokenizer.source == "model" and model is not None:
+        folder = model_folder(model, slot="pretrain.start", log=logger.log, progress=logger.progress)
+        cfg = replace(cfg, tokenizer=model_tokenizer(folder, cfg.tokenizer))
     _delete_leftovers(out)
     logger.truncate({})
     with store.disk_errors(out):
@@ -115,7 +127,8 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
             cfg.sources, cfg.max_row_bytes, cfg.max_rejected, cfg.max_documents, cfg.document_words, wanted
         )
         spool = out / f"spool-{digest_of(encode([cfg, *([base.digest] if base else [])], out, {}))[:12]}"
-        parts = Gatherer(settings, index, logger, _benchmark_index(cfg.exclude_tasks)).read(spool)
+        benchmarks = _benchmark_index(cfg.exclude_tasks)
+        parts = Gatherer(settings, index, logger, benchmarks).read(spool)
         splits = _choose_splits(cfg, index, logger, base, parts)
         counts = {name: splits.count(code) for code, name in enumerate(store.SPLITS)}
         documents = (row for part in parts for row in store.read_rows(part))
@@ -132,15 +145,20 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, ctx: StepContext)
         eos, pad = special_ids(tokenizer, cfg.tokenizer)
         dtype = token_dtype(cfg.tokenizer.vocab_size)
         tokens = _write_splits(tokenizer, eos, dtype, sum(counts.values()), ctx)
+        if cfg.general:
+            tokens |= _write_general(cfg, tokenizer, eos, dtype, benchmarks, ctx)
         for leftover in out.glob("spool-*"):
             shutil.rmtree(leftover)
     written = [out / name for name in ("documents.parquet", "passages.parquet", "tokenizer", "tokens", "rejects.jsonl")]
+    written += [out / "general.parquet"] if cfg.general else []
     logger.metrics(
         step=0,
         passages=passages,
         **{f"documents/{k}": v for k, v in counts.items()},
         **{f"tokens/{k}": v for k, v in tokens.items()},
     )
+    if rejected := ", ".join(f"{n:,} {reason}" for reason, n in logger.rejects.reasons().items()):
+        logger.log(f"rows and files not used, each with its reason in rejects.jsonl: {rejected}")
     logger.log(
         f"{counts['train']:,} train documents in {passages:,} passages and {tokens['train']:,} tokens; "
         f"{counts['reference']:,} reference and {counts['heldout']:,} held-out documents"
@@ -256,6 +274,54 @@ def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: S
         split: write_tokens(ctx.out / "tokens" / f"{split}.bin", texts(split), tokenizer, eos, dtype, threads(), remote)
         for split in ("train", "reference", "heldout")
     }
+
+
+def _write_general(
+    cfg: PrepareConfig, tokenizer: Tokenizer, eos: int, dtype: str, benchmarks: BenchmarkIndex | None, ctx: StepContext
+) -> dict[str, int]:
+    """Write `general.parquet` and its two halves, `tokens/general.bin` and `tokens/replay.bin`, by the hash of a row's text (no
+    text is in both); returns tokens of each. What cannot be used, or holds what `benchmarks` excludes, goes to the reject log.
+    Raises CorpusError when a half has no text."""
+    from synpro.corpus import store
+    from synpro.corpus.readers import find_files, read_source
+    from synpro.corpus.splits import id_hash
+    from synpro.language.segmentation import count_words
+
+    rejects = ctx.logger.rejects
+    rows: list[dict[str, Any]] = []
+    words, unusable = 0.0, 0
+    for number, source in enumerate(cfg.general):
+        if words >= cfg.general_words:
+            ctx.logger.log(f"prepare.general.{number}: not read, the others have the general_words = {cfg.general_words:,}")
+            continue
+        found = find_files(source, slot=f"prepare.general.{number}", log=ctx.logger.log, progress=ctx.logger.progress)
+        for reject in found.rejects:
+            rejects.append(reject)
+        for item in (item for file in found.files for item in read_source(file, source, cfg.max_row_bytes)):
+            if words >= cfg.general_words:
+                break
+            if isinstance(item, Reject):
+                rejects.append(item)
+                unusable += 1
+                continue
+            id = item.id or digest_of(item.text)[:16]
+            if benchmarks is not None and (why := benchmarks.contaminated(item.text)) is not None:
+                rejects.append(Reject(id, *why, source=item.source, text=item.text))
+                unusable += 1
+                continue
+            half, size = "general" if id_hash(digest_of(item.text)) < 0.5 else "replay", count_words(item.text)
+            rows.append({"id": id, "split": half, "text": item.text, "source": item.source, "words": round(size), "group": id})
+            words += size
+    store.write_rows(ctx.out / "general.parquet", store.DOCUMENTS, rows)
+    tokens = {}
+    for half in ("general", "replay"):
+        texts = [row["text"] for row in rows if row["split"] == half]
+        if not texts:
+            raise CorpusError(f"prepare.general: {len(rows)} usable rows leave none for one of its halves; give more text")
+        tokens[half] = write_tokens(ctx.out / "tokens" / f"{half}.bin", texts, tokenizer, eos, dtype, threads())
+    measured, replayed = tokens["general"], tokens["replay"]
+    ctx.logger.log(f"general text: {measured:,} tokens to measure, {replayed:,} to replay; {unusable:,} rows cannot be used")
+    return tokens
 
 
 def _ray_encoder(ctx: StepContext) -> RemoteEncoder | None:

@@ -14,12 +14,13 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from synpro.corpus.mixture import MixtureConfig
-from synpro.lm.model_config import ModelConfig, flops_per_token, num_parameters
+from synpro.lm.model_config import ImportedModel, ModelConfig, flops_per_token, imported_model, num_parameters
 from synpro.lm.plateau import PlateauConfig, earliest_plateau
 from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 from synpro.records import Checkpoint, Corpus, Shard, digest_files
@@ -40,6 +41,9 @@ class PretrainConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "warmup": "warmup_steps", "anneal": "decay_fraction"}
 
+    start: str | None = None
+    """The model to continue from: `hf:ORG/NAME`, a folder, or any other reference; OLMo-core must import it (docs/continue.md).
+    Its own shape, tokenizer and context take the place of `pretrain.model` and `prepare.tokenizer`. None: new weights."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Shape of the model; the same in every round."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -95,6 +99,11 @@ class PretrainConfig:
             raise ValueError(f"round_tokens: a round has at least one batch, {self.tokens_per_step:,} tokens")
 
     @property
+    def shape(self) -> ModelConfig:
+        """Shape of the model that is trained: `model`, or that of `start`, which is fetched. Raises AssetError, ValueError."""
+        return self.model if self.start is None else _imported(self.start)
+
+    @property
     def tokens_per_step(self) -> int:
         """Training tokens of an optimizer step."""
         return self.batch_size * self.sequence_length
@@ -133,6 +142,13 @@ class PretrainConfig:
         return wanted
 
 
+@cache
+def _imported(start: str) -> ModelConfig:
+    from synpro.assets import model_folder
+
+    return imported_model(model_folder(start, slot="pretrain.start"))
+
+
 def pretrain(
     cfg: PretrainConfig,
     *,
@@ -141,7 +157,9 @@ def pretrain(
     start: Checkpoint | None,
     ctx: StepContext,
 ) -> Checkpoint:
-    """Train from new weights, or continue from `start`; writes `hf/`, `trainer/` and `training.json`.
+    """Train from new weights, from the model that `cfg.start` names, or on from `start`, the round before.
+
+    Writes `hf/`, `trainer/` and `training.json`.
 
     Under `torchrun` every process calls this with the same arguments; rank 0 writes. Raises ValueError for a corpus or a batch
     that does not fit, RuntimeError when training diverges or the export differs from the trained model.
@@ -159,8 +177,13 @@ def pretrain(
     if ctx.group.is_first:
         _prepare_folder(cfg, start, ctx)
     barrier()
+    shape = cfg.shape if start is None or cfg.start is None else imported_model(start.dir / "hf")
+    if isinstance(shape, ImportedModel) and cfg.sequence_length > shape.context:
+        raise ValueError(
+            f"pretrain.sequence_length: {cfg.sequence_length} tokens are more than the {shape.context} of {cfg.start}"
+        )
     module = trainer.build_module(
-        cfg.model,
+        shape,
         cfg.optimizer,
         cfg.hardware,
         vocab_size=corpus.vocab_size,
@@ -173,6 +196,10 @@ def pretrain(
     )
     if start is not None:
         checkpoint.load(module, start.dir / "trainer")
+    elif isinstance(shape, ImportedModel):
+        difference = checkpoint.start_from(module, shape)
+        if ctx.group.is_first:
+            ctx.logger.log(f"continues from {cfg.start}: its logits and OLMo-core's differ by {difference:.2g} at most")
     epochs = MixtureEpochs(cfg.mixture, corpus, shards, ctx.seed)
     stream = TokenStream(
         epochs,
@@ -187,8 +214,8 @@ def pretrain(
     min_tokens = max(cfg.min_tokens, math.ceil(cfg.min_passes * epochs.length(1)))
     callback = _callback(cfg, corpus, start, min_tokens, ctx)
     if ctx.group.is_first:
-        _log_sizes(cfg, corpus, epochs, steps, ctx.logger)
-    _export(cfg, module, corpus, scratch / "hf")  # what cannot be exported is found before the budget is spent
+        _log_sizes(cfg, shape, corpus, epochs, steps, ctx.logger)
+    _export(cfg, shape, module, corpus, scratch / "hf")  # what cannot be exported is found before the budget is spent
     result = trainer.train(module, stream, callback, steps=steps, work_dir=scratch / "olmo")
     if callback.best_state is not None:
         if ctx.group.is_first:
@@ -205,9 +232,15 @@ def pretrain(
         "last_reference_loss": callback.latest["reference"],
         "best_tokens": callback.best_step * cfg.tokens_per_step + callback.previous_tokens,
     }
-    training = {**summary, "heldout_loss": losses["heldout"], "dtype": trainer.training_dtype(cfg.hardware)}
+    measured = {f"{name}_loss": loss for name, loss in losses.items() if name != "reference"}
+    training = {**summary, **measured, "dtype": trainer.training_dtype(cfg.hardware)}
+    if cfg.start is not None:
+        training["imported"] = {"start": cfg.start, "sequence_length": cfg.sequence_length, "before": callback.first}
+        parts = (f"{name} loss {callback.first[name]:.4f} before, {loss:.4f} after" for name, loss in losses.items())
+        if ctx.group.is_first:
+            ctx.logger.log("; ".join(parts))
     checkpoint.save(module, out / "trainer", training)
-    _export(cfg, module, corpus, out / "hf")
+    _export(cfg, shape, module, corpus, out / "hf")
     if ctx.group.is_first:
         shutil.rmtree(scratch)
         (out / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -220,13 +253,13 @@ def pretrain(
     return Checkpoint(dir=out, digest=digest_files(out, out / "hf", out / "trainer"), **summary)
 
 
-def _export(cfg: PretrainConfig, module: TransformerTrainModule, corpus: Corpus, folder: Path) -> None:
+def _export(cfg: PretrainConfig, shape: ModelConfig, module: TransformerTrainModule, corpus: Corpus, folder: Path) -> None:
     from synpro.lm import checkpoint
 
     checkpoint.export(
         module,
         folder,
-        model=cfg.model,
+        model=shape,
         tokenizer=corpus.dir / "tokenizer",
         context=cfg.sequence_length,
         eos=corpus.eos_id,
@@ -257,7 +290,8 @@ def _callback(
     from synpro.lm.batches import eval_tokens
     from synpro.lm.callbacks import PretrainCallback
 
-    splits = {name: read_tokens(corpus.dir / "tokens" / f"{name}.bin", corpus.dtype) for name in ("reference", "heldout")}
+    names = [name for name in ("reference", "heldout", "general") if name in corpus.tokens]
+    splits = {name: read_tokens(corpus.dir / "tokens" / f"{name}.bin", corpus.dtype) for name in names}
     return PretrainCallback(
         logger=ctx.logger if ctx.group.is_first else None,
         eval_sets={name: eval_tokens(tokens, corpus.eos_id, cfg.evaluate_tokens) for name, tokens in splits.items()},
@@ -276,11 +310,13 @@ def _callback(
     )
 
 
-def _log_sizes(cfg: PretrainConfig, corpus: Corpus, epochs: MixtureEpochs, steps: int, logger: StepLogger) -> None:
+def _log_sizes(
+    cfg: PretrainConfig, shape: ModelConfig, corpus: Corpus, epochs: MixtureEpochs, steps: int, logger: StepLogger
+) -> None:
     logger.log(epochs.summary)
     budget = steps * cfg.tokens_per_step
-    flops = flops_per_token(cfg.model, corpus.vocab_size, cfg.sequence_length) * budget
-    parameters = num_parameters(cfg.model, corpus.vocab_size)
+    flops = flops_per_token(shape, corpus.vocab_size, cfg.sequence_length) * budget
+    parameters = num_parameters(shape, corpus.vocab_size)
     logger.log(f"{parameters:,} parameters, at most {steps:,} steps, {budget:,} tokens, {flops:.2g} FLOP")
 
 

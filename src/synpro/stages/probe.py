@@ -38,12 +38,16 @@ if TYPE_CHECKING:
 MEMORIZATION_TEXTS, MEMORIZATION_CHARS = 64, 2000
 """How many texts of either kind are compared at most, evenly spread, and how much of each."""
 
+RANKED_PASSAGES = 1000
+"""At most so many passages of the corpus, evenly spread, are ranked by each replica and compared."""
+
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """The published probe: 100 steps of 64 sequences at a constant 1e-4."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "optimizer": "probe.learning_rate"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "optimizer": "probe.learning_rate", "ranked_passages": ""}
+    FIXED: ClassVar[Mapping[str, int]] = {"ranked_passages": RANKED_PASSAGES}
 
     steps: int = setting(100, unit="steps", source="published", min=1)
     """Optimizer steps (published: 100)."""
@@ -66,8 +70,6 @@ class ProbeConfig:
     steps on text of the train split, so that what any further training does to a text cancels out (one more probe)."""
     replicas: int = setting(1, source="paper", min=1)
     """Probes from the same checkpoint, each with its own order of the data (paper: 1). Costs that many times as much."""
-    ranked_passages: int = setting(1000, unit="passages", source="ours", min=2)
-    """At most so many passages of the corpus, evenly spread, are ranked by each replica and compared."""
     log_every: int = setting(10, unit="steps", source="ours", min=1, execution=True)
     """Steps whose mean training loss is logged as one row."""
 
@@ -95,6 +97,9 @@ def fit_probe(cfg: ProbeConfig, *, corpus: Corpus, model: Checkpoint, ctx: StepC
         ctx.logger.rejects.clear()
     barrier()
     losses = [_train_replica(cfg, corpus, model, folder / "hf", number, ctx) for number, folder in enumerate(folders, 1)]
+    if not all(math.isfinite(loss) for pair in losses for loss in pair):
+        shown = ", ".join(f"{before:.3f} to {after:.3f}" for before, after in losses)
+        raise ValueError(f"the probe's loss is no number ({shown}): training has diverged; lower probe.learning_rate")
     before, afters = model.dir / "hf", [folder / "hf" for folder in folders]
     if cfg.contrast == "train":
         before = out / "contrast" / "hf"
@@ -283,7 +288,7 @@ def _compare_replicas(cfg: ProbeConfig, corpus: Corpus, before: Path, afters: Se
             f"probe.replicas: the corpus has {len(available)} passages, which cannot be ranked; give more text to "
             "prepare.sources, or set probe.replicas = 1"
         )
-    count = min(len(available), cfg.ranked_passages)
+    count = min(len(available), RANKED_PASSAGES)
     ranked = [available[i * len(available) // count] for i in range(count)]
     influence = Influence(before, *afters).score_each([p.text for p in ranked])
     pairs = {f"{i + 1} and {j + 1}": spearman(influence[i], influence[j]) for i, j in combinations(range(len(afters)), 2)}

@@ -11,14 +11,14 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from synpro.engines.base import Engine, Unanswered
 from synpro.engines.failures import FailureCount
 from synpro.grpo.preflight import preflight, zero_std_share
-from synpro.grpo.settings import GRPOSettings
+from synpro.grpo.settings import GRPOSettings, step_of
 from synpro.grpo.stats import RewardScale, StepStats, summarize
 from synpro.operations.base import Operation, OperationConfig, rewrite_passages
 from synpro.operations.registry import build_operation
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from synpro.grpo.trl import GRPORun
 
 T = TypeVar("T")
+_STATE = "generator.json"
+"""Written last to a checkpoint."""
 Scores = dict[str, float | None]
 
 
@@ -73,7 +75,8 @@ def train_generator(
     round: int,
     ctx: StepContext,
 ) -> Generator:
-    """Train the generator of one operation for one round. A step that was interrupted starts over.
+    """Train the generator of one operation for one round. A step that was interrupted goes on from its newest checkpoint: on a
+    CPU to the same bytes, on a GPU to as good a generator.
 
     Each of several processes (`accelerate launch`) calls this with the same arguments, generates and scores the answers to its
     share of the passages, and learns with the others; the first one writes the files.
@@ -81,15 +84,15 @@ def train_generator(
     Raises PreflightError when a sample of answers shows that nothing could be learned, ValueError for settings that do not fit,
     AssetError when a model cannot be found.
     """
-    from synpro.corpus.store import read_passages
     from synpro.grpo.passages import draw_passages
 
     out, group = ctx.out, ctx.group
+    checkpoint = _newest_checkpoint(out)
     if group.is_first:
-        for leftover in ("adapter", "weights", "trl"):
+        for leftover in ("adapter", "weights", *(() if checkpoint else ("trl",))):
             shutil.rmtree(out / leftover, ignore_errors=True)
         (out / "validation.json").unlink(missing_ok=True)
-    ctx.logger.truncate({})
+    ctx.logger.truncate({"step": step_of(checkpoint)} if checkpoint else {})
     op = build_operation(operation)
     shown = max(1, operation.steps) * cfg.prompts_per_step
     train, validation = draw_passages(corpus.dir, shown, cfg.validation_passages, ctx.seed)
@@ -98,11 +101,16 @@ def train_generator(
     state_dir = out / "scratch" / (f"rank-{group.rank}" if group.size > 1 else "")
     rubric = Rubric.build(op, scoring, state_dir)
     try:
-        if rubric.reads_corpus:
-            rubric.prepare(read_passages(corpus.dir))
-        return _Training(cfg, op, rubric, train, validation, previous, round, ctx).run()
+        rubric.read_corpus(corpus.dir)
+        return _Training(cfg, op, rubric, train, validation, previous, round, ctx).run(checkpoint)
     finally:
         rubric.close()
+
+
+def _newest_checkpoint(out: Path) -> Path | None:
+    """The checkpoint in a step's folder that is whole; None without one."""
+    whole = (state.parent for state in (out / "trl").glob(f"checkpoint-*/{_STATE}"))
+    return max(whole, key=step_of, default=None)
 
 
 @dataclass(frozen=True)
@@ -133,22 +141,31 @@ class _Training:
         self.steps = self.op.config.steps
         self.scale = RewardScale(self.rubric.weights, {})
         self.measured: list[_Measured] = []
-        self.opened: GRPORun | None = None
+        self.grpo: GRPORun | None = None
         self.failures = FailureCount(f"{self.op.name}: answers to validation passages")
 
-    def run(self) -> Generator:
+    def run(self, checkpoint: Path | None) -> Generator:
+        from synpro.grpo.trl import restore
+
         logger = self.ctx.logger
-        run = self.opened = self._open()
-        logger.progress(1, self.steps + 2, "before")
-        groups, scores = self._sample(run.engine)
-        self.scale = RewardScale.of(_flat(scores), self.rubric.weights)
-        self._measure(0, groups, scores)
-        if self.steps:
-            for warning in preflight(groups, scores, self.rubric.weights, self.op.config.max_new_tokens):
+        run = self.grpo = self._open()
+        learned = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        logger.progress(1 + learned, self.steps + 2, "before", opened=0.0, ago=0.0)
+        if checkpoint is not None:
+            logger.log(f"{self.op.name}: carrying on from {checkpoint.name}")
+            self._load_state(checkpoint)
+        else:
+            groups, scores = self._sample(run.engine)
+            self.scale = RewardScale.of(_flat(scores), self.rubric.weights)
+            self._measure(0, groups, scores)
+            for warning in preflight(groups, scores, self.rubric.weights, self.op.config.max_new_tokens) if self.steps else ():
                 logger.log(warning)
-            run.train()
+        if self.steps:
+            run.train(checkpoint)
             logger.progress(self.steps + 1, self.steps + 2, "after")
             self._measure(self.steps, *self._sample(run.engine))
+        if str(self.rubric.failures):
+            logger.log(f"{self.rubric.failures}; they earn nothing and cost nothing")
         first, last = self.measured[0], self.measured[-1]
         best = max(self.measured, key=lambda m: (m.reward, m.step)) if self.cfg.keep == "best" else last
         if best is not last:
@@ -156,23 +173,25 @@ class _Training:
                 f"{self.op.name}: the best state on the validation passages is that of step {best.step} of {self.steps} (reward"
                 f" {best.reward:+.3f}; at the end {last.reward:+.3f}, in deviations of the start); it goes on"
             )
-            _restore(run.policy, best.weights)
+            restore(run.policy, best.weights)  # a process that saves nothing has none: its policy stays as it is
         points = [{"step": m.step, "reward": m.reward, "passed": m.summary["passed"]} for m in self.measured]
         summary = {"before": first.summary, "after": best.summary, "kept": best.step, "steps": self.steps, "measured": points}
         return self._save(run.policy, run.tokenizer, summary)
 
     def _after_step(self, step: int) -> None:
-        if self.opened is not None and step % self.cfg.validate_every == 0:
-            self._measure(step, *self._sample(self.opened.engine))
+        if self.grpo is not None and step % self.cfg.validate_every == 0:
+            self._measure(step, *self._sample(self.grpo.engine))
 
     def _measure(self, step: int, groups: list[list[Rewrite]], scores: list[list[Scores]]) -> None:
         """Note how the policy does at a step; of earlier states only the best keeps its weights."""
-        summary, policy = self._summarize(groups, scores), self.opened and self.opened.policy
+        from synpro.grpo.trl import trained_weights
+
+        summary, policy = self._summarize(groups, scores), self.grpo and self.grpo.policy
         keeps = self.ctx.group.is_first and self.cfg.keep == "best" and step < self.steps
         best = max((m.reward for m in self.measured), default=float("-inf"))
         if keeps and summary["reward"] >= best:
             self.measured = [replace(m, weights={}) for m in self.measured]
-        weights = _trained_weights(policy) if keeps and summary["reward"] >= best else {}
+        weights = trained_weights(policy) if keeps and summary["reward"] >= best else {}
         self.measured.append(_Measured(step, summary["reward"], summary, weights))
         self.ctx.logger.log(f"{self.op.name}, step {step}: {_line(summary)}")
 
@@ -185,7 +204,33 @@ class _Training:
         folder = model_folder(cfg.base, slot="train_generator.base", log=self.ctx.logger.log)
         settings = replace(cfg, learning_rate=cfg.learning_rate * (cfg.later_lr_ratio if self._trained_before else 1.0))
         policy = open_policy(folder, settings, self.previous)
-        return GRPORun(policy, self.op, self.rubric, self.train, settings, self.ctx, self._report, self._after_step)
+        return GRPORun(
+            policy, self.op, self.rubric, self.train, settings, self.ctx, self._report, self._after_step, self._save_state
+        )
+
+    def _save_state(self, checkpoint: Path) -> None:
+        """Add to TRL's checkpoint what was measured on the way, the best state with its weights; `_STATE` makes it whole."""
+        from safetensors.torch import save_file
+
+        measured = [{"step": m.step, "reward": m.reward, "summary": m.summary} for m in self.measured]
+        for m in self.measured:
+            if m.weights:
+                save_file(m.weights, checkpoint / f"best-{m.step}.safetensors")
+        draft = checkpoint / "state.tmp"
+        draft.write_text(json.dumps({"scale": asdict(self.scale), "measured": measured}), encoding="utf-8")
+        draft.rename(checkpoint / _STATE)
+        for other in checkpoint.parent.glob("checkpoint-*"):
+            if other != checkpoint:
+                shutil.rmtree(other)
+
+    def _load_state(self, checkpoint: Path) -> None:
+        from safetensors.torch import load_file
+
+        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        self.scale = RewardScale(**state["scale"])
+        for m in state["measured"]:
+            best = checkpoint / f"best-{m['step']}.safetensors"
+            self.measured.append(_Measured(**m, weights=load_file(best) if best.exists() and self.ctx.group.is_first else {}))
 
     def _sample(self, engine: Engine) -> tuple[list[list[Rewrite]], list[list[Scores]]]:
         """Groups of answers to the validation passages, sampled with the same seed each time, and their scores."""
@@ -274,15 +319,3 @@ def _line(summary: Mapping[str, Any]) -> str:
     rewards = [f"{k.removeprefix('reward/')} {v:.3f}" for k, v in summary.items() if k.startswith("reward/") and v is not None]
     counts = ", ".join(f"{summary[name]:.0%} {name}" for name in ("passed", "parsed", "truncated"))
     return f"reward {summary['reward']:+.3f}; {counts}; valid answers: {', '.join(rewards) or 'none'}"
-
-
-def _trained_weights(policy: Any) -> dict[str, Any]:
-    """A copy of the weights that are trained, in main memory."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in policy.named_parameters() if p.requires_grad}
-
-
-def _restore(policy: Any, weights: Mapping[str, Any]) -> None:
-    """Give a policy the weights of an earlier step; with none, in a process that saves nothing, it stays as it is."""
-    for name, parameter in policy.named_parameters():
-        if name in weights:
-            parameter.data.copy_(weights[name])

@@ -29,6 +29,11 @@ from synpro.schema import setting
 if TYPE_CHECKING:
     from synpro.faithfulness.train import TrainingClaims
 
+CALIBRATION, HELDOUT = 0.15, 0.25
+"""Fractions of the documents whose claims calibrate the probability, and measure the verifier."""
+MIN_PRECISION = 0.6
+"""Encoder precision against its sentence below which a paraphrase made by rule is not used."""
+
 
 @dataclass(frozen=True)
 class TrainVerifierConfig:
@@ -39,7 +44,11 @@ class TrainVerifierConfig:
         "micro_batch": "micro_batch_size",
         "claims": "max_claims",
         "written": "handwritten_share",
-        "min_confirmed": "min_paraphrase_precision",
+        **dict.fromkeys(("calibration", "heldout", "min_confirmed", "min_paraphrase_precision"), ""),
+    }
+    FIXED: ClassVar[Mapping[str, float]] = {
+        **{"calibration": CALIBRATION, "heldout": HELDOUT},
+        **dict.fromkeys(("min_confirmed", "min_paraphrase_precision"), MIN_PRECISION),
     }
 
     kind: Literal["llm", "features", "none"] = setting("llm", source="paper")
@@ -50,14 +59,8 @@ class TrainVerifierConfig:
     asked as it is, and may also be behind a server (`judges.verifier.engine`)."""
     max_claims: int = setting(3000, unit="claims", source="ours", min=1)
     """Maximum number of claims made from the corpus, for training, calibration and measuring together."""
-    calibration: float = setting(0.15, source="ours", min=0, below=1)
-    """Fraction of the documents whose claims calibrate the probability."""
-    heldout: float = setting(0.25, source="ours", min=0, below=1)
-    """Fraction of the documents whose claims measure the verifier."""
     handwritten_share: float = setting(0.4, source="ours", min=0, below=1)
     """Fraction of the training weight that claims written by hand have: they teach that other words can mean the same."""
-    min_paraphrase_precision: float = setting(0.6, source="ours", min=0, below=1)
-    """Encoder precision against its sentence below which a paraphrase made by rule is not used."""
     likelihood: bool = False
     """For `features`: also use the likelihood of a claim under the fluency model, with its passage and without (slow: see
     docs/LOG.md)."""
@@ -72,16 +75,13 @@ class TrainVerifierConfig:
     lora_rank: int = setting(0, source="ours", min=0)
     """0 trains all weights; else adapters of this rank, merged afterwards (take a learning rate of about 2e-4)."""
     dtype: Literal["float32", "bfloat16"] = setting("bfloat16", source="ours")
-    """Of the weights and the arithmetic."""
+    """Dtype of the weights and the arithmetic."""
 
     def __post_init__(self) -> None:
         try:
             check_model(self.base)
         except ValueError as problem:
             raise ValueError(f"base: {problem}") from problem
-        if self.calibration + self.heldout > 0.8:
-            left = 1 - self.calibration - self.heldout
-            raise ValueError(f"heldout: with calibration it leaves {left:.0%} of the documents to train on; use less")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size: {self.micro_batch_size} does not divide batch_size ({self.batch_size}); use a divisor"
@@ -115,8 +115,8 @@ def train_verifier(cfg: TrainVerifierConfig, *, corpus: Corpus, judges: JudgesCo
             )
             return TrainedVerifier(ctx.out, "none", digest_of("none"))
         claims = make_claims(known, ctx.seed, cfg.max_claims)
-        claims = _confirmed(claims, pool, cfg.min_paraphrase_precision, ctx.logger)
-        split = split_claims(claims, cfg.calibration, cfg.heldout)
+        claims = _confirmed(claims, pool, ctx.logger)
+        split = split_claims(claims, CALIBRATION, HELDOUT)
         return (_train_features if cfg.kind == "features" else _train_llm)(cfg, split, pool, ctx)
     finally:
         pool.close()
@@ -129,13 +129,13 @@ def _sample(passages: Sequence[Passage], claims: int) -> list[Passage]:
     return [p for p in passages if p.id in chosen]
 
 
-def _confirmed(claims: Sequence[Claim], judges: JudgePool, min_precision: float, logger: StepLogger) -> list[Claim]:
+def _confirmed(claims: Sequence[Claim], judges: JudgePool, logger: StepLogger) -> list[Claim]:
     """Remove paraphrases whose meaning the encoder does not find in their sentence; they go to the reject log."""
     reworded = [c for c in claims if c.kind == "reworded"]
     found = judges.encoder.align([c.text for c in reworded], [c.base for c in reworded])
-    doubtful = {c: a.precision for c, a in zip(reworded, found, strict=True) if a and a.precision < min_precision}
+    doubtful = {c: a.precision for c, a in zip(reworded, found, strict=True) if a and a.precision < MIN_PRECISION}
     for claim, precision in doubtful.items():
-        detail = f"encoder precision {precision:.2f} against its sentence is below {min_precision}"
+        detail = f"encoder precision {precision:.2f} against its sentence is below {MIN_PRECISION}"
         logger.rejects.append(Reject(claim.document, "not confirmed", detail, source=claim.base, text=claim.text))
     return [c for c in claims if c not in doubtful]
 

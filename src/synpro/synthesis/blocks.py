@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -24,10 +24,10 @@ from synpro.engines.failures import FailureCount
 from synpro.engines.parallel_map import Worker, WorkerFactory, parallel_map
 from synpro.operations.base import Operation, parse_completion
 from synpro.records import Completion, Corpus, Generator, Passage, Rewrite, digest_of
-from synpro.rewards.filters import Failure, Sample, first_failure, rule_failure
+from synpro.rewards.filters import Failure, Sample, rule_failure, score_failure
 from synpro.rewards.scoring import Scoring
 from synpro.rewards.worker import RubricSpec, Scored
-from synpro.runner.chunks import ChunkStore, Rows
+from synpro.runner.chunks import ChunkRows, ChunkStore
 from synpro.runner.context import StepContext
 from synpro.synthesis.answers import Answer, PassCount
 from synpro.synthesis.selection import count_distinct, select
@@ -66,7 +66,8 @@ class Blocks:
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         scratch = ctx.out / "scratch"
         self.generators = _KeptOpen(BatchGeneratorFactory(generator, cfg.engine, scratch=scratch))
-        self.judges = RubricSpec(self.settings, scoring, scratch, corpus.dir)
+        self.share = 1.0 if self.settings.selects else cfg.scored_share
+        self.judges = RubricSpec(self.settings, scoring, scratch, corpus.dir, self.share)
         self.by_rule, self.by_score = (PassCount(operation.name, cfg.min_kept) for _ in range(2))
         key = "synthesize.max_failed"
         self.failed = {reason: FailureCount(f"synthesize: {what}", cfg.max_failed, key) for reason, what in MISSING.items()}
@@ -99,21 +100,26 @@ class Blocks:
             self.seconds["seconds/generate"] += generated - began
             self.seconds["seconds/reward"] += time.monotonic() - generated
         select(block.groups, self.settings, self.filters.max_version_overlap)
-        self.store.save("block", number, key, [row(answer) for group in block.groups for answer in group])
+        self.store.save("block", number, key, (row(answer) for group in block.groups for answer in group))
         self.store.drop(f"{number:05d}.*")
 
     def _key(self, passages: Sequence[Passage]) -> str:
         """Key of a block's rows: everything that decides them."""
-        settings = [asdict(self.settings), asdict(self.filters), self.cfg.chunk_size, self.index is not None]
-        prompts = [[p.id, self.operation.prompt(p)] for p in passages]
+        settings = [asdict(self.settings), asdict(self.filters), self.cfg.chunk_size, self.index is not None, *self.sampled]
+        prompts = [[p.id, digest_of(self.operation.prompt(p))] for p in passages]
         return digest_of([self.made_by, self.scoring.digest, self.ctx.seed, settings, prompts])
+
+    @property
+    def sampled(self) -> list[float]:
+        """What belongs to the keys of scores where only a sample has all of them."""
+        return [self.share] if self.share < 1 else []
 
     def count(self, reason: str, failures: Sequence[Failure | None]) -> None:
         """Count those that failed for a reason of MISSING. Raises TooManyFailures."""
         self.failed[reason].add(Unanswered(f[1]) if f is not None and f[0] == reason else None for f in failures)
 
-    def rows(self, number: int) -> Rows:
-        """The rows of a block that was run."""
+    def rows(self, number: int) -> Iterator[dict[str, Any]]:
+        """The rows of a block that was run, one by one."""
         return self.store.read("block", number)
 
 
@@ -152,7 +158,7 @@ class _Block:
         retried = sum(asked.values()) if any(self.groups) else 0
         blocks.total += (1 + SCORING_COST) * retried
 
-        def take(chunk: int, rows: Rows) -> None:
+        def take(chunk: int, rows: ChunkRows) -> None:
             completions = [Completion(**row) for row in rows]
             n, new = len(completions) // len(places[chunk]), list[Answer]()
             for i, place in enumerate(places[chunk]):
@@ -177,14 +183,15 @@ class _Block:
             chunk = self._next("scores")
             parts[chunk] = new[first : first + size]
             tasks[chunk] = [answer.rewrite for answer in parts[chunk]]
-            keys[chunk] = digest_of([blocks.scoring.digest, blocks.settings.weights, [asdict(r) for r in tasks[chunk]]])
+            rewrites = [asdict(r) for r in tasks[chunk]]
+            keys[chunk] = digest_of([blocks.scoring.digest, blocks.settings.weights, rewrites, *blocks.sampled])
 
-        def take(chunk: int, rows: Rows) -> None:
+        def take(chunk: int, rows: ChunkRows) -> None:
             for answer, row in zip(parts[chunk], rows, strict=True):
                 answer.scored = Scored(**row)
                 problem = answer.scored.problem
                 sample = Sample(answer.rewrite, blocks.settings, answer.scored.scores)
-                answer.failure = ("unjudged", problem) if problem else first_failure(sample, blocks.filters)
+                answer.failure = ("unjudged", problem) if problem else score_failure(sample, blocks.filters)
             failures = [answer.failure for answer in parts[chunk]]
             blocks.count("unjudged", failures)
             blocks.by_score.add(failures)
@@ -201,11 +208,11 @@ class _Block:
     def _run(
         self,
         kind: str,
-        factory: WorkerFactory[T, Rows],
+        factory: WorkerFactory[T, ChunkRows],
         tasks: Mapping[int, T],
         keys: Mapping[int, str],
         cost: float,
-        take: Callable[[int, Rows], None],
+        take: Callable[[int, ChunkRows], None],
     ) -> None:
         """Hand the rows of each chunk to `take`, in order: stored ones, and the rest, which is done and stored."""
         blocks, kind = self.blocks, f"{self.number:05d}.{kind}"
@@ -225,7 +232,11 @@ class _Block:
         def progress(part: float) -> None:
             log.progress(blocks.done + cost * part, max(blocks.total, blocks.done), "answers")
 
-        for chunk, rows in parallel_map(factory, missing, machine=blocks.ctx.workers, progress=progress, log=log.log):
+        def opened(seconds: float, ago: float) -> None:
+            log.progress(blocks.done, max(blocks.total, blocks.done), "answers", opened=seconds, ago=ago)
+
+        workers = blocks.ctx.workers
+        for chunk, rows in parallel_map(factory, missing, machine=workers, progress=progress, log=log.log, opened=opened):
             blocks.store.save(kind, chunk, keys[chunk], rows)
             ready[chunk] = rows
             hand_over()

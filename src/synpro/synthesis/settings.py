@@ -37,6 +37,9 @@ class SynthesizeConfig:
     judges are opened for each block, and memory holds one."""
     keep_contaminated: bool = False
     """Keep texts with an evaluation item (13 of its words in a row, or 80% of its 5-word runs; corpus/contamination.py)."""
+    scored_share: float = setting(1.0, source="ours", min=0, max=1)
+    """Share of the texts, drawn by what they say, that all rewards are computed of, for the report; the rest are only checked
+    for faithfulness, which decides what is kept. All are scored where the best of several are selected."""
     max_embedded: int = setting(256, unit="texts", min=0)
     """Kept texts that are embedded, with their passages, to watch the distribution for collapse."""
     min_kept: float = setting(0.01, source="ours", min=0, max=1, execution=True)

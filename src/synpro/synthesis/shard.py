@@ -19,16 +19,16 @@ from synpro.runner.context import StepContext
 from synpro.runner.rejects import Reject
 from synpro.synthesis.answers import Answer
 
-Row = dict[str, Any]
+RewriteRow = dict[str, Any]
 FILES = ("documents.parquet", "rewrites.parquet", "rejects.jsonl", "tokens.bin", "embeddings.parquet")
 
 
-def row_maker(operation: Operation, generator: Generator, round: int) -> Callable[[Answer], Row]:
+def row_maker(operation: Operation, generator: Generator, round: int) -> Callable[[Answer], RewriteRow]:
     """Turns an answer into its row of `rewrites.parquet`, all but `synthetic`."""
     config = operation.config
     sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_new_tokens": config.max_new_tokens}
 
-    def row(answer: Answer) -> Row:
+    def row(answer: Answer) -> RewriteRow:
         r, scored = answer.rewrite, answer.scored
         reason, detail = answer.failure or (None, None)
         return {
@@ -62,7 +62,13 @@ def row_maker(operation: Operation, generator: Generator, round: int) -> Callabl
 
 
 def write_shard(
-    operation: Operation, scoring: Scoring, corpus: Corpus, round: int, rows: Iterable[Row], max_embedded: int, ctx: StepContext
+    operation: Operation,
+    scoring: Scoring,
+    corpus: Corpus,
+    round: int,
+    rows: Iterable[RewriteRow],
+    max_embedded: int,
+    ctx: StepContext,
 ) -> Shard:
     """Write the files from the rows of all answers, in the order of the corpus, and return the record.
 
@@ -109,7 +115,7 @@ def write_shard(
     )
 
 
-def _with_documents(rows: Iterable[Row], operation: str, round: int, count: Counter[str]) -> Iterator[Row]:
+def _with_documents(rows: Iterable[RewriteRow], operation: str, round: int, count: Counter[str]) -> Iterator[RewriteRow]:
     """The rows with the id of the synthetic document that each kept text goes into. Counts what passes by."""
     for _, answers in groupby(rows, key=lambda row: row["passage"]):
         kept = 0
@@ -130,7 +136,7 @@ def _write_rejects(out: Path, ctx: StepContext) -> None:
             ctx.logger.rejects.append(Reject(row["id"], row["reason"], row["detail"], source=span, text=row["answer"]))
 
 
-def _documents(rewrites: Path, operation: str, round: int) -> Iterator[Row]:
+def _documents(rewrites: Path, operation: str, round: int) -> Iterator[RewriteRow]:
     """The synthetic documents, those of one organic document after the other."""
     kept = (row for row in read_rows(rewrites, ["document", "synthetic", "text", "kept"]) if row["kept"])
     for document, texts in groupby(kept, key=lambda row: row["document"]):

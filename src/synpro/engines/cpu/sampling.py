@@ -37,15 +37,15 @@ def sample(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_
     values, ids = logits.topk(min(TOP, logits.shape[-1]), dim=-1)
     probabilities = (values - whole).exp()
     wide = (probabilities.double().sum(-1) < top_p).nonzero().flatten()
-    chosen = ids.gather(1, _nucleus(probabilities, uniform, top_p)[:, None])[:, 0]
+    chosen = ids.gather(1, _from_top_p(probabilities, uniform, top_p)[:, None])[:, 0]
     if len(wide) and values.shape[-1] < logits.shape[-1]:
         values, ids = logits[wide].sort(dim=-1, descending=True, stable=True)
-        index = _nucleus((values - whole[wide]).exp(), uniform[wide], top_p)
+        index = _from_top_p((values - whole[wide]).exp(), uniform[wide], top_p)
         chosen[wide] = ids.gather(1, index[:, None])[:, 0]
     return chosen
 
 
-def _nucleus(probabilities: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
+def _from_top_p(probabilities: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
     """Index into each row of descending probabilities."""
     double = probabilities.double()
     before = double.cumsum(-1) - double

@@ -1,0 +1,64 @@
+"""The card of a checkpoint (`README.md` beside its weights), written from the run that trained it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synpro.config import RunConfig
+from synpro.export.card import render_card
+from synpro.report.headline import changes, paired_change
+from synpro.report.run_data import RoundEvaluation, RunData, load_run
+from synpro.report.warnings import find_warnings
+from synpro.runner.artifacts import read_json
+
+if TYPE_CHECKING:
+    from synpro.measure.bootstrap import Difference
+
+
+def write_model_cards(run: Path, cfg: RunConfig) -> None:
+    """Give each finished checkpoint that is there its card. Raises what reading a run raises (NotARun, CorruptRun)."""
+    data = load_run(run)
+    for training in data.trainings:
+        folder = run / f"round-{training.round:02d}" / "pretrain" / "hf"
+        if training.done and any(folder.glob("*.safetensors")):  # a run can be read where its weights are not
+            (folder / "README.md").write_text(model_card(data, cfg, training.round), encoding="utf-8")
+
+
+def model_card(data: RunData, cfg: RunConfig, round: int) -> str:
+    """The card of the model of a round: data, tokens, rounds, losses with intervals, warnings of the report."""
+    evaluated = [e for e in data.evaluated if e.round <= round]
+    folder = data.run / f"round-{round:02d}" / "pretrain" / "hf"
+    return render_card(
+        "model_card.md.jinja",
+        cfg,
+        data,
+        round=round,
+        model=read_json(folder / "config.json"),
+        parameters=_parameters(folder),
+        trainings=[t for t in data.trainings if t.round <= round],
+        losses={e.round: _interval(data, e) for e in evaluated},
+        evaluated=evaluated,
+        changes={c.round: c.loss for c in changes(data)},
+        syntheses=[s for s in data.syntheses if s.round <= round],
+        warnings=[w for w in find_warnings(data) if w.round is None or w.round <= round],
+    )
+
+
+def _parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    def count(file: Path) -> int:
+        with safe_open(file, "numpy") as weights:
+            return sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118 (not a dict)
+
+    return sum(count(file) for file in folder.glob("*.safetensors"))
+
+
+def _interval(data: RunData, evaluation: RoundEvaluation) -> Difference | None:
+    """The held-out loss, nats per token, with its interval over articles (`paired_change`); None with fewer than two."""
+    documents = evaluation.documents
+    zero = replace(evaluation, documents={i: (0.0, *d[1:]) for i, d in documents.items()})
+    return paired_change(data, list(documents), zero, evaluation, [float(d[1]) for d in documents.values()])

@@ -1,0 +1,165 @@
+"""What each part of a comparison adds and costs: tables of its page, and `what-pays.md`. Nothing here that was not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Numbers = dict[str, Any]
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Head and rows, formatted."""
+
+CHECK_OF = {"too short": "length", "too long": "length", "near copy": "near-copy"}
+"""The check that gives a reason, where it has another name."""
+
+
+def interval(change: Numbers) -> str:
+    """Format a change as `-0.0123 [-0.0200, -0.0046]`."""
+    return f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
+
+
+def verdict(change: Numbers) -> str:
+    """A paired change of the loss in words: nothing is never said, only what could have been seen."""
+    if change["high"] < 0:
+        return f"is better ({interval(change)} nats)"
+    if change["low"] > 0:
+        return f"is worse ({interval(change)} nats)"
+    return f"cannot be told apart below {change['detectable']:.3f} nats ({interval(change)})"
+
+
+def text_flops(arm: Numbers) -> float:
+    """FLOPs of making an arm's text: RL, generating and judging."""
+    return sum(arm["cost"]["text"].get(part, {}).get("flops", 0.0) for part in ("RL", "generating", "judging"))
+
+
+def absorption_table(numbers: Numbers) -> Table:
+    """What each arm's models know of the passages they were trained on; no rows where nobody was asked."""
+    head = (
+        "arm",
+        "cloze, own wording [95%]",
+        "cloze, other words [95%]",
+        "cloze, held-out text",
+        "loss of the passages",
+        "of another version of them [95%]",
+        "against tuned repetition [95%]",
+        "of such texts about other passages",
+    )
+    table: list[tuple[str, ...]] = []
+    for name, arm in numbers["arms"].items():
+        if not (found := arm.get("absorption")):
+            continue
+        cloze, loss = found["cloze"], found["loss"]
+        change = loss.get("rephrased", {}).get("change")
+        table.append(
+            (
+                name,
+                *(_share(cloze.get(kind)) for kind in ("train", "rephrased", "heldout")),
+                _loss(loss.get("train")),
+                _loss(loss.get("rephrased")),
+                interval(change) if change else "–",
+                _loss(loss.get("unseen")),
+            )
+        )
+    return head, table
+
+
+def _share(row: Numbers | None) -> str:
+    if row is None:
+        return "–"
+    return f"{row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}] (n {row['items']}, chance {row['chance']:.0%})"
+
+
+def _loss(row: Numbers | None) -> str:
+    return "–" if row is None else f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def checks_table(numbers: Numbers) -> Table:
+    """What each check of synthesis drops, and what training without it gives, where an arm leaves it out."""
+    head = (
+        "arm",
+        "check",
+        "answers dropped",
+        "of all answers",
+        "tokens spent on them",
+        "loss without the check [95%]",
+        "at equal synthetic tokens",
+    )
+    without = {(c["control"], c["arm"].partition("-without-")[2]): c for c in numbers["contrasts"] if "-without-" in c["arm"]}
+    table: list[tuple[str, ...]] = []
+    for name, arm in numbers["arms"].items():
+        dropped: dict[str, list[int]] = {}
+        for shard in arm["shards"]:
+            for reason, count in shard.get("reasons", {}).items():
+                total = dropped.setdefault(CHECK_OF.get(reason, reason), [0, 0])
+                total[0], total[1] = total[0] + count["answers"], total[1] + count["tokens"]
+        answers = sum(s["kept"] + s["dropped"] for s in arm["shards"])
+        for check in sorted(dropped, key=lambda c: (-dropped[c][0], c)):
+            lost, tokens = dropped[check]
+            contrast = without.get((name, check), {})
+            given = (f"{lost:,}", f"{lost / answers:.1%}", f"{tokens:,}")
+            table.append((name, check, *given, *_changes(contrast)))
+    return head, table
+
+
+def _changes(contrast: Numbers) -> tuple[str, str]:
+    equal = contrast.get("equal_tokens")
+    return interval(contrast["change"]) if contrast else "–", interval(equal["change"]) if equal else "–"
+
+
+def parts_table(numbers: Numbers) -> Table:
+    """Each arm against tuned repetition, and each part against the arm without it: what it adds in nats and in x, and costs."""
+    head = (
+        "part",
+        "against",
+        "adds, nats [95%]",
+        "at equal synthetic tokens [95%]",
+        "data efficiency",
+        "FLOP of generation and RL",
+        "so it",
+    )
+    arms = numbers["arms"]
+    table: list[tuple[str, ...]] = []
+    for name, arm in arms.items():
+        if name != "tuned-repetition" and arm["change"]:
+            flops = f"{text_flops(arm):.2g}" if arm["shards"] else "–"
+            change = arm["change"]
+            table.append((name, "tuned repetition", interval(change), "–", _efficiency(arm), flops, verdict(change)))
+    for c in numbers["contrasts"]:
+        one, other = arms[c["arm"]], arms[c["control"]]
+        equal = c.get("equal_tokens")
+        efficiency = f"{_efficiency(one)} against {_efficiency(other)}"
+        flops = f"{text_flops(one):.2g} against {text_flops(other):.2g}"
+        judged = equal["change"] if equal else c["change"]
+        table.append((f"{c['arm']}: {c['about']}", c["control"], *_changes(c), efficiency, flops, verdict(judged)))
+    return head, table
+
+
+def _efficiency(arm: Numbers) -> str:
+    found = arm["data_efficiency"]
+    return "not stated" if found is None or "refused" in found else str(found["words"])
+
+
+def what_pays(numbers: Numbers, command: str) -> str:
+    """One page: each part, what it adds, its interval and its cost; what checks drop; what is absorbed."""
+    about = numbers["about"]
+    lines = [
+        f"{about['budget_tokens']:,} training tokens, {about['parameters']:,} parameters, {len(about['seeds'])} seeds. "
+        "Less loss is better: what a part adds is negative where it pays.",
+    ]
+    if numbers["refused"]:
+        lines.append(f"Multipliers are not stated: {numbers['refused']}.")
+    sections = {
+        "Parts": (parts_table(numbers), "No part was compared."),
+        "Checks": (checks_table(numbers), "No text was generated."),
+        "What is absorbed": (absorption_table(numbers), "Not measured (`compare.absorption`)."),
+    }
+    for title, (table, empty) in sections.items():
+        lines += ["", f"### {title}", "", *(markdown_table(table) or [empty])]
+    return "\n".join([*lines, "", "```bash", command, "```"]) + "\n"
+
+
+def markdown_table(table: Table) -> list[str]:
+    """A table as lines of markdown; none for a table without rows."""
+    head, found = table
+    if not found:
+        return []
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in found)]

@@ -1,0 +1,206 @@
+"""Models made elsewhere: what OLMo-core imports, how they go on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synpro.corpus.epochs import MixtureEpochs
+from synpro.lm.training_config import HardwareConfig
+from synpro.records import Corpus
+from synpro.runner.context import StepContext
+from synpro.schema import SchemaError
+from synpro.stages.evaluate import EvaluateConfig, evaluate
+from synpro.stages.pretrain import pretrain
+from synpro.stages.probe import ProbeConfig, fit_probe
+from tests.lm.conftest import LENGTH, sentences
+from tests.stages.small_model import CFG
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+}
+LLAMA3: dict[str, Any] = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN: dict[str, Any] = {"rope_type": "yarn", "factor": 8.0}
+SCALED: dict[str, Any] = {"rope_theta": 1e4, "original_max_position_embeddings": 16}
+WINDOW: dict[str, Any] = {"sliding_window": 16}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama, tied": ("llama", {"tie_word_embeddings": True}),
+    "llama 3": ("llama", {"rope_parameters": LLAMA3 | SCALED}),
+    "qwen3": ("qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+    "olmo2": ("olmo2", {}),
+    "olmo3": ("olmo3", WINDOW),
+    "olmo3, long": ("olmo3", WINDOW | {"rope_parameters": YARN | SCALED}),
+    "gemma3": ("gemma3_text", WINDOW | {"head_dim": 16, "query_pre_attn_scalar": 16, "num_hidden_layers": 6}),
+}
+
+
+def make_model(folder: Path, kind: str, tokenizer: Path | None = None, **changes: Any) -> Path:
+    """A random model of a type of transformers, with a tokenizer where one is given."""
+    import shutil
+
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SHAPE | changes)).save_pretrained(folder)
+    for file in tokenizer.iterdir() if tokenizer else ():
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def logits(folder: Path) -> Any:
+    import torch
+
+    from synpro.lm.imported import sample_ids
+    from synpro.lm.loss import load_model
+
+    with torch.inference_mode():
+        return load_model(folder)(sample_ids(320, 128)).logits
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_gives_the_same_logits_imported_and_written_back(name: str, tmp_path: Path) -> None:
+    from synpro.lm.imported import TOLERANCE, read_weights, write_folder
+    from synpro.lm.model_config import imported_model, num_parameters
+
+    kind, changes = MODELS[name]
+    folder = make_model(tmp_path / "model", kind, **changes)
+    weights, difference = read_weights(folder, 320)
+    assert difference <= TOLERANCE
+    write_folder(tmp_path / "out", folder, weights, eos=3)
+    body = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert body["architectures"] == json.loads((folder / "config.json").read_text())["architectures"]
+    assert float((logits(folder) - logits(tmp_path / "out")).abs().max()) <= TOLERANCE
+    shape = imported_model(folder)
+    assert num_parameters(shape, 0) == sum(t.numel() for n, t in weights.items() if not (shape.tied and "lm_head.w_out" in n))
+
+
+def test_what_olmo_core_does_not_import_is_refused_with_what_it_does(tmp_path: Path) -> None:
+    from synpro.lm.imported import ImportRefused, importable, olmo_config
+    from synpro.lm.model_config import imported_model
+
+    assert {"llama", "olmo2", "olmo3", "qwen3"} <= set(importable())
+    folder = make_model(tmp_path / "qwen2", "qwen2")  # its attention has biases
+    with pytest.raises(
+        ImportRefused, match=r"type 'qwen2' cannot be trained on: .*bias.*OLMo-core imports .*llama, olmo2, olmo3"
+    ):
+        olmo_config(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2}))
+    with pytest.raises(ValueError, match=r"pretrain.start: .*type 'gpt2', without 'num_hidden_layers'"):
+        imported_model(folder)
+
+
+def test_a_setting_without_a_counterpart_is_found_by_its_logits(tmp_path: Path) -> None:
+    from synpro.lm.imported import ImportRefused, read_weights
+
+    folder = make_model(tmp_path / "model", "gemma3_text", **WINDOW, head_dim=16, query_pre_attn_scalar=4)
+    with pytest.raises(ImportRefused, match="other logits"):
+        read_weights(folder, 320)
+
+
+def test_whether_a_head_is_tied_is_asked_of_the_type_and_a_stored_copy_counts_once(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from synpro.lm.model_config import imported_model
+
+    for kind, tied in (("llama", False), ("gemma3_text", True)):
+        folder = make_model(tmp_path / kind, kind, head_dim=16, tie_word_embeddings=tied)
+        before = imported_model(folder)
+        body = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in body.items() if k != "tie_word_embeddings"}))
+        if tied:
+            weights = load_file(folder / "model.safetensors")
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        assert imported_model(folder) == before and before.tied == tied
+
+
+def test_logits_are_compared_over_a_sliding_window_and_by_their_size() -> None:
+    import torch
+
+    from synpro.lm.imported import logit_difference, sample_ids
+
+    assert [tuple(sample_ids(9, 4096, window).shape) for window in (None, 512, 4096)] == [(2, 64), (1, 576), (2, 64)]
+    logits = torch.tensor([50.0, 1.0])
+    assert logit_difference(logits + 0.5, logits) == pytest.approx(0.01)
+    assert logit_difference(logits / 100 + 0.5, logits / 100) == pytest.approx(0.5)
+
+
+def domain(folder: Path, start: Path) -> Corpus:
+    from synpro.corpus.passages import PassageConfig
+    from synpro.corpus.readers import SourceConfig
+    from synpro.corpus.tokens import TokenizerConfig
+    from synpro.stages.prepare import PrepareConfig, prepare
+
+    for name, seed in (("domain", 1), ("general", 2)):
+        rows = (json.dumps({"text": text}) for text in sentences(seed, 300, 20, 40))
+        (folder / f"{name}.jsonl").write_text("\n".join(["{broken", *rows]))
+    cfg = PrepareConfig(
+        sources=(SourceConfig(str(folder / "domain.jsonl")),),
+        general=(SourceConfig(str(folder / "general.jsonl")),),
+        general_words=2000,
+        reference_share=0.2,
+        heldout_share=0.2,
+        passages=PassageConfig(),
+        tokenizer=TokenizerConfig(source="model"),
+    )
+    return prepare(cfg, model=str(start), ctx=StepContext.local(folder / "prepare"))
+
+
+def test_a_run_goes_on_from_a_model_and_says_what_it_forgets(tokenizer_folder: Path, tmp_path: Path) -> None:
+    start = make_model(tmp_path / "start", "llama", tokenizer_folder, tie_word_embeddings=True)
+    corpus = domain(tmp_path, start)
+    assert corpus.vocab_size == 320 and corpus.tokens["general"] and corpus.tokens["replay"]
+    rejected = [json.loads(line)["id"] for line in (corpus.dir / "rejects.jsonl").read_text().splitlines()]
+    assert rejected == ["domain.jsonl:1", "general.jsonl:1"]
+    cfg = replace(CFG, start=str(start), mixture=replace(CFG.mixture, replay_share=0.3))
+    epochs = MixtureEpochs(cfg.mixture, corpus, [], 0)
+    assert len(epochs(0)) == epochs.length(0) == round(corpus.tokens["train"] / 0.7) and (epochs(0) != epochs(1)).any()
+    first = pretrain(cfg, corpus=corpus, shards=[], start=None, ctx=StepContext.local(tmp_path / "first", 7))
+    rows = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row for row in rows if "general_loss" in row]
+    assert losses[0]["step"] == 0 and first.reference_loss < losses[0]["reference_loss"]
+    body = json.loads((first.dir / "hf" / "config.json").read_text())
+    assert body["architectures"] == ["LlamaForCausalLM"] and body["max_position_embeddings"] == 128
+    before = json.loads((first.dir / "training.json").read_text())["imported"]["before"]
+    assert before["general"] == losses[0]["general_loss"]
+
+    hardware = HardwareConfig(micro_batch_size=8)
+    probing = ProbeConfig(steps=4, batch_size=8, hardware=hardware, learning_rate=1e-3, evaluate_tokens=2000)
+    probe = fit_probe(probing, corpus=corpus, model=first, ctx=StepContext.local(tmp_path / "probe", 3))
+    assert json.loads((probe.after / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+    second = pretrain(cfg, corpus=corpus, shards=[], start=first, ctx=StepContext.local(tmp_path / "second", 7))
+    assert second.tokens_seen == 2 * 12 * 8 * LENGTH and second.reference_loss < first.reference_loss
+    evaluate(EvaluateConfig(tasks=()), corpus=corpus, model=second, ctx=StepContext.local(tmp_path / "evaluate"))
+    measured = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text())
+    assert 0 < measured["general_loss"] < 10 and measured["heldout_loss"] < losses[0]["heldout_loss"]
+    with pytest.raises(ValueError, match=r"sequence_length: 256 tokens are more than the 128"):
+        long = replace(cfg, sequence_length=256, max_tokens=10_000)
+        pretrain(long, corpus=corpus, shards=[], start=None, ctx=StepContext.local(tmp_path / "long", 7))
+
+
+def test_a_start_brings_its_own_tokenizer(tmp_path: Path) -> None:
+    from synpro.config import RunConfig
+    from synpro.schema import build
+
+    table = {"name": "x", "pretrain": {"start": "hf:ORG/NAME"}}
+    assert build(RunConfig, table).prepare.tokenizer.source == "model"
+    with pytest.raises(SchemaError, match=r"leave prepare\.tokenizer out"):
+        build(RunConfig, table | {"prepare": {"tokenizer": {"source": "train", "vocab_size": 2048}}})
+    with pytest.raises(SchemaError, match=r"set it, or another source"):
+        build(RunConfig, {"name": "x", "prepare": {"tokenizer": {"source": "model"}}})
+    with pytest.raises(SchemaError, match=r"pretrain\.mixture\.replay_share: there is no general text"):
+        build(RunConfig, {"name": "x", "pretrain": {"mixture": {"replay_share": 0.1}}})
