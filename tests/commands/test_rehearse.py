@@ -148,10 +148,10 @@ def test_start_up_is_told_or_follows_from_the_pace_and_is_no_work(tmp_path: Path
         watch.end("step", end, reused=False)
         return watch.steps["step"]
 
-    assert seen(100, (60, 0, {"opened": 55, "ago": 0}), (80, 0.5, {}), (100, 1, {})).startup == 60, "vLLM: two chunks"
-    assert seen(100, (80, 0, {"opened": 55, "ago": 20}), (80, 0.25, {}), (100, 1, {})).startup == 60, "Ray: told a chunk later"
-    judges: tuple[float, float, dict[str, float]] = (90, 0.5, {"opened": 10, "ago": 0})
-    assert seen(100, (60, 0, {"opened": 55, "ago": 0}), judges).startup == 70, "models that are opened later count too"
+    assert seen(100, (60, 0, {"startup": 55, "ago": 0}), (80, 0.5, {}), (100, 1, {})).startup == 60, "vLLM: two chunks"
+    assert seen(100, (80, 0, {"startup": 55, "ago": 20}), (80, 0.25, {}), (100, 1, {})).startup == 60, "Ray: told a chunk later"
+    judges: tuple[float, float, dict[str, float]] = (90, 0.5, {"startup": 10, "ago": 0})
+    assert seen(100, (60, 0, {"startup": 55, "ago": 0}), judges).startup == 70, "models that are opened later count too"
     assert seen(100, (0, 0, {}), (64, 0.1, {}), (100, 1, {})).startup == pytest.approx(60), "at an even pace"
     assert seen(100, (100, 1, {})).startup == 0 and seen(100).startup == 0, "nothing tells them apart: all is work"
     resumed = seen(100, (50, 0.6, {}), (72.5, 0.7, {}), (100, 1, {}), attempts=2)

@@ -63,7 +63,7 @@ def done(squares: Squares, machine: MachineConfig, said: list[str] | None = None
     told: list[tuple[float, float]] = []
     tell = lambda *seconds: told.append(seconds)  # noqa: E731
     tasks = {n: n for n in range(8)}
-    found = dict(parallel_map(squares, tasks, machine=machine, progress=lambda part: None, log=say, opened=tell))
+    found = dict(parallel_map(squares, tasks, machine=machine, progress=lambda part: None, log=say, on_open=tell))
     ((seconds, ago),) = told
     assert seconds >= 0 and (ago == 0 if machine.launcher == "local" else 0 <= ago < 3), "opening is told once, work is not it"
     return found

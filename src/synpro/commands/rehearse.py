@@ -116,7 +116,7 @@ class _ResourceWatch:
         """Share of the step's work that an earlier attempt has done."""
         self._first: tuple[float, float] | None = None
         """Seconds until the first progress, and the share that is done then."""
-        self._opened: float | None = None
+        self._model_startup: float | None = None
         """Seconds until the models were open, where the step tells, with those of all that were opened later."""
         self._over = threading.Event()
 
@@ -128,7 +128,7 @@ class _ResourceWatch:
         timing = self.file.parent / step / "timing.json"
         self._resumes = timing.exists() and read_json(timing).get("attempts", 1) > 1
         self._began, self._peak = time.monotonic(), 0.0
-        self._before = self._first = self._opened = None
+        self._before = self._first = self._model_startup = None
         self._over.set()  # of a step that was killed
         self._over = threading.Event()
         threading.Thread(target=self._sample, args=(self._over,), daemon=True).start()
@@ -139,12 +139,12 @@ class _ResourceWatch:
         now = time.monotonic() - self._began
         if float(event.get("total", 0)) > 0:
             share = min(1.0, float(event["done"]) / float(event["total"]))
-            if self._before is None or (self._opened is None and "opened" in event):
+            if self._before is None or (self._model_startup is None and "startup" in event):
                 self._before = share if self._resumes else 0.0
             if self._first is None and share > self._before:
                 self._first = now, share
-        if "opened" in event:
-            self._opened = now - event["ago"] if self._opened is None else self._opened + event["opened"]
+        if "startup" in event:
+            self._model_startup = now - event["ago"] if self._model_startup is None else self._model_startup + event["startup"]
         assert self._display is not None
         self._display.event(step, event)
 
@@ -154,7 +154,9 @@ class _ResourceWatch:
             before = self._before or 0.0
             work = max(1 - before, 0.01)
             first, share = self._first or (seconds, 1.0)
-            startup = startup_seconds(seconds, first, (share - before) / work) if self._opened is None else self._opened
+            startup = (
+                startup_seconds(seconds, first, (share - before) / work) if self._model_startup is None else self._model_startup
+            )
             self.steps[step] = Watched(seconds, min(startup, seconds), self._peak, work)
             write_json(self.file, {name: asdict(seen) for name, seen in self.steps.items()})
         assert self._display is not None

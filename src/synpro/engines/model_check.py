@@ -100,11 +100,11 @@ def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> s
     rest = text.rpartition(ANSWER)[2].strip()
     generation = folder / "generation_config.json"
     configured = (json_object(generation) if generation.is_file() else config).get("eos_token_id")
-    told = configured if isinstance(configured, list) else [configured]
+    declared = configured if isinstance(configured, list) else [configured]
     known = max(len(tokenizer), int(config.get("vocab_size") or 0))
-    if strange := [end for end in told if end is not None and not (isinstance(end, int) and 0 <= end < known)]:
+    if strange := [end for end in declared if end is not None and not (isinstance(end, int) and 0 <= end < known)]:
         return f"it stops at eos_token_id = {strange[0]!r}, and its ids are 0 to {known - 1:,}; correct its {generation.name}"
-    ends = {tokenizer.eos_token_id, *told} - {None}
+    ends = {tokenizer.eos_token_id, *declared} - {None}
     if not rest:
         return "its chat template ends an answer with nothing, so generation cannot learn where to stop" if not ends else ""
     first = tokenizer(rest, add_special_tokens=False)["input_ids"][0]

@@ -54,13 +54,13 @@ def parallel_map(
     machine: MachineConfig,
     progress: Callable[[float], None],
     log: Log,
-    opened: Opened = lambda seconds, ago: None,
+    on_open: Opened = lambda seconds, ago: None,
 ) -> Iterator[tuple[int, R]]:
     """(number, result) of each task, in the order in which they end. Raises what a task raises, and ParallelMapError."""
     if machine.launcher == "local" or not tasks:
-        yield from _here(factory, tasks, progress, opened)
+        yield from _here(factory, tasks, progress, on_open)
     else:
-        yield from _on_ray(factory, tasks.items(), machine, log, opened=opened)
+        yield from _on_ray(factory, tasks.items(), machine, log, on_open=on_open)
 
 
 def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: MachineConfig, log: Log) -> Iterator[R]:
@@ -77,7 +77,7 @@ def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: Ma
 
 
 def _here(
-    factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callable[[float], None], opened: Opened
+    factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callable[[float], None], on_open: Opened
 ) -> Iterator[tuple[int, R]]:
     worker: Worker[T, R] | None = None
     try:
@@ -85,7 +85,7 @@ def _here(
             if worker is None:
                 began = time.monotonic()
                 worker = factory.open(progress)
-                opened(time.monotonic() - began, 0.0)
+                on_open(time.monotonic() - began, 0.0)
             yield number, worker(task)
     finally:
         if worker is not None:
@@ -121,9 +121,9 @@ def _on_ray(
     log: Log,
     look_ahead: int | None = None,
     gpu: bool = True,
-    opened: Opened = lambda seconds, ago: None,
+    on_open: Opened = lambda seconds, ago: None,
 ) -> Generator[tuple[int, R]]:
-    began, told = time.monotonic(), False
+    began, reported = time.monotonic(), False
     ray = _connect(machine)
     from ray.exceptions import RayActorError, RayTaskError
 
@@ -167,9 +167,9 @@ def _on_ray(
                     f"the batch size of this stage, or machine.workers. Ray says: {problem}"
                 ) from None
             idle.append(worker)
-            if not told:
-                told = True
-                opened(time.monotonic() - began - took, took)
+            if not reported:
+                reported = True
+                on_open(time.monotonic() - began - took, took)
             yield number, result
     finally:
         ray.shutdown()

@@ -80,17 +80,17 @@ class StepLogger:
         partial.write_text("".join(rows), encoding="utf-8")
         partial.replace(path)
 
-    def progress(self, done: float, total: float, label: str = "", **opened: float) -> None:
+    def progress(self, done: float, total: float, label: str = "", **startup: float) -> None:
         """Report how far the step is; the parent draws the bar and the time left. Sends at most ten events a second, and each
-        with `opened`: seconds that it took to open the models, `ago` seconds before, which `synpro rehearse` takes for start-up
-        and not for work."""
+        with `startup`: seconds that it took to open the models, `ago` seconds before, which `synpro rehearse` does not take for
+        work."""
         if STOP_AFTER_CHECKPOINT in os.environ and self.is_first:
             self._stop_after_checkpoint()
         now = time.monotonic()
-        if self._pipe is None or (now - self._last_sent < 0.1 and done < total and not opened):
+        if self._pipe is None or (now - self._last_sent < 0.1 and done < total and not startup):
             return
         self._last_sent = now
-        self._send({"done": done, "total": total, "label": label, **opened})
+        self._send({"done": done, "total": total, "label": label, **startup})
 
     def _stop_after_checkpoint(self) -> None:
         """Kill this process, as a full machine or a scheduler would, when a checkpoint that was begun is whole."""

@@ -150,7 +150,7 @@ class _Training:
         logger = self.ctx.logger
         run = self.grpo = self._open()
         learned = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-        logger.progress(1 + learned, self.steps + 2, "before", opened=0.0, ago=0.0)
+        logger.progress(1 + learned, self.steps + 2, "before", startup=0.0, ago=0.0)
         if checkpoint is not None:
             logger.log(f"{self.op.name}: carrying on from {checkpoint.name}")
             self._load_state(checkpoint)

@@ -232,11 +232,11 @@ class _Block:
         def progress(part: float) -> None:
             log.progress(blocks.done + cost * part, max(blocks.total, blocks.done), "answers")
 
-        def opened(seconds: float, ago: float) -> None:
-            log.progress(blocks.done, max(blocks.total, blocks.done), "answers", opened=seconds, ago=ago)
+        def on_open(seconds: float, ago: float) -> None:
+            log.progress(blocks.done, max(blocks.total, blocks.done), "answers", startup=seconds, ago=ago)
 
         workers = blocks.ctx.workers
-        for chunk, rows in parallel_map(factory, missing, machine=workers, progress=progress, log=log.log, opened=opened):
+        for chunk, rows in parallel_map(factory, missing, machine=workers, progress=progress, log=log.log, on_open=on_open):
             blocks.store.save(kind, chunk, keys[chunk], rows)
             ready[chunk] = rows
             hand_over()
