@@ -34,7 +34,7 @@ from trl import GRPOConfig, GRPOTrainer
 from synpro.engines.cpu.packed import can_pack, log_probabilities
 from synpro.engines.hf import HFEngine
 from synpro.engines.openai import OpenAIConfig
-from synpro.engines.vllm import VLLMConfig
+from synpro.engines.vllm import MEMORY_UTILIZATION, VLLMConfig
 from synpro.grpo.policy import Policy
 from synpro.grpo.settings import GRPOSettings, step_of
 from synpro.grpo.stats import StepStats
@@ -54,8 +54,6 @@ SaveState = Callable[[Path], None]
 SAVE_SECONDS = 900.0
 """Time between two checkpoints."""
 TRAINED = "trained.safetensors"
-VLLM_MEMORY = 0.3
-"""Share of a GPU that vLLM takes beside the weights in training, where the config does not say."""
 
 
 class Trainer(GRPOTrainer):
@@ -246,7 +244,7 @@ def _vllm_arguments(s: GRPOSettings) -> dict[str, Any]:
             ' engine = {type = "transformers"}, or a machine with a GPU'
         )
     if isinstance(s.engine, VLLMConfig):
-        memory = s.engine.gpu_memory_utilization or VLLM_MEMORY
+        memory = s.engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"]  # beside the weights in training
         colocate = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": memory}
         return colocate | {"vllm_enable_sleep_mode": s.engine.enable_sleep_mode}
     assert isinstance(s.engine, OpenAIConfig)  # GRPOSettings refuses the others

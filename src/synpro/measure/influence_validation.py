@@ -29,12 +29,12 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Proportion:
-    """The share of n values that are positive."""
+    """The share of n values that have a property."""
 
     value: float
     low: float
     high: float
-    """95% Wilson interval (Wilson 1927) over texts, as a sample of all that the generator could generate."""
+    """95% Wilson interval (Wilson 1927) over the values, as a sample of all that there could be."""
     n: int
 
 
@@ -83,12 +83,16 @@ def spearman_with_interval(
 
 def positive_share(values: Sequence[float]) -> Proportion:
     """Share of values above 0. Raises ValueError for an empty list."""
+    return proportion(sum(v > 0 for v in values), len(values))
+
+
+def proportion(count: int, n: int) -> Proportion:
+    """The share `count / n` with its interval. Raises ValueError for `n` of 0."""
     from scipy.stats import binomtest
 
-    n = len(values)
     if not n:
         raise ValueError("a share needs at least one value")
-    test = binomtest(sum(v > 0 for v in values), n)
+    test = binomtest(count, n)
     interval = test.proportion_ci(0.95, method="wilson")
     return Proportion(float(test.statistic), float(interval.low), float(interval.high), n)
 

@@ -18,6 +18,7 @@ from typing import Any
 from synpro.config import RunConfig
 from synpro.engines.base import EngineSpec, Role
 from synpro.engines.vllm import MEMORY_UTILIZATION, VLLMConfig
+from synpro.measure.influence_validation import proportion
 from synpro.planning.gpu_plan import GPUS, GpuPlan
 from synpro.planning.memory import language_judges, with_settings
 from synpro.planning.plan import StageEstimate, estimate_stages
@@ -156,10 +157,7 @@ class Kept:
     @property
     def at_most(self) -> float:
         """Upper end of the interval (Wilson, 95%) of the share that is kept."""
-        if not self.answers:
-            return 1.0
-        n, p, z = self.answers, self.kept / self.answers, 1.96
-        return (p + z * z / 2 / n + z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
+        return proportion(self.kept, self.answers).high if self.answers else 1.0
 
 
 @dataclass(frozen=True)
