@@ -55,7 +55,7 @@ def measure(run: Path, count: int, passages: int = 48) -> list[Measurement]:
         corpus = first_passages(whole, passages, folder)
         chats: list[Chat] = [operation.prompt(Passage(**row)) for row in read_rows(folder / "passages.parquet")]
         factory = BatchGeneratorFactory(generator, cfg.synthesize.engine, scratch=Path(scratch) / "direct")
-        opened = _opening(factory, scoring, op, corpus, Path(scratch))
+        open_seconds = _opening(factory, scoring, op, corpus, Path(scratch))
 
         def by_engine() -> float:
             worker = factory.open(lambda done: None)
@@ -70,8 +70,8 @@ def measure(run: Path, count: int, passages: int = 48) -> list[Measurement]:
             inputs: dict[str, Any] = {"operation": op, "scoring": scoring, "corpus": corpus, "generator": generator}
             shard = synthesize(cfg.synthesize, **inputs, round=1, ctx=ctx)
             elapsed = json.loads((ctx.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-            generating = elapsed["seconds/generate"] - opened[0]
-            scored = elapsed["seconds/reward"] - opened[1]
+            generating = elapsed["seconds/generate"] - open_seconds[0]
+            scored = elapsed["seconds/reward"] - open_seconds[1]
             reported = f"kept {shard.kept} of {shard.answers}"
             return shard.tokens / generating, shard.tokens / (generating + scored), reported
 
@@ -96,7 +96,7 @@ def _opening(factory: Any, scoring: Scoring, op: Any, corpus: Corpus, scratch: P
     from synpro.rewards.worker import RubricSpec
 
     elapsed: list[list[float]] = [[], []]
-    for number, opens in enumerate((factory, RubricSpec(op, scoring, scratch, corpus.dir))):
+    for number, opens in enumerate((factory, RubricSpec(op, scoring, scratch))):
         for _ in range(3):
             began = time.perf_counter()
             opens.open(lambda done: None).close()

@@ -87,18 +87,18 @@ def engine(tiny: bool) -> Iterator[Row]:
         save_model(Path(folder), olmo2(TINY if tiny else ModelConfig(16, 2048, 16, 8192), 4096), torch.bfloat16)
         for side_by_side, passages in ((8, 1), (64, 8)):
             spec = TransformersConfig(batch_size=side_by_side)
-            opened = spec.open(folder, slot="synthesize", role="generator")
+            engine = spec.open(folder, slot="synthesize", role="generator")
             chats = [Rephrase().prompt(passage(i, tiny)) for i in range(passages)]
-            opened.generate(chats[:1], Sampling(1.0, 0.9, 2, n=2))
+            engine.generate(chats[:1], Sampling(1.0, 0.9, 2, n=2))
             peak_gib()
-            taken = seconds(lambda o=opened, c=chats: o.generate(c, Sampling(1.0, 0.9, new, n=8)))  # type: ignore[misc]
+            taken = seconds(lambda o=engine, c=chats: o.generate(c, Sampling(1.0, 0.9, new, n=8)))  # type: ignore[misc]
             yield {
                 f"{side_by_side}/tokens_per_second": new * 8 * passages / taken,
                 f"{side_by_side}/milliseconds_per_token_of_all": 1000 * taken / new,
                 f"{side_by_side}/peak_gib": peak_gib(),
-                "prompt_tokens": opened.count(chats[0][-1]["content"]),
+                "prompt_tokens": engine.count(chats[0][-1]["content"]),
             }
-            opened.close()
+            engine.close()
 
 
 class AsItIs(Rephrase):
@@ -151,14 +151,14 @@ def grpo(tiny: bool) -> Iterator[Row]:
             StepContext.local(out, 7),
             report,
         )
-        opened = time.monotonic() - began
+        open_seconds = time.monotonic() - began
         run.train()
     last, total = rows[-1], ends[-1] - ends[-2]
     small = replace(cfg, train_generator=settings, operations={"rephrase": replace(operation.config, weights={"length": 1.0})})
     yield {
         "answers": settings.answers_per_step,
         "new_tokens": new,
-        "open_seconds": opened,
+        "open_seconds": open_seconds,
         "step_seconds": total,
         "generate_seconds": last.generate_seconds,
         "reward_seconds": last.reward_seconds,
@@ -200,19 +200,19 @@ def judges(tiny: bool) -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
 
-        def opened(kind: str) -> Any:
+        def open_judge(kind: str) -> Any:
             path = save_model(Path(folder) / kind, qwen(kind, tiny), torch.bfloat16)
             model = TransformersConfig(batch_size=16).open(str(path), slot=f"judges.{kind}")
             model.score_options([({"role": "user", "content": "warm"},)], ("A", "B"))
             return model
 
-        dataman = DataManQuality(Readable(opened("DataMan")))  # type: ignore[arg-type]
+        dataman = DataManQuality(Readable(open_judge("DataMan")))  # type: ignore[arg-type]
         yield measured("dataman", lambda: dataman.rate(texts), count)
         dataman.close()
-        layout = LLMLayout(opened("Qwen3-4B"))
+        layout = LLMLayout(open_judge("Qwen3-4B"))
         yield measured("layout", lambda: layout.compare(list(zip(texts, others, strict=True))), count)
         layout.close()
-        verifier = LLMVerifier(opened("Qwen3-1.7B"), Calibration())
+        verifier = LLMVerifier(open_judge("Qwen3-1.7B"), Calibration())
         claims = [words(seed, 80) for seed in range(8 * (count // 2))]
         yield measured(
             "claims", lambda: verifier.check(claims, [t for t in texts[: count // 2] for _ in range(8)]), len(claims)

@@ -51,7 +51,7 @@ def pretrain_400m(tiny: bool) -> Iterator[Row]:
     if tiny:
         hardware = replace(p.hardware, micro_batch_size=4, compile=False)
         p = replace(p, model=TINY, sequence_length=64, max_tokens=end * batch * 64, hardware=hardware)
-    times, waits, saves, losses, stops = list[float](), list[float](), list[float](), list[dict[int, float]](), [stop]
+    times, data_seconds, saves, losses, stops = list[float](), list[float](), list[float](), list[dict[int, float]](), [stop]
 
     class Timed(callbacks.PretrainCallback):
         def post_step(self) -> None:
@@ -73,7 +73,7 @@ def pretrain_400m(tiny: bool) -> Iterator[Row]:
                 began = time.perf_counter()
                 if (batch := next(batches, None)) is None:
                     return
-                waits.append(time.perf_counter() - began)
+                data_seconds.append(time.perf_counter() - began)
                 yield batch
 
     callbacks.PretrainCallback, trainer.StepLoader = Timed, Waiting  # type: ignore[misc]
@@ -91,7 +91,7 @@ def pretrain_400m(tiny: bool) -> Iterator[Row]:
         row: Row = {"parameters": num_parameters(p.model, vocab), "micro_batch_size": p.hardware.micro_batch_size}
         row |= {**rates(p.model, vocab, p.sequence_length, batch * p.sequence_length, step), "compiled": p.hardware.compile}
         row |= {"peak_gib": peak_gib(), "planned_gib": planned / 2**30, "first_step_seconds": times[0] - began}
-        row |= {"second_step_seconds": gaps[0], "loader_share": statistics.median(waits[1:]) / step}
+        row |= {"second_step_seconds": gaps[0], "loader_share": statistics.median(data_seconds[1:]) / step}
         yield row | {"checkpoint_seconds": saves[0], "checkpoint_written_after_seconds": saves[1]}
         stops[0], seen = -1, len(times)
         losses.append({})

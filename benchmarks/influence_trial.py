@@ -22,11 +22,14 @@ import dataclasses
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from synpro.config import RunConfig, load_config
 from synpro.records import Checkpoint, Corpus, Probe, Shard, decode, digest_of
@@ -174,10 +177,83 @@ def group_shard(folder: Path, number: int, texts: Sequence[dict[str, str]], corp
     return shard_of_texts(folder, ((row["document"], row["text"]) for row in texts), corpus, "group", number)
 
 
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation over groups."""
+
+    rho: float
+    low: float
+    high: float
+    """95% percentile bootstrap over groups. With 16 groups it is rough: read it beside `p`."""
+    p: float
+    """Two-sided, by permutation: how often groups in random order agree at least as well."""
+    groups: int
+
+
+def spearman_with_interval(influence: Sequence[float], gain: Sequence[float], *, resamples: int = 10_000) -> Correlation:
+    """Spearman's rho of two values per group, paired by position; ties share their mean rank.
+
+    Every permutation is tried where there are at most `resamples` of them (up to 7 groups), random ones otherwise.
+    Raises ValueError for fewer than four groups, lengths that differ, and values that are all equal or not finite.
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap, permutation_test, rankdata
+
+    x, y = np.asarray(influence, np.float64), np.asarray(gain, np.float64)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 4:
+        raise ValueError(
+            f"a rank correlation needs two equally long lists of at least four groups, got {x.shape} and {y.shape}"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise ValueError("a rank correlation needs finite values that are not all equal")
+
+    def rho(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Pearson's correlation of the ranks; NaN where a resample drew one value alone."""
+        a, b = (r - r.mean(axis=axis, keepdims=True) for r in (rankdata(x, axis=axis), rankdata(y, axis=axis)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (a * b).sum(axis=axis) / np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+
+    rng = np.random.default_rng(20_260_519)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # NaNs of constant resamples are left out of the quantiles
+        resampled = bootstrap(
+            (x, y), rho, paired=True, n_resamples=resamples, method="percentile", rng=rng
+        ).bootstrap_distribution
+    low, high = np.nanquantile(resampled, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    permuted = permutation_test(
+        (y,),
+        lambda shuffled, axis=-1: np.abs(rho(np.broadcast_to(x, shuffled.shape), shuffled, axis)),
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=resamples,
+        vectorized=True,
+        rng=rng,
+    )
+    return Correlation(float(rho(x, y)), float(low), float(high), float(permuted.pvalue), len(x))
+
+
+def influence_groups(influence: Sequence[float], tokens: Sequence[int], count: int) -> list[list[int]]:
+    """Cut texts into `count` groups of rising influence with about the same number of tokens; indices, each in one group.
+
+    Raises ValueError for fewer texts than groups, and for no groups.
+    """
+    if not 1 <= count <= len(influence):
+        raise ValueError(f"{len(influence)} texts do not make {count} groups")
+    order = sorted(range(len(influence)), key=lambda i: (influence[i], i))
+    groups: list[list[int]] = [[]]
+    done, total = 0, sum(tokens)
+    for place, i in enumerate(order):
+        left = len(order) - place
+        full = done >= total * len(groups) / count or left <= count - len(groups)
+        if groups[-1] and full and len(groups) < count:
+            groups.append([])
+        groups[-1].append(i)
+        done += tokens[i]
+    return groups
+
+
 def trial(run: Run, memory: Memory, arguments: argparse.Namespace) -> dict[str, Any]:
     """Leave-in retrains of one round's groups."""
     from synpro.corpus.tokens import load_tokenizer
-    from synpro.measure.influence_validation import influence_groups, spearman_with_interval
 
     number, by = arguments.round, arguments.by
     texts = kept_texts(run, number, arguments.texts)

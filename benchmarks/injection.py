@@ -1,6 +1,6 @@
 """The shipped attacks against the default generator and the judges: how often do they succeed?
 
-    python benchmarks/injection.py --passages 4 --max-new-tokens 96 --out /tmp/injection
+    python -m benchmarks.injection --passages 4 --max-new-tokens 96 --out /tmp/injection
 
 The generator answers greedily, each passage with each attack, as the operations put passages and once more without their marks
 and escaping. Prints and writes `injection.md` (the tables of docs/injection.md) and `answers.jsonl` (every answer).
@@ -13,8 +13,8 @@ import json
 import time
 from pathlib import Path
 
-from synpro.audit.attacks import attacks
-from synpro.audit.injection import GeneratorOutcome, JudgeOutcome, against_generator, against_judges, share
+from benchmarks.attacks import attacks
+from benchmarks.injection_trials import GeneratorOutcome, JudgeOutcome, against_generator, against_judges, share
 from synpro.audit.reference import reference_answers
 from synpro.config import RunConfig, load_config
 from synpro.engines.base import Sampling

@@ -4,6 +4,8 @@
 
 Compares every file that a step's result covers (weights, shards, reject logs, tables) and every `result.json`, byte for byte,
 and prints the moments, the step that was hit, and the verdict. Exit code 1 when anything differs.
+
+`--change-execution`: each attempt runs under other execution keys (docs/execution.md), those that promise the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,17 @@ import signal
 import subprocess
 import sys
 import tomllib
+from itertools import cycle
 from pathlib import Path
+
+EXECUTIONS = [
+    ["pretrain.log_every=1", "pretrain.checkpoint_every=1", "probe.log_every=1"],
+    ["machine.launcher=ray", "machine.workers=2", "pretrain.checkpoint_every=5"],
+    ["synthesize.min_kept=0", "synthesize.max_failed=0.2", "pretrain.checkpoint_every=2"],
+    ["machine.launcher=ray", "machine.workers=3", "pretrain.log_every=5", "machine.gpus_per_node=4"],
+    ["machine.tracker=tensorboard", "machine.check_memory=false", "prepare.max_rejected=0.5", "judges.max_failed=0.5"],
+]
+"""Execution keys of one attempt after the other. None changes the order of sums, as `engine.batch_size` would."""
 
 
 def run(config: Path, runs: Path, sets: list[str], seconds: float | None = None) -> int | None:
@@ -56,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", dest="sets", action="append", default=[])
+    parser.add_argument("--change-execution", action="store_true", help="other execution keys in every attempt")
     arguments = parser.parse_args()
     name = tomllib.loads(arguments.config.read_text())["name"]
     calm, stormy = arguments.out / "calm", arguments.out / "stormy"
@@ -73,14 +86,16 @@ def main() -> None:
     # that finishes before the last kill is compared, and another one is begun.
     chance = random.Random(arguments.seed)
     one, kills, wrong = results(calm / name), 0, 0
+    attempts = cycle(EXECUTIONS if arguments.change_execution else [[]])
     stretch = max(2.4 * whole / arguments.kills + 10, 1.6 * longest)  # a step longer than every wait would never end
     while kills < arguments.kills:
         wait: float | None = chance.uniform(0.5, stretch)
-        code = run(arguments.config, stormy, arguments.sets, wait)
+        sets = [*arguments.sets, *next(attempts)]
+        code = run(arguments.config, stormy, sets, wait)
         if code is None:
             kills += 1
-            print(f"kill {kills}: after {wait:.1f} s, in {running(stormy / name)}", flush=True)
-            code = run(arguments.config, stormy, arguments.sets) if kills == arguments.kills else None
+            print(f"kill {kills}: after {wait:.1f} s, in {running(stormy / name)}; {' '.join(sets)}", flush=True)
+            code = run(arguments.config, stormy, [*arguments.sets, *next(attempts)]) if kills == arguments.kills else None
         if code is None:
             continue
         if code != 0:

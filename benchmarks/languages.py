@@ -1,6 +1,6 @@
 """What the fluency judge says of good and bad text in English, German and Chinese, side by side.
 
-    python benchmarks/languages.py
+    python benchmarks/languages.py [en] [de] [zh]
 
 Good: paragraphs of `tests/languages` (German, Chinese: translations of each other) and the prose of `audit/reference.toml`
 (English). Bad: their words in random order, and their longer words alone. For each kind: quartiles of nats per token of the
@@ -60,7 +60,7 @@ def main() -> None:
     cfg = JudgesConfig().fluency
     folder = model_folder(cfg.model, slot="judges.fluency.model")
     print("| language | text | texts | nats per token | rating if known | by default | good above it |\n" + "|---" * 7 + "|")
-    for code, name in NAMES.items():
+    for code in sys.argv[1:] or NAMES:
         judge, own = ReadOnce(folder, languages=cfg.languages), ReadOnce(folder, languages=(code,))
         good: list[float] = []
         for kind, some in texts(code).items():
@@ -71,7 +71,7 @@ def main() -> None:
             above = statistics.mean(a > b for a, b in zip(good, rated, strict=True))
             shown = f"{statistics.median(by_default):.2f}" if by_default else "None"
             cells = (
-                name,
+                NAMES[code],
                 kind,
                 len(some),
                 quartiles(own.losses(some)),

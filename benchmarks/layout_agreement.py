@@ -1,9 +1,9 @@
-"""How often the judges of layout agree with the 200 labelled pairs that ship with the package, and with each other.
+"""How often the judges of layout agree with the 200 labelled pairs of layout_pairs.py, and with each other.
 
-    python benchmarks/layout_agreement.py
-    python benchmarks/layout_agreement.py --model hf:Qwen/Qwen3-4B
-    python benchmarks/layout_agreement.py --model Qwen/Qwen3-4B --url http://127.0.0.1:8000/v1
-    python benchmarks/layout_agreement.py --passages runs/tiny/round-00/prepare/passages.parquet
+    python -m benchmarks.layout_agreement
+    python -m benchmarks.layout_agreement --model hf:Qwen/Qwen3-4B
+    python -m benchmarks.layout_agreement --model Qwen/Qwen3-4B --url http://127.0.0.1:8000/v1
+    python -m benchmarks.layout_agreement --passages runs/tiny/round-00/prepare/passages.parquet
 
 The rules (judges/layout_rules.py) always; with `--model` also a language model by reference (judges/layout_llm.py). Prints, for
 each judge, the share of pairs it labels right and Cohen's kappa, over all pairs and by kind of layout, then the two judges
@@ -16,12 +16,16 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.layout_pairs import LayoutPair, layout_pairs
 from synpro.engines.openai import OpenAIConfig
 from synpro.judges.base import JudgesConfig, LayoutJudge, LayoutModelConfig
-from synpro.judges.layout_rules import KEPT_THRESHOLD, LayoutPair, RuleLayout, layout_pairs
-from synpro.measure.agreement import agreement
+from synpro.judges.layout_rules import RuleLayout
+
+KEPT_THRESHOLD = 0.75
+"""Agreement of two layouts from which the rules count one as kept."""
 
 
 def verdicts(judge: LayoutJudge, pairs: Sequence[LayoutPair], threshold: float) -> list[bool]:
@@ -41,6 +45,28 @@ def corpus_pairs(file: Path) -> list[LayoutPair]:
             pairs.append(LayoutPair(row["id"], "wrapped at 72", "wrapped", True, text, wrapped))
             pairs.append(LayoutPair(row["id"], "run together", "run together", False, text, " ".join(text.split())))
     return pairs
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two lists of verdicts on the same items, compared."""
+
+    items: int
+    accuracy: float
+    """Share of items with the same verdict, 0 to 1."""
+    kappa: float
+    """Cohen's kappa (1960), agreement beyond chance: 1 for full agreement, 0 for chance or when one side never varies."""
+
+
+def agreement(one: Sequence[bool], other: Sequence[bool]) -> Agreement:
+    """Agreement of two lists of verdicts. Raises ValueError for lists of unequal length and for empty ones."""
+    if not one:
+        raise ValueError("there are no verdicts to compare")
+    n = len(one)
+    same = sum(a == b for a, b in zip(one, other, strict=True)) / n
+    yes = sum(one) / n, sum(other) / n
+    chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
+    return Agreement(n, same, (same - chance) / (1 - chance) if chance < 1 else 0.0)
 
 
 def table(found: dict[str, list[bool]], pairs: Sequence[LayoutPair]) -> list[str]:
@@ -72,11 +98,11 @@ def main() -> None:
         "--threshold", type=float, default=0.5, help="probability of yes from which the model's answer counts as yes"
     )
     parser.add_argument(
-        "--passages", type=Path, help="passages.parquet of a run: pairs from its texts instead of the shipped ones"
+        "--passages", type=Path, help="passages.parquet of a run: pairs from its texts instead of those of layout_pairs.py"
     )
     parser.add_argument("--mistakes", action="store_true", help="also list the pairs a judge labels wrong")
     arguments = parser.parse_args()
-    pairs = corpus_pairs(arguments.passages) if arguments.passages else layout_pairs()
+    pairs = corpus_pairs(arguments.passages) if arguments.passages else [*layout_pairs()]
     found = {"rules": verdicts(RuleLayout(), pairs, KEPT_THRESHOLD)}
     if arguments.model:
         from synpro.judges.registry import JudgePool

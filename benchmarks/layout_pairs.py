@@ -1,6 +1,4 @@
-"""Write the 200 layout pairs that ship with the package: contents written by hand, laid out by rule, so that labels are sure.
-
-    python benchmarks/layout_pairs.py > src/synpro/judges/layout_pairs.jsonl
+"""200 labelled pairs of layouts: contents written by hand, laid out by rule, so that labels are sure.
 
 Each of the 25 contents of `layout_contents.toml` gives four pairs whose output has the layout of the source in other words (and
 often in another markup, or wrapped at another width), and four whose output has lost it. Nothing is drawn at random.
@@ -12,12 +10,28 @@ import json
 import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CONTENTS = Path(__file__).with_name("layout_contents.toml")
 Pairs = Iterator[tuple[str, str, str, bool]]
 """(what was done, source, output, kept)."""
+
+
+@dataclass(frozen=True)
+class LayoutPair:
+    """A source and an output, labelled: is the layout kept?"""
+
+    id: str
+    """KIND/CONTENT/NUMBER."""
+    kind: str
+    """Kind of the source's layout."""
+    change: str
+    """What was done to the layout."""
+    kept: bool
+    source: str
+    output: str
 
 
 def joined(*blocks: str) -> str:
@@ -214,7 +228,7 @@ def dialogue(c: dict[str, Any], n: int) -> Pairs:
     yield "given a heading each", source, joined(intro2, titled(after, "hashes")), False
 
 
-def pairs() -> Iterator[dict[str, Any]]:
+def layout_pairs() -> Iterator[LayoutPair]:
     """All pairs, content by content."""
     contents = tomllib.loads(CONTENTS.read_text(encoding="utf-8"))
     layouts = {
@@ -230,10 +244,4 @@ def pairs() -> Iterator[dict[str, Any]]:
     for kind, layout in layouts.items():
         for n, content in enumerate(contents[kind]):
             for i, (change, source, output, kept) in enumerate(layout(content, n)):
-                about = {"id": f"{kind}/{content['name']}/{i}", "kind": kind, "change": change, "kept": kept}
-                yield {**about, "source": source, "output": output}
-
-
-if __name__ == "__main__":
-    for pair in pairs():
-        print(json.dumps(pair, ensure_ascii=False))
+                yield LayoutPair(f"{kind}/{content['name']}/{i}", kind, change, kept, source, output)

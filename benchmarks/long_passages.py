@@ -3,9 +3,9 @@
     python -m benchmarks.long_passages --counts 1000 10000 100000
 
 Answers are scripted and the verifier believes everything, so that what is measured is the stages themselves: the corpus, the
-prompts, the rules, the chunks and the files. `synthesize` holds one block, 64 chunks: its memory grows with the corpus up to a
-block's passages and no further (`--chunk-size 16`: 1,024 passages). `train_generator` is a training of 300 steps of 16 passages
-up to its first step.
+prompts, the rules, the chunks and the files. `synthesize` holds one block, 4,096 passages. `train_generator` is a training of
+300 steps of 16 passages up to its first step. `--without-rules` leaves out the rules of synthesis, most of the time, which hold
+nothing.
 Exit code 1 when the memory of a stage grows by more than 15% over the second half of the counts.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from synpro.judges.registry import JudgePool
 from synpro.operations.base import OperationConfig
 from synpro.records import Corpus, Generator, TrainedVerifier, decode, encode
 from synpro.rewards.config import RubricConfig
-from synpro.rewards.filters import FilterConfig
+from synpro.rewards.filters import RULES, FilterConfig
 from synpro.rewards.scoring import Scoring
 from synpro.runner.context import StepContext
 
@@ -73,7 +72,7 @@ class Believer:
     def close(self) -> None: ...
 
 
-def run_stage(stage: str, chunk_size: int, folder: Path) -> None:
+def run_stage(stage: str, chunk_size: int, folder: Path, rules: bool) -> None:
     """Run one stage in this process and print what it took."""
     from benchmarks.gpu_shapes import TINY, olmo2, save_model, words
     from synpro.grpo.trl import GRPORun
@@ -86,8 +85,10 @@ def run_stage(stage: str, chunk_size: int, folder: Path) -> None:
     operation = OperationConfig("rephrase", weights={"length": 1.0, "format": 1.0}, max_new_tokens=2048)
     verifier = TrainedVerifier(folder, "none", "believer")
     scoring = Scoring(RubricConfig(), JudgesConfig(), None, verifier, FilterConfig())
-    ctx, before = StepContext.local(folder / stage, 7), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ctx, before = StepContext.local(folder / stage, 7), peak_mib()
     began = time.monotonic()
+    if not rules:
+        RULES.clear()
     if stage == "synthesize":
         answers = tuple(f"Rephrased:\n{words(seed, ANSWER)}" for seed in range(1, 40))
         shard = synthesis.synthesize(
@@ -123,19 +124,24 @@ def run_stage(stage: str, chunk_size: int, folder: Path) -> None:
             ctx=ctx,
         )
         done = {"kept": 300 * 16}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": time.monotonic() - began, "mib": peak / 1024, "before": before / 1024, **done}))
+    print(json.dumps({"seconds": time.monotonic() - began, "mib": peak_mib(), "before": before, **done}))
+
+
+def peak_mib() -> float:
+    """Memory of this process at its largest; `getrusage` would count that of the process it was started by."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--chunk-size", type=int, default=256, help="synthesize.chunk_size, in passages; published: 256")
+    parser.add_argument("--chunk-size", type=int, default=1024, help="synthesize.chunk_size, in passages")
     parser.add_argument("--stage", choices=STAGES, action="append", help="this stage; default both")
+    parser.add_argument("--without-rules", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.folder:
-        run_stage(a.stage[0], a.chunk_size, a.folder)
+        run_stage(a.stage[0], a.chunk_size, a.folder, not a.without_rules)
         return
     grown = False
     print("| stage | passages | MiB at its largest | before it began | seconds |\n|---|--:|--:|--:|--:|")
@@ -146,6 +152,7 @@ def main() -> None:
                 corpus = make_corpus(Path(folder) / "prepare", count)
                 (Path(folder) / "corpus.json").write_text(json.dumps(encode(corpus, Path(folder))))
                 argv = [sys.executable, "-m", "benchmarks.long_passages", "--chunk-size", str(a.chunk_size), "--stage", stage]
+                argv += ["--without-rules"] if a.without_rules else []
                 done = subprocess.run([*argv, "--folder", folder], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             row = json.loads(done.stdout.splitlines()[-1])
             peaks.append(row["mib"])

@@ -48,9 +48,9 @@ def loader_waits(world: int, step_seconds: float) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as name:
         batches = stream(Path(name), VOCAB, 60_000_000, p.batch_size, p.sequence_length)
         loader = StepLoader(batches, steps=STEPS, work_dir=Path(name), world=world)
-        waits, began = list[float](), time.perf_counter()
+        data_seconds, began = list[float](), time.perf_counter()
         for _ in loader._iter_batches():
-            waits.append(time.perf_counter() - began)
+            data_seconds.append(time.perf_counter() - began)
             time.sleep(step_seconds)
             began = time.perf_counter()
         alone = []
@@ -58,7 +58,7 @@ def loader_waits(world: int, step_seconds: float) -> tuple[float, float]:
             began = time.perf_counter()
             loader._rows(step)
             alone.append(time.perf_counter() - began)
-    return statistics.mean(waits[3:]) / step_seconds, 1000 * statistics.median(alone)  # the first ones build the pass
+    return statistics.mean(data_seconds[3:]) / step_seconds, 1000 * statistics.median(alone)  # the first ones build the pass
 
 
 def callback_milliseconds() -> float:

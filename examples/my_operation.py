@@ -5,8 +5,8 @@
     [operations.simplify]
     steps = 100
 
-Inside the package it would be this file as `src/synpro/operations/simplify.py`, and its last line in the registry of
-`operations/registry.py`. The test is `tests/operations/test_my_operation.py`. To audit its rewards too (`synpro
+Inside the package it would be this file as `src/synpro/operations/simplify.py`, imported in `operations/registry.py`, with its
+last line in the registry there. The test is `tests/operations/test_my_operation.py`. To audit its rewards too (`synpro
 audit-rewards`), write reference answers into `my_operation.toml` beside this file; see `src/synpro/operations/rephrase.toml`.
 """
 

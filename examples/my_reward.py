@@ -5,8 +5,8 @@
     [operations.rephrase.weights]
     reading_ease = 0.5
 
-Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, and its last line in the table of
-`rewards/registry.py`. The test is `tests/rewards/test_my_reward.py`.
+Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, imported in `rewards/registry.py`,
+with its last line in the table there. The test is `tests/rewards/test_my_reward.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synpro.judges.text_stats import words
+from synpro.language.segmentation import sentences, words
 from synpro.records import Rewrite
 from synpro.rewards.base import Reward
 from synpro.rewards.registry import REWARDS
@@ -41,8 +41,7 @@ def flesch(text: str) -> float:
     found = words(text)
     if not found:
         return 0.0
-    sentences = max(1, len(re.findall(r"[.!?]+(?:\s|$)", text)))
-    return 206.835 - 1.015 * len(found) / sentences - 84.6 * sum(map(syllables, found)) / len(found)
+    return 206.835 - 1.015 * len(found) / len(sentences(text)) - 84.6 * sum(map(syllables, found)) / len(found)
 
 
 def syllables(word: str) -> int:

@@ -25,24 +25,39 @@ from tests import chat_server, tiny_qwen
 ROOT = Path(__file__).parents[1]
 
 
-def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 2700) -> subprocess.CompletedProcess[str]:
+def synpro(
+    *arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 2700, module: str = "synpro.cli"
+) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    argv = [sys.executable, "-m", "synpro.cli", *map(str, arguments)]
+    argv = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+SLOW_FILES = (
+    "test_loop",
+    "test_generate",
+    "test_loops",
+    "test_install",
+    "test_torchrun",
+    "test_synthetic_arms",
+    "test_rehearse",
+)
+"""Test files that take most of a minute or more, the longest first."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers that run side by side get whole files in this order (`--dist loadfile`): the longest first, and those that read
-    the finished run last, for one worker makes it while the other has something else to do."""
+    """Workers that run side by side get whole files in this order (`--dist loadfile`): the longest first, so that none is left
+    with one at the end; those that read the finished run last, for one worker makes it while the other has something else to
+    do."""
+    reads_run = {item.path for item in items if "finished_run" in getattr(item, "fixturenames", ())}
 
-    def place(item: pytest.Item) -> int:
-        if item.path.name == "test_loop.py":
-            return 0
-        return 2 if "finished_run" in getattr(item, "fixturenames", ()) else 1
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.stem
+        late = item.path in reads_run and name != "test_loop"
+        return late, SLOW_FILES.index(name) if name in SLOW_FILES else len(SLOW_FILES)
 
-    late = {item.path for item in items if place(item) == 2}
-    items.sort(key=lambda item: 2 if item.path in late else place(item))
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -85,7 +100,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(runs / "lock"):  # the first worker does it, the others find it done
         if kept or not (runs / "output.txt").exists():
             began = time.monotonic()
-            done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs)
+            done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs, module="tests.forked")
             assert done.returncode == 0, done.stdout + done.stderr
             (runs / "output.txt").write_text(done.stdout)
             (runs / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")

@@ -147,6 +147,8 @@ def test_a_wheel_cannot_write_outside_its_entry(index: Path, tmp_path: Path) -> 
 def test_local_paths(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     assert resolve(str(tmp_path / "corpus.jsonl"), slot="x") == tmp_path / "corpus.jsonl"
+    with pytest.raises(AssetError, match=r"is empty\. Name a local path"):
+        resolve("", slot="train_generator.base")
     with pytest.raises(AssetError, match=r"no such file or folder; did you mean corpus.jsonl"):
         resolve(str(tmp_path / "korpus.jsonl"), slot="x")
     with pytest.raises(AssetError, match=r"does not exist"):

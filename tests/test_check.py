@@ -96,6 +96,7 @@ def test_what_generates_is_looked_for_before_anything_runs(monkeypatch: pytest.M
 
 SLOTS = (
     "prepare.sources=[{path = '%s'}]",
+    "prepare.general=[{path = '%s'}]",
     "prepare.tokenizer.source=%s",
     "probe.data=%s",
     "train_generator.base=%s",
@@ -108,11 +109,11 @@ def test_a_local_path_that_does_not_exist_is_told_at_once_with_its_key(tmp_path:
     cfg = load_config(CONFIGS / "tiny.toml", [s % (tmp_path / "gone") for s in SLOTS])
     reported = preconditions(cfg)
     keys = ("prepare.sources.0.path", "prepare.tokenizer.source", "probe.data", "train_generator.base", "judges.encoder")
-    for key in (*keys, "judges.fluency"):
+    for key in (*keys, "judges.fluency", "prepare.general.0.path"):
         assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in reported), key
 
 
-def opened(slot: str, folder: Path, *sets: str) -> str:
+def said_of(slot: str, folder: Path, *sets: str) -> str:
     """What `check --assets` says of one asset."""
     cfg = load_config(CONFIGS / "tiny.toml", ["prepare.passages.max_characters=200", *sets])
     role = {a.slot: a.role for a in active_assets(cfg)}[slot]
@@ -132,7 +133,7 @@ def edit(file: Path, **values: Any) -> None:
 def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
     small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     edit(base / "config.json", max_position_embeddings=4096)
-    generator = partial(opened, "train_generator.base", base, *small)
+    generator = partial(said_of, "train_generator.base", base, *small)
     assert generator() == ""
     assert "lora_modules: 'qproj' is no matrix of it; it has q_proj" in generator("train_generator.lora_modules=['qproj']")
     edit(base / "config.json", max_position_embeddings=300)
@@ -148,19 +149,19 @@ def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
 def test_damaged_weights_and_a_missing_chat_template_are_seen_without_loading(base: Path) -> None:
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert "model.safetensors has" in opened("judges.fluency", base) and "fetch it again" in opened("judges.encoder", base)
-    assert "has 2 layers; set judges.encoder.layer to at most 2" in opened("judges.encoder", base, "judges.encoder.layer=18")
+    assert "model.safetensors has" in said_of("judges.fluency", base) and "fetch it again" in said_of("judges.encoder", base)
+    assert "has 2 layers; set judges.encoder.layer to at most 2" in said_of("judges.encoder", base, "judges.encoder.layer=18")
     (base / "chat_template.jinja").unlink()
-    assert "has no chat template" in opened("train_generator.base", base)
+    assert "has no chat template" in said_of("train_generator.base", base)
     shutil.rmtree(base)
-    assert "no such file or folder" in opened("judges.encoder", base)
+    assert "no such file or folder" in said_of("judges.encoder", base)
 
 
 def test_probe_data_without_a_usable_row(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "a", "reply": "b"}\n')
     sets = f"probe.data={rows}"
-    assert "none of its first 1 rows can be used: the row has no text in prompt and answer" in opened("probe.data", rows, sets)
+    assert "none of its first 1 rows can be used: the row has no text in prompt and answer" in said_of("probe.data", rows, sets)
 
 
 DAMAGE = {
@@ -188,21 +189,25 @@ def test_every_small_file_of_a_model_may_be_damaged(base: Path, name: str) -> No
     small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     for content, said in DAMAGE[name]:
         (base / name).write_bytes(content)
-        assert said in opened("train_generator.base", base, *small)
+        assert said in said_of("train_generator.base", base, *small)
 
 
 def test_a_tokenizer_that_is_missing_or_of_another_model_is_told(base: Path) -> None:
     edit(base / "config.json", vocab_size=100)
-    assert "and its config.json has vocab_size = 100" in opened("judges.fluency", base)
+    assert "and its config.json has vocab_size = 100" in said_of("judges.fluency", base)
     for file in base.glob("token*"):
         file.unlink()
     for slot in ("judges.encoder", "judges.fluency"):
-        assert "makes no tokens of a sentence" in opened(slot, base)
+        assert "makes no tokens of a sentence" in said_of(slot, base)
 
 
 def test_a_corpus_whose_rows_lack_the_column_is_told(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"txt": "A mill."}\n' * 3)
     sets = f"prepare.sources=[{{path = '{rows}'}}]"
-    said = opened("prepare.sources.0.path", rows, sets)
+    said = said_of("prepare.sources.0.path", rows, sets)
     assert "none of its first 3 rows can be used: no column 'text'; the row has" in said
+    rows.write_text('{"text": "A mill."}\n')
+    assert said_of("prepare.sources.0.path", rows, sets) == ""
+    rows.write_bytes("{}".encode("utf-16"))
+    assert "none of its first 1 rows and files can be used: is UTF-16" in said_of("prepare.sources.0.path", rows, sets)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synpro.commands.config_docs import config_page, key_paths, keys_of, schema_text, tables
+from synpro.commands.config_docs import config_page, keys_of, schema_text, tables, tables_in
+from tests.config_keys import key_paths
 
 ROOT = Path(__file__).parents[1]
 KEYS = key_paths()
@@ -26,8 +27,18 @@ def test_the_stored_file_is_current(file: str, option: str, text) -> None:
     assert (ROOT / "docs" / file).read_text() == text(), f"make it again: synpro config {option} > docs/{file}"
 
 
+def test_a_heading_says_each_table_once() -> None:
+    headings = [line for line in config_page().splitlines() if line.startswith("## ")]
+    assert len(headings) == len(set(headings)) and not any(line.count("`type = ") > 1 for line in headings)
+
+
 def test_every_key_says_what_it_means() -> None:
-    silent = [f"{cls.__name__}.{key.name}" for cls in tables() for key in keys_of(cls) if not (key.description or key.is_table)]
+    silent = [
+        f"{cls.__name__}.{key.name}"
+        for cls in tables()
+        for key in keys_of(cls)
+        if not key.description and not list(tables_in(key.hint))
+    ]
     assert [name for name in silent if not name.endswith(".type")] == []
 
 

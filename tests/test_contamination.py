@@ -67,10 +67,10 @@ def corpus(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return prepared(data, tmp_path_factory.mktemp("prepare"))
 
 
-def contamination(corpus: Corpus, shards: list[Shard], out: Path) -> list[dict[str, Any]]:
+def contamination(corpus: Corpus, shards: list[Shard], out: Path, reference: str | None = None) -> list[dict[str, Any]]:
     """The contamination table of the stage `evaluate`."""
     ctx = StepContext.local(out)
-    return _find_contamination([TASK], _trained_texts(corpus, shards, None, ctx.logger), ctx)
+    return _find_contamination([TASK], _trained_texts(corpus, shards, reference, ctx.logger), ctx)
 
 
 def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: BenchmarkItem, tmp_path: Path) -> None:
@@ -79,6 +79,13 @@ def test_the_organic_document_is_found_and_reported(corpus: Corpus, item: Benchm
     assert [(r["group"], r["hit"]) for r in table] == [(TASK, {"organic": 1, "reference": 0})]
     rows = list(store.read_rows(tmp_path / "overlap.parquet"))
     assert [(r["task"], r["item"], r["kind"], r["document"]) for r in rows] == [(TASK, item.id, "organic", "doc-30")]
+
+
+def test_the_data_of_the_probe_is_searched_too(corpus: Corpus, item: BenchmarkItem, tmp_path: Path) -> None:
+    asked = tmp_path / "probe.jsonl"
+    prompts = [f"Question: {item.text.upper()}", "Question: what is a mill?"]
+    asked.write_text("".join(json.dumps({"prompt": prompt, "answer": "It grinds corn."}) + "\n" for prompt in prompts))
+    assert contamination(corpus, [], tmp_path, str(asked))[0]["hit"] == {"organic": 1, "reference": 1}
 
 
 def test_on_request_neither_the_organic_document_nor_general_text_with_it_is_taken_in(

@@ -99,7 +99,8 @@ def test_rewrite_and_score_answer_for_every_row(tmp_path: Path, monkeypatch: pyt
         read = [item for item in documents_of(file) if isinstance(item, Document)]
         assert len(unread) + len(read) == 1 + len(lines) and all(r.text or r.reason for r in rewrites)
         assert len(rewrites) == len(unread) + sum(len(cut_passages(item, prepare.passages)) for item in read)
-        count.update({"rows": 1 + len(lines), "scored": sum(s.influence is not None for s in scored), "unread": len(unread)})
+        values = sum(s.influence is not None for s in scored)
+        count.update(rows=1 + len(lines), scored=values, without_number=len(scored) - values - len(unread), unread=len(unread))
 
     check()
     record_property("measured", measured_counts("rewrite and score", count))
@@ -180,7 +181,7 @@ def test_every_answer_of_training_is_worth_a_number_or_counted(record_property) 
             assert len(scores) == len(answers)
             assert all(math.isfinite(total) for total in normalized_totals(scores, rubric.weights))
             kinds = Counter("failed" if s["odd"] == FAILED else "number" if is_value(s["odd"]) else "none" for s in scores)
-            assert kinds["none"] >= rubric.failures.reasons.total() - before
+            assert kinds["failed"] >= rubric.failures.reasons.total() - before
             count.update(kinds, answers=len(answers))
 
     check()
@@ -221,7 +222,7 @@ def test_every_text_that_a_judge_is_given_has_a_value_or_a_reason(record_propert
         layout = LLMLayout(garbled(replies), max_failed=1.0)
         verifier = LLMVerifier(garbled(replies), Calibration(), max_failed=1.0)
         for judge, values in (
-            (quality.judge, quality.ratings(texts)),
+            (quality.judge, quality.judge.ask(texts)),
             (layout, layout.compare([(text, SOURCE) for text in texts])),
             (verifier, verifier.check(texts, [SOURCE] * len(texts))),
         ):

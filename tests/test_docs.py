@@ -165,6 +165,16 @@ def test_architecture_names_every_package_and_module_at_the_top() -> None:
     assert [f for f in top if f not in text] == []
 
 
+@pytest.mark.parametrize("package", ["rewards", "operations", "engines"])
+def test_architecture_names_every_file_of_a_registry(package: str) -> None:
+    """Below the package's name in docs/architecture.md, the file of everything that its registry holds."""
+    registry = (ROOT / f"src/synpro/{package}/registry.py").read_text(encoding="utf-8")
+    files = set(re.findall(rf"^from synpro\.{package}\.(\w+) import [A-Z]", registry, re.MULTILINE)) - {"base"}
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n  {package}/")[2]
+    assert len(files) > 3 and files <= set(re.findall(r"\w+", re.split(r"\n  \w", part)[0]))
+
+
 def renamed_keys(hint: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """(old key, new key) of every config table below a type; the new key is empty for one that is gone."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -60,7 +60,18 @@ def test_datasets_reads_the_folder_offline_and_why_knows_every_row(finished_run:
 def test_the_card_says_what_and_how(finished_run: Path, tmp_path: Path) -> None:
     card = export(finished_run, tmp_path / "out").card.read_text(encoding="utf-8")
     assert card.startswith("---\n") and "data/train-*.parquet" in card
-    for said in ("licence", "rephrase", "reformat", "arXiv 2605.17849", "synpro why", "SmolLM2", "GRPO", "{the passage}"):
+    for said in (
+        "licence",
+        "rephrase",
+        "reformat",
+        "arXiv 2605.17849",
+        "synpro why",
+        "SmolLM2",
+        "GRPO",
+        "{the passage}",
+        "(`support`)",
+        "GRPO steps kept |",
+    ):
         assert said in card, said
     assert "None" not in card and "{%" not in card and "{{" not in card
 

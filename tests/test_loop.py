@@ -21,6 +21,7 @@ import pytest
 
 from synpro.config import load_config
 from synpro.outline import outline
+from synpro.report.lineage import format_lineage, why
 from tests.conftest import ROOT, synpro
 
 pytestmark = pytest.mark.loop
@@ -92,10 +93,11 @@ def test_the_second_round_updates_the_first_rounds_generator(finished_run):
 def test_why_names_source_prompt_generator_round_and_scores(finished_run):
     for shard in shards(finished_run):
         for row in [r for r in rows(shard / "rewrites.parquet") if r["kept"]][:1]:  # what a rule drops has no scores
-            done = synpro("why", finished_run, row["id"])
-            assert done.returncode == 0, done.stderr
+            said = "\n".join(format_lineage(why(finished_run, row["id"])))
             for part in (row["passage"], row["prompt_hash"][:12], row["generator"][:12], "influence"):
-                assert part in done.stdout, (part, done.stdout)
+                assert part in said, (part, said)
+    done = synpro("why", finished_run, row["id"])
+    assert done.returncode == 0 and done.stdout == said + "\n", done.stderr
     missing = synpro("why", finished_run, "no-such-text")
     assert missing.returncode == 1 and "no-such-text" in missing.stderr and "Traceback" not in missing.stderr
 
@@ -162,15 +164,17 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finis
 
 
 def test_texts_of_ones_own_are_scored_by_the_runs_probe(finished_run, tmp_path):
+    from synpro.commands.score import score_influence, score_row
     from synpro.lm.influence import Influence
 
     mine = ["The river rises in the hills.", "", "Anarchism is a political philosophy.", "The river rises in the hills."]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"id": f"t{i}", "text": t}) + "\n" for i, t in enumerate(mine)))
-    for number in (1, 2):
-        done = synpro("score", "influence", finished_run, tmp_path / "mine.jsonl", "--round", number, "--out", tmp_path / "out")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(r"\d of 3 texts have positive influence, 1 have none", done.stdout)
-        found = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    done = synpro("score", "influence", finished_run, tmp_path / "mine.jsonl", "--round", 2, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d of 3 texts have positive influence, 1 have none", done.stdout)
+    by_command = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    by_function = [score_row(s) for s in score_influence(finished_run, tmp_path / "mine.jsonl", 1) or ()]
+    for number, found in ((1, by_function), (2, by_command)):
         before = finished_run / f"round-{number - 1:02d}/pretrain/hf"
         direct = Influence(before, finished_run / f"round-{number:02d}/probe/hf").score([mine[0], mine[2]])
         assert [r["id"] for r in found] == ["t0", "t1", "t2", "t3"] and found[1]["reason"] == "empty: no text but white space"

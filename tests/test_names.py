@@ -7,7 +7,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from synpro.commands.config_docs import key_paths
+from tests.config_keys import key_paths
 from tests.conftest import ROOT
 
 DIALECT = frozenset(
@@ -78,6 +78,11 @@ def test_names_are_the_fields() -> None:
             if name.strip("_") in DIALECT or (is_definition and name in ORDINARY - ALLOWED.keys()):
                 found.add(f"{file.relative_to(ROOT)}: {name}")
     assert found == set()
+
+
+def test_tests_and_benchmarks_have_left_their_dialect_too() -> None:
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert [f"{file.name}: {name}" for file in files for name, _ in names(file) if name in ("opened", "waits", "raised")] == []
 
 
 def test_config_keys_are_those_of_the_libraries() -> None:

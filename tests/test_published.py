@@ -73,6 +73,7 @@ def test_instance_filter():
 
 def test_probe(cfg):
     assert (cfg.probe.steps, cfg.probe.batch_size, cfg.probe.learning_rate) == (100, 64, 1e-4)
+    assert cfg.probe.data is not None and cfg.probe.data.endswith("/*/train_rc_5shot"), "train splits of tasks of FLAN"
 
 
 def test_grpo(cfg):

@@ -23,15 +23,16 @@ TEXT_ID = "TEXT_ID"
 
 @pytest.fixture(scope="module")
 def folder(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The README's folder: `configs/` and `runs/tiny`, at the size of the tests."""
+    """The README's folder: `configs/`, `runs/tiny` and `runs/mine`, at the size of the tests."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    small = (ROOT / "tests" / "loop.toml").read_text().replace('name = "loop"', 'name = "tiny"')
-    (folder / "configs" / "tiny.toml").write_text(small)
+    small = (ROOT / "tests" / "loop.toml").read_text()
     (folder / "runs").mkdir()
-    shutil.copytree(finished_run, folder / "runs" / "tiny", symlinks=True)
-    config = folder / "runs" / "tiny" / "config.toml"
-    config.write_text(config.read_text().replace('name = "loop"', 'name = "tiny"'))
+    for name in ("tiny", "mine"):
+        (folder / "configs" / f"{name}.toml").write_text(small.replace('name = "loop"', f'name = "{name}"'))
+        shutil.copytree(finished_run, folder / "runs" / name, symlinks=True)
+        config = folder / "runs" / name / "config.toml"
+        config.write_text(config.read_text().replace('name = "loop"', f'name = "{name}"'))
     (folder / "mine.txt").write_text(
         "The river rises in the hills and runs to the sea. Two towns are on it. Both of them have mills."
     )

@@ -30,7 +30,7 @@ def test_influence_by_two_workers_equals_that_of_one_process(finished_run: Path)
 
     def scored(machine: MachineConfig) -> list[float | None]:
         found = {}
-        for first, values in parallel_map(workers, tasks, machine=machine, progress=lambda part: None, log=print):
+        for first, values in parallel_map(workers, tasks.items(), machine=machine, progress=lambda part: None, log=print):
             seen[first] += 1
             found[first] = values
         return [value for first in sorted(found) for value in found[first]]

@@ -42,7 +42,7 @@ class RunConfig:
 
     name: str
     """Name of the run: its directory is `runs/NAME`."""
-    rounds: int = setting(2, source="paper", min=0)
+    rounds: int = setting(2, source="paper", min=0, max=10_000)
     """Rounds of probe, generators and continued pretraining after the first plateau. 0 only pretrains and evaluates."""
     generate_only: bool = False
     """Only generate: no pretraining, probe or evaluation (`synpro generate`). Rewards that need a probe are not computed; with
@@ -56,8 +56,8 @@ class RunConfig:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     operation_files: tuple[str, ...] = ()
-    """Python files with operations of your own (`examples/my_operation.py`), from the folder synpro is started in. Their code
-    is part of the request of every step that uses an operation."""
+    """Python files with operations of your own (`examples/my_operation.py`), or engines, filters and rewards, from the folder
+    synpro is started in. Their code is part of the request of every step that uses an operation."""
     operations: dict[str, OperationConfig] = field(default_factory=lambda: {name: operation_config(name) for name in PAPER})
     """The operations that run, a table for each (`[operations.rephrase]`), in the order of the file. None: rephrase and
     reformat. A key that a table leaves out takes the operation's own default, and so does each of its weights."""

@@ -1,8 +1,9 @@
-"""Python files of one's own, named in the config, that add a line to a registry (of rewards, of operations) when they are run.
+"""Python files of one's own, named in the config, that add lines to registries (rewards, operations, engines, filters) when
+they are run.
 
 A file is named with the sha256 of its contents (`my_reward.py#sha256=...`), added when the config is read. So the request of a
-step covers the code that it runs, a file that changes in the middle of a run is an error, and a step's process, which gets the
-config, gets what the file adds with it.
+step covers the code that it runs, and a file that changes in the middle of a run is an error. Files are run before the tables
+of a config are read: by `load_config`, and by each process of a step, from the config of its run directory.
 """
 
 from __future__ import annotations
@@ -10,23 +11,59 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 MARK = "#sha256="
+KEYS = ("operation_files", "rubric.files")
+"""Keys of a config that name files. Either may name any file."""
+V = TypeVar("V")
+_REGISTRIES: list[tuple[str, MutableMapping[str, Any], dict[str, Any], type]] = []
+_LOADED: dict[str, None] = {}
 
 
-def load_plugin(reference: str, registry: Mapping[str, Any], built_in: Mapping[str, Any], noun: str) -> str:
-    """Run the file of a reference, once per process, and return the reference with its sha256.
+def registry(noun: str, entries: dict[str, V], base: type) -> dict[str, V]:
+    """A registry that files may add to. What it holds now is built in: no file may take its name.
 
     Args:
-        registry: what the file adds to.
-        built_in: what was in it when SynPro was imported.
-        noun: what the registry holds, for messages: `reward`, `operation`.
-
-    Raises ValueError for a file that does not exist, has changed, does not run, or takes the name of something built in.
+        noun: what it holds, for messages: `reward`, `operation`.
+        base: the class that what is added is a subclass of; `object` for functions.
     """
+    _REGISTRIES.append((noun, entries, dict(entries), base))
+    return entries
+
+
+def files_of(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The files that a config's plain data names under one of KEYS; none where there is no list of texts."""
+    value: Any = table
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return tuple(value) if isinstance(value, list | tuple) and all(isinstance(f, str) for f in value) else ()
+
+
+def load_config_files(config: Path) -> None:
+    """Run the files that a run's `config.toml` names; none where there is no such config. Raises ValueError."""
+    table = tomllib.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    load_files(file for key in KEYS for file in files_of(table, key))
+
+
+def loaded_files() -> tuple[str, ...]:
+    """The files that were run in this process, for another one that needs what they add."""
+    return tuple(_LOADED)
+
+
+def load_files(references: Iterable[str]) -> tuple[str, ...]:
+    """Run files, each once per process; the files with the sha256 of their contents.
+
+    Raises ValueError for a file that does not exist, has changed, does not run, takes the name of something built in, or adds
+    what cannot be used.
+    """
+    return tuple(_load(reference) for reference in references)
+
+
+def _load(reference: str) -> str:
     name, _, expected = reference.partition(MARK)
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
@@ -38,10 +75,34 @@ def load_plugin(reference: str, registry: Mapping[str, Any], built_in: Mapping[s
     module = f"synpro_plugin_{digest[:16]}"
     if module not in sys.modules:
         _run(path, source, module)
-    taken = [key for key, value in built_in.items() if registry.get(key) is not value]
-    if taken:
-        raise ValueError(f"{name} takes the name of a built-in {noun}: {', '.join(taken)}; give yours another name")
+    if problem := next(filter(None, (_problem(*each) for each in _REGISTRIES)), ""):
+        del sys.modules[module]
+        raise ValueError(f"{name} {problem}")
+    _LOADED[f"{name}{MARK}{digest}"] = None
     return f"{name}{MARK}{digest}"
+
+
+def _problem(noun: str, entries: MutableMapping[str, Any], built_in: dict[str, Any], base: type) -> str:
+    """What is wrong with what a file has done to a registry, which is undone; empty where nothing is."""
+    taken = [key for key, value in built_in.items() if entries.get(key) is not value]
+    entries.update(built_in)
+    if taken:
+        return f"takes the name of a built-in {noun}: {', '.join(taken)}; give yours another name"
+    for key in [key for key in entries if key not in built_in]:
+        if problem := _unusable(entries[key], base):
+            del entries[key]
+            return f"adds the {noun} {key!r}, which {problem}"
+    return ""
+
+
+def _unusable(value: Any, base: type) -> str:
+    """What keeps an entry from being used; empty for one that has what it needs."""
+    if base is object:
+        return "" if callable(value) else "is no function"
+    if not (isinstance(value, type) and issubclass(value, base)):
+        return f"is no subclass of {base.__name__}"
+    lacks = sorted(getattr(value, "__abstractmethods__", ()))
+    return f"lacks {', '.join(lacks)}" if lacks else ""
 
 
 def _run(path: Path, source: bytes, module: str) -> None:

@@ -117,7 +117,8 @@ class Checkpoint:
     reason: str
     """Why training ended, in words."""
     reference_loss: float
-    """Mean cross-entropy per token on the reference split, nats: of this state, the best that was measured."""
+    """Mean cross-entropy per token on the reference split (2M tokens of it at most), nats: of this state, the best of those
+    that were measured on a sample."""
     digest: str
     last_reference_loss: float | None = None
     """Where training ended; None in older runs, which kept that state."""

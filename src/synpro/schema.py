@@ -193,7 +193,8 @@ def check_range(metadata: Mapping[str, Any], value: Any, key: str) -> None:
         _together(partial(check_range, metadata, v, f"{key}.{i}") for i, v in enumerate(value))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high, above, below = (metadata.get(name) for name in ("min", "max", "above", "below"))
-        inside = (low is None or value >= low) and (high is None or value <= high)
+        finite = value - value == 0  # `isfinite` has no answer for a whole number of 400 digits
+        inside = finite and (low is None or value >= low) and (high is None or value <= high)
         if not (inside and (above is None or value > above) and (below is None or value < below)):
             raise SchemaError(key, f"{value} is out of range; give {range_text(metadata)}")
 

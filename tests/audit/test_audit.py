@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from synpro.audit.audit import REFERENCE, Findings, audit
 from synpro.audit.reference import reference_answers
 from synpro.audit.report import page, plain, table, verdict
-from synpro.corpus.store import PASSAGES, sample_passages, write_rows
 from synpro.judges.text_stats import words
 from synpro.operations.registry import build_operation, operation_config
-from synpro.records import Passage, Rewrite
+from synpro.records import Rewrite
 from synpro.rewards.base import Reward
 from synpro.rewards.format import Format
 from synpro.rewards.length import Length
@@ -28,9 +25,6 @@ class Words(Reward):
     """Pays for every word: the longest answer wins."""
 
     name = "quality"
-
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        self.shown = passages
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         return [float(len(words(r.text or ""))) for r in rewrites]
@@ -58,6 +52,8 @@ def test_a_rubric_that_pays_for_length_is_caught_and_the_reward_named() -> None:
     assert "'reference answer twice' (credited by quality)" in verdict(findings)
     assert findings.kinds[0].rank == 1 and findings.kinds[0].total == max(k.total for k in findings.kinds)
     assert findings.length["all"] > 0.99
+    noticed = audited(Words(), Honesty(), weights={"quality": 3.0, "faithfulness": 0.1})
+    assert "What costs it: faithfulness; give that more weight (operations.rephrase.weights)" in verdict(noticed)
 
 
 def test_a_blind_rubric_is_caught() -> None:
@@ -87,14 +83,6 @@ def test_table_and_data_say_the_same() -> None:
     assert text in page([findings], len(SUBJECTS))
 
 
-def test_the_passages_of_the_run_are_shown_to_the_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reward = Words()
-    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, [reference_answers()[5].passage])
-    assert len(reward.shown) == 5
+def test_one_passage_is_not_enough() -> None:
     with pytest.raises(ValueError, match="at least two passages"):
-        audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS[:1])
-    corpus = [replace(SUBJECTS[0].passage, id=f"{i}") for i in range(9)]
-    write_rows(tmp_path / "passages.parquet", PASSAGES, map(vars, corpus))
-    monkeypatch.setattr("synpro.audit.audit.CORPUS_SAMPLE", 3)
-    audit(REPHRASE, Rubric([reward], {"quality": 1.0}), SUBJECTS, corpus)
-    assert reward.shown[:3] == sample_passages(tmp_path, 3, seed=0), "as in training"
+        audit(REPHRASE, Rubric([Words()], {"quality": 1.0}), SUBJECTS[:1])

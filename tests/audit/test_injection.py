@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.attacks import Attack, attacks, bare_prompt, inject, succeeded
+from benchmarks.injection_trials import against_generator
 from synpro.assets import model_folder
-from synpro.audit.attacks import Attack, attacks, bare_prompt, inject, succeeded
-from synpro.audit.injection import against_generator
 from synpro.audit.reference import reference_answers
 from synpro.config import load_config
 from synpro.engines.base import Sampling
@@ -42,7 +42,7 @@ def test_no_attack_opens_a_turn_closes_a_mark_or_writes_a_heading(name: str) -> 
         return [i for i in tokenizer(text)["input_ids"] if i in tokenizer.all_special_ids]
 
     clean = specials(operation.prompt(SUBJECTS[0].passage))
-    opened = 0
+    with_marks = 0
     for attack in attacks():
         for place in ("middle", "end"):
             carried = inject(attack, SUBJECTS[0].passage, place)
@@ -55,8 +55,8 @@ def test_no_attack_opens_a_turn_closes_a_mark_or_writes_a_heading(name: str) -> 
                 for x in inside.splitlines()
                 if x.strip("\u200b\u00a0 \t").lower().startswith(tuple(h.lower() for h in operation.headings))
             ], attack.id
-            opened += specials(bare_prompt(operation, carried)) != specials(bare_prompt(operation, SUBJECTS[0].passage))
-    assert opened >= 10
+            with_marks += specials(bare_prompt(operation, carried)) != specials(bare_prompt(operation, SUBJECTS[0].passage))
+    assert with_marks >= 10
 
 
 def test_bare_is_the_same_chat_without_marks() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from synpro.audit.attacks import attacks
-from synpro.audit.exploits import EXPLOITS
+from benchmarks.attacks import attacks
+from synpro.audit.exploits import EXPLOITS, Case
 from synpro.audit.reference import NoReferenceAnswer, as_rewrite, reference_answers
 from synpro.judges.text_stats import overlap, words
 from synpro.operations.registry import OPERATIONS, build_operation, operation_config
@@ -42,7 +42,7 @@ def test_an_operation_without_reference_answers_says_where_they_go() -> None:
 def test_exploits_differ_from_the_reference_answer_and_from_each_other(name: str) -> None:
     operation = build_operation(operation_config(name))
     for i, s in enumerate(SET):
-        made = {kind: exploit(operation, s, SET[i - 1]) for kind, exploit in EXPLOITS.items()}
+        made = {kind: exploit(Case(operation, s, SET[i - 1])) for kind, exploit in EXPLOITS.items()}
         reported = [answer for answer in made.values() if answer is not None]
         assert len(set(reported)) == len(reported) and s.answer(operation) not in reported
         assert [k for k, a in made.items() if a is not None and as_rewrite(operation, s, a).text is None] == [

@@ -142,9 +142,9 @@ def test_start_up_is_told_or_follows_from_the_pace_and_is_no_work(tmp_path: Path
         (tmp_path / "step" / "timing.json").write_text(json.dumps({"attempts": attempts}))
         watch.begin("step", None)
         began = now[0]
-        for seconds, share, opened in events:
+        for seconds, share, startup in events:
             now[0] = began + seconds
-            watch.event("step", {"done": share, "total": 1.0, **opened})
+            watch.event("step", {"done": share, "total": 1.0, **startup})
         watch.end("step", end, reused=False)
         return watch.steps["step"]
 

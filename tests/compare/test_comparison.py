@@ -28,8 +28,8 @@ from synpro.report.comparison import HEAD, figures, headline, notes, publish, ro
 from synpro.report.comparison_figures import TITLES
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
-from tests.compare.in_process import Here
 from tests.conftest import ROOT
+from tests.in_process import Here
 from tests.lm.conftest import sentences
 
 
@@ -135,7 +135,9 @@ def halved(search: SearchResult, **changes: Any) -> SearchResult:
 def test_repetition_that_gains_from_tokens_is_refused_and_an_unsettled_search_gives_bounds(world, numbers) -> None:
     cfg, done, root, _ = world
     full = summarize(
-        cfg, dataclasses.replace(done, searches={n: halved(s, open_axes=()) for n, s in done.searches.items()}), root
+        cfg,
+        dataclasses.replace(done, searches={n: halved(s, open_axes=(), carried=False) for n, s in done.searches.items()}),
+        root,
     )
     assert full["refused"] is None and full["bound"] is None and full["curve"]
     noise = full["arms"]["token-noise"]["data_efficiency"]
@@ -144,8 +146,25 @@ def test_repetition_that_gains_from_tokens_is_refused_and_an_unsettled_search_gi
     bounded = summarize(cfg, dataclasses.replace(done, searches=open_), root)
     assert bounded["refused"] is None and "did not settle" in bounded["bound"] and "weight decay" in " ".join(notes(bounded))
     assert bounded["arms"]["token-noise"]["data_efficiency"]["words"].startswith(("at most", "not reached"))
+    for changes, said in (({"open_axes": ("dropout",), "carried": False}, "dropout at u2"), ({}, "used at all of them")):
+        curve = {n: halved(s, **({"open_axes": ()} | (changes if n == "u2" else {}))) for n, s in done.searches.items()}
+        assert said in summarize(cfg, dataclasses.replace(done, searches=curve), root)["bound"], (
+            "a point of the curve lies too high"
+        )
     if done.searches["u1"].gains_from_tokens:
         assert "not data-bound" in numbers["refused"] and "No multiplier is printed: the comparison is not" in headline(numbers)
+
+
+def test_a_whole_budget_that_was_not_used_to_its_end_does_not_ask_for_more(world) -> None:
+    search = world[1].searches["u1"]
+    whole = dataclasses.replace(search, chosen=dataclasses.replace(search.chosen, share=1.0))
+    whole = dataclasses.replace(whole, trials=tuple(dataclasses.replace(t, settings=whole.chosen) for t in search.trials))
+    seen = search.models[0].tokens_seen
+
+    def stopped(best: int) -> SearchResult:
+        return dataclasses.replace(whole, models=tuple(dataclasses.replace(m, best_tokens=best) for m in search.models))
+
+    assert stopped(seen).gains_from_tokens and not stopped(seen // 2).gains_from_tokens
 
 
 def test_an_untuned_baseline_gives_the_reason_why_there_is_no_number(world, tmp_path: Path) -> None:
@@ -154,7 +173,9 @@ def test_an_untuned_baseline_gives_the_reason_why_there_is_no_number(world, tmp_
     found = summarize(cfg, untuned, root)
     assert "was not tuned" in found["refused"] and found["curve"] is None
     assert "No multiplier is printed: the repetition baseline was not tuned" in headline(found)
-    assert {r.efficiency for r in rows(found)} <= {"not stated", "–"} and not re.search(r"\d\.\d+x", "\n".join(summary(found)))
+    assert {r.cells["data efficiency [95%]"] for r in rows(found)} <= {"not stated", "–"} and not re.search(
+        r"\d\.\d+x", "\n".join(summary(found))
+    )
     assert "was not tuned" in write_page(tmp_path, found).read_text()
 
 
@@ -164,6 +185,9 @@ def test_a_search_that_was_misled_is_told(numbers) -> None:
         found["arms"]["repetition"]["loss"]["mean"] = mean
     assert not any("was misled" in note for note in notes(better))
     assert any("usual settings (1.0000)" in note and "was misled" in note for note in notes(worse))
+    for seed in worse["arms"]["tuned-repetition"]["seeds"].values():
+        seed |= {"general_loss": 3.2, "start": {"heldout_loss": 4.7, "general_loss": 3.1}}
+    assert any("tuned-repetition 3.2000; the model they started from 3.1000 (and 4.7000" in note for note in notes(worse))
 
 
 def test_the_page_holds_everything_and_the_pictures_are_pictures(world, numbers, tmp_path: Path) -> None:

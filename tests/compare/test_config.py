@@ -162,6 +162,7 @@ def test_contrasts_have_the_control_of_the_same_number() -> None:
         "rephrase-only~prompt-only-1": True,
         "prompt-only-4~prompt-only-1": False,
     }
+    assert [c.name for c in find_contrasts(["prompt-only-1", "prompt-only"])] == ["prompt-only~prompt-only-1"]
 
 
 def test_text_without_sources_is_about_topics_that_the_passage_only_chooses() -> None:

@@ -16,8 +16,8 @@ from synpro.compare.summary import summarize
 from synpro.report.comparison import markdown, notes, rows, write_page
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
-from tests.compare.in_process import Here
 from tests.conftest import ROOT
+from tests.in_process import Here
 from tests.lm.conftest import sentences
 
 pytestmark = pytest.mark.loop
@@ -50,7 +50,8 @@ def base(folder: Path) -> Path:
 def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tokens(tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": t}) + "\n" for t in sentences(5, 300)))
-    answers = [f"{heading}\n{t}" for heading in ("Rephrased:", "Passage:") for t in sentences(9, 40)]
+    brief = [" ".join(t.split()[:12]) for t in sentences(9, 40)]  # every claim of an answer is compared with its passage
+    answers = [f"{heading}\n{t}" for heading in ("Rephrased:", "Passage:") for t in brief]
     config = (ROOT / "tests" / "compare.toml").read_text().replace("rounds = 0", "rounds = 1")
     file = tmp_path / "compare.toml"
     file.write_text(config.partition("[compare]")[0] + OPERATION + "[compare]" + config.partition("[compare]")[2])
@@ -68,9 +69,10 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
         "probe.steps": 2,
         "probe.batch_size": 2,
         "probe.hardware.micro_batch_size": 2,
-        "compare.arms": ["tuned-repetition", "generator-text", "prompt-only-1", "best-of-n", "oracle"],
+        "compare.arms": ["tuned-repetition", "generator-text", "prompt-only", "prompt-only-2", "best-of-n", "oracle"],
         "compare.anchors": [2],
         "compare.absorption": True,
+        "compare.budget_tokens": 3_072,
         "compare.best_of": 3,
         "compare.seeds": [0, 1],
         "compare.text_draws": 2,
@@ -84,26 +86,31 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
     done = compare(cfg, steps)
     numbers = json.loads(json.dumps(summarize(cfg, done, root), allow_nan=False))
     synthetic = [n for n, a in numbers["arms"].items() if a["shards"]]
-    assert synthetic == ["generator-text", "prompt-only-1", "best-of-n"]
+    assert synthetic == ["generator-text", "prompt-only", "prompt-only-2", "best-of-n"]
+    assert numbers["arms"]["prompt-only"]["search"] == numbers["arms"]["prompt-only-2"]["search"], (
+        "the same text, searched once"
+    )
     for name in synthetic:
         arm = numbers["arms"][name]
         assert arm["search"]["settings_tried"] == numbers["searches"]["u1"]["settings_tried"] == 2
         assert arm["forced"]["change"] and arm["forced"]["settings"]["organic_share"] is None
         assert arm["synthetic_tokens"] > 0 and arm["generated_tokens"] > 0 and len(arm["shards"]) == 2, "two draws"
     equal = {f"{c['arm']}~{c['control']}": c["equal_tokens"] for c in numbers["contrasts"] if "equal_tokens" in c}
-    assert equal["best-of-n~prompt-only-1"]["change"]["detectable"] > 0
+    assert equal["best-of-n~prompt-only"]["change"]["detectable"] > 0
     tokens = [
         sum(s.text_tokens for s in m.text.shards)
-        for a in ("generator-text", "prompt-only-1")
+        for a in ("generator-text", "prompt-only")
         for m in done.arms[a].models.values()
     ]
-    assert equal["prompt-only-1~generator-text"]["synthetic_tokens"] == min(tokens)
-    cut = [json.loads(f.read_text()) for f in (root / "equal").glob("prompt-only-1~generator-text/**/pretrain/request.json")]
+    assert equal["prompt-only~generator-text"]["synthetic_tokens"] == min(tokens)
+    cut = [json.loads(f.read_text()) for f in (root / "equal").glob("prompt-only~generator-text/**/pretrain/request.json")]
     assert cut and {r["config"]["mixture"]["synthetic_tokens"] for r in cut} == {min(tokens)}
     probe = json.loads((root / "text/shared/round-01/probe/request.json").read_text())
-    assert probe["inputs"]["model"]["dir"]["path"] == done.searches["u1"].best, "the winner of the search is probed"
+    assert probe["inputs"]["model"]["dir"]["path"] == done.searches["u1"].steps[done.searches["u1"].best], (
+        "the winner of the search is probed"
+    )
     stored = list((root / "text/held-back").rglob("synthesize-rephrase/result.json"))
-    assert len(stored) == 1 and len(list(root.glob("arms/*/**/absorb/result.json"))) == 2 * len(numbers["arms"])
+    assert len(stored) == 1 and len(list(root.glob("arms/*/**/absorb/result.json"))) == 2 * (len(numbers["arms"]) - 1)
     assert all(a["absorption"]["loss"]["rephrased"]["mean"] > 0 for a in numbers["arms"].values())
     page = write_page(root, numbers).read_text()
     assert all(f"<b>{row.arm}</b>" in page for row in rows(numbers)) and "sampled 2 times" in " ".join(notes(numbers))

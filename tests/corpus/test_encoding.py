@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 from benchmarks.corpus_scale import texts as made
 from benchmarks.corpus_scale import write_corpus
 from synpro.corpus import encoding
+from synpro.corpus.documents import TokenizedDocuments
 from synpro.corpus.files import CorpusError
 from synpro.corpus.gather import Gatherer, GatherSettings
 from synpro.corpus.mixture import MixtureConfig, build_epoch, plan_epoch, repeat_documents
 from synpro.corpus.readers import SourceConfig, find_files, read_source
 from synpro.corpus.splits import DocumentIndex
-from synpro.corpus.tokens import TokenizedDocuments, encode_documents, load_tokenizer, save_tokenizer, write_tokens
+from synpro.corpus.tokens import encode_documents, load_tokenizer, save_tokenizer, write_tokens
 from synpro.corpus.tokens import train_tokenizer as trained
 from synpro.runner.context import StepContext
 from synpro.runner.launch import MachineConfig, threads

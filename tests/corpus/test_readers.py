@@ -68,16 +68,21 @@ def test_files_are_what_their_bytes_say_not_their_names(tmp_path: Path) -> None:
         "e.jsonl": b"PK\x03\x04....", "f.jsonl": b"<!DOCTYPE html><p>Please log in",
         "g.jsonl": '{"text": "x"}'.encode("utf-16"),
         "h.jsonl.gz": b"\0\1\2", "i.parquet": b"", "j.jsonl": b"\xef\xbb\xbf", "k.parquet.gz": gzip.compress(b"PAR1...."),
+        "l.jsonl": '{"text": "x"}'.encode("utf-16-le"), "m.jsonl": '{"text": "x"}'.encode("utf-16-be"),
+        "n.txt": "x".encode("utf-32"), "o.jsonl.zst": b"\x50\x2a\x4d\x18\4\0\0\0skip" + zstandard.compress(one),
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
     good, bad = rows(tmp_path)
-    assert [(r.source, r.text) for r in good] == [("a.jsonl.zst:1", "one"), ("b.jsonl:1", "one"), ("c.jsonl:1", "p")]
+    assert [(r.source, r.text) for r in good] == [("a.jsonl.zst:1", "one"), ("b.jsonl:1", "one"), ("c.jsonl:1", "p"),
+                                                     ("o.jsonl.zst:1", "one")]  # fmt: skip
     assert [(b.id, b.reason) for b in bad] == [
         ("d.data", "no-reader"), ("e.jsonl", "mislabelled"), ("f.jsonl", "mislabelled"), ("g.jsonl", "mislabelled"),
         ("h.jsonl.gz", "unreadable"), ("i.parquet", "damaged"), ("j.jsonl", "no-rows"), ("k.parquet.gz", "unreadable"),
+        ("l.jsonl", "mislabelled"), ("m.jsonl", "mislabelled"), ("n.txt", "mislabelled"),
     ]  # fmt: skip
     reported = " ".join(b.detail for b in bad)
-    for what in ("is a ZIP archive", "is an HTML page", "is UTF-16 text (`iconv -f utf-16", "it is empty", "decompress it"):
+    for what in ("is a ZIP archive", "is an HTML page", "is UTF-16 text (`iconv -f utf-16", "it is empty", "decompress it",
+                 "-f utf-16le", "-f utf-16be", "UTF-32"):  # fmt: skip
         assert what in reported
 
 
@@ -85,7 +90,7 @@ def test_bad_json_rows_are_rejected_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(
         b'\xef\xbb\xbf{"text": "first"}\n{"text": "cut\n\n[1]\n{"text": 3}\n{"text": null}\n{"text": " \\n"}\n{"other": "x"}\n'
-        b'{"text": "caf\xe9"}\n{"text": "half \\ud800"}\n{"text": "' + b"x" * 2000 + b'"}\n{"text": "last"}'
+        b'{"text": "caf\xe9"}\n{"text": "half \\ud800"}\n{"text": "' + b"x" * 2000 + b'"}\n\xef\xbb\xbf{"text": "last"}'
     )
     good, bad = rows(path, limit=1000)
     assert [r.text for r in good] == ["first", "last"]

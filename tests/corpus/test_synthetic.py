@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from synpro.corpus import synthetic
+from synpro.corpus import store, synthetic
 from synpro.corpus.epochs import MixtureEpochs
 from synpro.corpus.mixture import MixtureConfig, subsample
 from synpro.corpus.synthetic import read_column, shard_of_texts
@@ -87,3 +88,10 @@ def test_a_stream_that_begins_late_builds_no_earlier_epoch(corpus, shards, tmp_p
     assert len(built) > 3
     assert np.array_equal(stream("jumped", length=epochs.length)(late).input_B_T, want)
     assert len(built) <= 2
+
+
+def test_all_texts_of_a_row_count_for_what_is_held_before_it_is_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(store, "_GROUP_BYTES", 1000)
+    store.write_rows(tmp_path / "a.parquet", store.REWRITES, ({"id": str(i), "answer": 600 * "x"} for i in range(6)))
+    written = pq.ParquetFile(tmp_path / "a.parquet").metadata
+    assert max(written.row_group(i).num_rows for i in range(written.num_row_groups)) == 2

@@ -82,8 +82,11 @@ def test_a_model_with_sliding_windows_takes_the_plain_way(tokenizer) -> None:
     model = MistralForCausalLM(config).eval()
     engine = HFEngine(model, tokenizer, batch_size=4)
     asked = prompts(7)
+    wanted, spans = plain(model, asked), set[int]()
+    model.lm_head.register_forward_hook(lambda head, read, logits: spans.add(logits.shape[1]))
     with pytest.warns(UserWarning, match="without the shared-prefix cache, slower: not all of its layers"):
-        assert engine.generate_ids(asked, GREEDY) == plain(model, asked)
+        assert engine.generate_ids(asked, GREEDY) == wanted
+    assert spans == {1}, "logits of a whole prompt take gigabytes"
 
 
 def test_the_plain_way_samples_the_same_text(llama, tokenizer) -> None:

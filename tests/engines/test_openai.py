@@ -182,9 +182,9 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
 )
 def test_what_fails_stops_with_an_error_that_names_the_server(fault: str, said: str, attempts: int) -> None:
     with failing(fault, float("inf")) as (model, engine):
-        with pytest.raises(ServerError, match=said) as raised:
+        with pytest.raises(ServerError, match=said) as error:
             _ask(engine, fault)
-        assert f"judges.layout_model: the server {engine.address} (model '{NAME}')" in str(raised.value)
+        assert f"judges.layout_model: the server {engine.address} (model '{NAME}')" in str(error.value)
         assert model.asked == attempts
 
 

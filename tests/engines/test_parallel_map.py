@@ -63,7 +63,7 @@ def done(squares: Squares, machine: MachineConfig, said: list[str] | None = None
     told: list[tuple[float, float]] = []
     tell = lambda *seconds: told.append(seconds)  # noqa: E731
     tasks = {n: n for n in range(8)}
-    found = dict(parallel_map(squares, tasks, machine=machine, progress=lambda part: None, log=say, on_open=tell))
+    found = dict(parallel_map(squares, tasks.items(), machine=machine, progress=lambda part: None, log=say, on_open=tell))
     ((seconds, ago),) = told
     assert seconds >= 0 and (ago == 0 if machine.launcher == "local" else 0 <= ago < 3), "opening is told once, work is not it"
     return found
@@ -73,7 +73,7 @@ def test_here_the_worker_is_opened_when_it_is_needed_and_closed(tmp_path: Path) 
     assert [n for n, _ in done(Squares(tmp_path), MachineConfig()).values()] == [n * n for n in range(8)]
     assert (tmp_path / "closed").exists()
     (tmp_path / "closed").unlink()
-    assert dict(parallel_map(Squares(tmp_path), {}, machine=RAY, progress=print, log=print)) == {}
+    assert dict(parallel_map(Squares(tmp_path), [], machine=RAY, progress=print, log=print)) == {}
     assert not (tmp_path / "closed").exists()
 
 

@@ -34,15 +34,15 @@ class Table:
     engine: EngineTable = setting(default_factory=TransformersConfig)
 
 
-def opened(**engine: Any) -> EngineSpec:
+def engine_of(**engine: Any) -> EngineSpec:
     return build(Table, {"engine": engine}).engine
 
 
 def test_a_table_names_its_engine_by_type() -> None:
-    assert opened() == TransformersConfig(), "transformers needs no type"
-    assert opened(type="vllm", max_model_len=512) == VLLMConfig(max_model_len=512)
-    assert opened(type="openai", url="http://h:1/v1") == OpenAIConfig(url="http://h:1/v1")
-    assert isinstance(opened(type="server"), ServerConfig)
+    assert engine_of() == TransformersConfig(), "transformers needs no type"
+    assert engine_of(type="vllm", max_model_len=512) == VLLMConfig(max_model_len=512)
+    assert engine_of(type="openai", url="http://h:1/v1") == OpenAIConfig(url="http://h:1/v1")
+    assert isinstance(engine_of(type="server"), ServerConfig)
     for name, spec in ENGINES.items():
         assert spec.type == name, "the key of a table and the tag of its class are the same"
 
@@ -66,9 +66,9 @@ def test_a_table_names_its_engine_by_type() -> None:
     ],
 )
 def test_a_table_that_cannot_work_is_refused(engine: Any, reported: str) -> None:
-    with pytest.raises(SchemaError, match=reported) as raised:
+    with pytest.raises(SchemaError, match=reported) as error:
         build(Table, {"engine": engine})
-    assert "secret" not in str(raised.value)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_a_table_that_cannot_work_is_refused(engine: Any, reported: str) -> None
     ],
 )
 def test_a_model_named_as_in_earlier_versions_is_refused_with_the_new_form(reference: str, reported: str) -> None:
-    with pytest.raises(ValueError, match=reported) as raised:
+    with pytest.raises(ValueError, match=reported) as error:
         check_model(reference)
-    assert "secret" not in str(raised.value)
+    assert "secret" not in str(error.value)
     check_model("hf:RuPeng/DataMan-1.5B-EN")
 
 
@@ -124,7 +124,7 @@ def test_a_judge_changes_its_engine_alone() -> None:
 
 def test_a_scripted_engine_gives_the_same_chat_the_same_answer() -> None:
     chats = [({"role": "user", "content": text},) for text in "abcdef"]
-    engine = opened(type="scripted", answers=["Yes, it is", "No"]).open("", slot="s")
+    engine = engine_of(type="scripted", answers=["Yes, it is", "No"]).open("", slot="s")
     answers = engine.generate(chats, Sampling(n=2))
     assert engine.generate(chats[::-1], Sampling(n=2)) == answers[::-1] and len({a.text for g in answers for a in g}) == 2
     for (first, _), scores in zip(answers, engine.score_options(chats, ("Yes", "No")), strict=True):

@@ -117,6 +117,16 @@ def test_a_minimum_leaves_out_texts_and_counts_them(run: Path) -> None:
     assert 0 < len(left) < len(everything) == len(left) + counts.below_minimum
 
 
+def test_scores_that_are_whole_numbers_are_scores(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    for file in copy.glob("*/synthesize-*/rewrites.parquet"):
+        table = pq.read_table(file)
+        scores = pa.array([json.dumps({"mine": 1}) for _ in range(len(table))])
+        pq.write_table(table.set_column(table.schema.get_field_index("scores"), "scores", scores), file)
+    found = rows(copy, content="synthetic", min_scores={"mine": 1.0})
+    assert found and all(json.loads(row["scores"]) == {"mine": 1.0} for row in found)
+
+
 def test_dolma_lines_say_what_the_rows_say(run: Path, tmp_path: Path) -> None:
     builder.write_json(run / "environment.json", {"started": "2026-11-27"})
     done = export(run, tmp_path / "out", "dolma")

@@ -8,10 +8,11 @@ from statistics import median
 
 import pytest
 
-from synpro.audit.exploits import EXPLOITS, Exploit
+from synpro.audit.exploits import EXPLOITS, Case, Exploit
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.feature_verifier import FeatureVerifier
-from synpro.faithfulness.registry import open_features, open_judges
+from synpro.faithfulness.features import FeatureExtractor
+from synpro.faithfulness.registry import open_judges
 from synpro.judges.base import JudgesConfig
 from synpro.judges.registry import JudgePool
 from synpro.language.segmentation import sentences
@@ -39,9 +40,9 @@ HONEST = [
 
 @pytest.fixture(scope="module")
 def judges(verifier: TrainedVerifier) -> Iterator[JudgePool]:
-    opened = open_judges(JudgesConfig(), trained=verifier)
-    yield opened
-    opened.close()
+    pool = open_judges(JudgesConfig(), trained=verifier)
+    yield pool
+    pool.close()
 
 
 def corrupted() -> list[tuple[str, str]]:
@@ -95,7 +96,7 @@ def test_nothing_is_looked_at_twice(judges: JudgePool, monkeypatch: pytest.Monke
     seen: list[list[int]] = []
     forward = judges.encoder._forward
     monkeypatch.setattr(judges.encoder, "_forward", lambda rows: seen.extend(rows) or forward(rows))
-    verifier = FeatureVerifier(judges.verifier.model, open_features(judges, False))  # type: ignore[attr-defined]
+    verifier = FeatureVerifier(judges.verifier.model, FeatureExtractor(judges.encoder))  # type: ignore[attr-defined]
     reward = Faithfulness(Reformat(), verifier)
     source = "The mill by the bridge was built in 1850 by John Hall. It burned down in 1901 and was never rebuilt."
     claims = ["John Hall built the mill by the bridge.", "In 1901 the mill burned down.", "The mill was rebuilt in 1920."]
@@ -116,11 +117,11 @@ def test_what_says_something_else_or_nothing_is_not_faithful(kind: str, judges: 
 
     def scores(answer: Exploit) -> list[float]:
         others = [*list(SUBJECTS.values())[1:], SUBJECTS["lighthouse"]]
-        answers = [answer(operation, s, o) for s, o in zip(SUBJECTS.values(), others, strict=True)]
+        answers = [answer(Case(operation, s, o)) for s, o in zip(SUBJECTS.values(), others, strict=True)]
         reported = [answered(operation, name, a) for name, a in zip(SUBJECTS, answers, strict=True) if a is not None]
         return [float(v or 0) for v in reward.score(reported)]
 
-    honest = scores(lambda operation, subject, other: subject.answer(operation))
+    honest = scores(lambda case: case.answer)
     assert median(honest) > 0.5
     for name in ELSE:
         assert max(scores(EXPLOITS[name])) < median(honest), name

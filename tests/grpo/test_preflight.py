@@ -28,8 +28,11 @@ def test_everything_is_truncated() -> None:
 
 
 def test_all_rewards_are_equal() -> None:
-    with pytest.raises(PreflightError, match=r"(?s)same reward in all 2 groups.*temperature"):
-        preflight([[GOOD, GOOD]] * 2, [[{"format": 1.0, "quality": 0.5}] * 2] * 2, WEIGHTS, 64)
+    equal = [{"format": 1.0, "quality": 0.5}] * 2
+    with pytest.raises(PreflightError, match=r"(?s)same reward in all 8 groups.*temperature"):
+        preflight([[GOOD, GOOD]] * 8, [equal] * 8, WEIGHTS, 64)
+    (warning,) = preflight([[GOOD, GOOD]] * 2, [equal] * 2, WEIGHTS, 64)
+    assert "same reward in all 2 groups" in warning, "two groups may be equal by accident: they stop no run"
 
 
 def test_many_truncated_answers_are_a_warning() -> None:

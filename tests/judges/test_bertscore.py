@@ -25,18 +25,17 @@ from tests.rewards.reference import REPHRASED, SOURCES
 Pairs = Sequence[tuple[str, str]]
 
 
-def theirs(folder: Path, layer: int, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
+def theirs(folder: Path, layer: int, pairs: Pairs = PAIRS) -> list[tuple[float, ...]]:
     from bert_score import BERTScorer
 
     candidates, references = map(list, zip(*pairs, strict=True))
-    corpus = references if idf else None
-    scorer = BERTScorer(model_type=str(folder), num_layers=layer, device="cpu", idf=idf, idf_sents=corpus, nthreads=0)
+    scorer = BERTScorer(model_type=str(folder), num_layers=layer, device="cpu", nthreads=0)
     return list(zip(*(column.tolist() for column in scorer.score(candidates, references, batch_size=1)), strict=True))
 
 
-def ours(encoder: BertScoreEncoder, pairs: Pairs = PAIRS, *, idf: bool = False) -> list[tuple[float, ...]]:
+def ours(encoder: BertScoreEncoder, pairs: Pairs = PAIRS) -> list[tuple[float, ...]]:
     candidates, references = map(list, zip(*pairs, strict=True))
-    alignments = encoder.align(candidates, references, encoder.idf(references) if idf else None)
+    alignments = encoder.align(candidates, references)
     return [(a.precision, a.recall, a.f1) for a in alignments]
 
 
@@ -50,11 +49,11 @@ def test_there_are_fifty_pairs_and_some_are_long() -> None:
     assert 400 < max(len(e) for e in encoder.embed([candidate for candidate, _ in PAIRS])) <= encoder.window
 
 
-@pytest.mark.parametrize(("layer", "idf"), [(None, False), (4, True)])
-def test_minilm_agrees_with_the_package(layer: int | None, idf: bool) -> None:
+@pytest.mark.parametrize("layer", [None, 4])
+def test_minilm_agrees_with_the_package(layer: int | None) -> None:
     folder = model_folder(JudgesConfig().encoder.model, slot="judges.encoder")
-    mine = ours(BertScoreEncoder(folder, layer=layer), idf=idf)
-    assert largest_difference(mine, theirs(folder, layer or 6, idf=idf)) < 1e-4
+    mine = ours(BertScoreEncoder(folder, layer=layer))
+    assert largest_difference(mine, theirs(folder, layer or 6)) < 1e-4
     f1 = [f for _, _, f in mine]
     assert max(f1) > 0.99 and min(f1) < 0.4  # the pairs are not all alike, so that agreeing says something
 

@@ -1,4 +1,4 @@
-"""Layout by rule: what it counts, what does not fool it, and the labelled pairs that ship with it."""
+"""Layout by rule: what it counts, what does not fool it, and the labelled pairs of the benchmark."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layout_agreement import corpus_pairs, mistakes, table, verdicts
-from benchmarks.layout_pairs import pairs as made
+from benchmarks.layout_agreement import KEPT_THRESHOLD, agreement, corpus_pairs, mistakes, table, verdicts
+from benchmarks.layout_pairs import layout_pairs
 from synpro.judges.base import JudgesConfig, LayoutModelConfig
-from synpro.judges.layout_rules import KEPT_THRESHOLD, RuleLayout, count_layout, layout_pairs
+from synpro.judges.layout_rules import RuleLayout, count_layout
 from synpro.judges.registry import JudgePool
-from synpro.measure.agreement import agreement, spearman
+from synpro.measure.agreement import spearman
 
 TEXTS = {
     "paragraphs=1": "In 1990 the mine was closed for good: nobody\n- not even the owner - saw it coming.\n1990. That was all.",
@@ -86,9 +86,8 @@ def test_agreement_is_that_of_the_kind_kept_worst() -> None:
     assert agreement_of("", "") == 1.0
 
 
-def test_the_shipped_pairs_are_those_that_the_contents_give() -> None:
-    shipped = layout_pairs()
-    assert [asdict(p) for p in shipped] == [{**p} for p in made()]
+def test_the_pairs_are_half_kept_in_each_kind() -> None:
+    shipped = [*layout_pairs()]
     assert len(shipped) == len({(p.source, p.output) for p in shipped}) == len({p.id for p in shipped}) == 200
     kinds = Counter(p.kind for p in shipped)
     assert len(kinds) == 8 and min(kinds.values()) >= 16
@@ -96,7 +95,7 @@ def test_the_shipped_pairs_are_those_that_the_contents_give() -> None:
 
 
 def test_the_rules_agree_with_the_labels() -> None:
-    pairs = layout_pairs()
+    pairs = [*layout_pairs()]
     given = verdicts(RuleLayout(), pairs, KEPT_THRESHOLD)
     found = agreement(given, [p.kept for p in pairs])
     assert found.accuracy >= 0.98 and found.kappa >= 0.96, mistakes(given, pairs)
@@ -112,7 +111,7 @@ class SameLines:
 
 
 def test_the_pairs_tell_a_poor_judge_from_a_good_one() -> None:
-    pairs = layout_pairs()
+    pairs = [*layout_pairs()]
     found = {"good": verdicts(RuleLayout(), pairs, KEPT_THRESHOLD), "poor": verdicts(SameLines(), pairs, 0.5)}
     poor = agreement(found["poor"], [p.kept for p in pairs])
     assert 0.3 < poor.kappa < 0.8
@@ -122,7 +121,7 @@ def test_the_pairs_tell_a_poor_judge_from_a_good_one() -> None:
 
 
 def test_a_language_model_by_reference_is_compared_the_same_way(qwen: Path) -> None:
-    pairs = layout_pairs()[::25]
+    pairs = [*layout_pairs()][::25]
     judges = JudgePool(JudgesConfig(layout="llm", layout_model=LayoutModelConfig(str(qwen))))
     try:
         values = judges.layout.compare([(p.source, p.output) for p in pairs])
@@ -136,7 +135,7 @@ def test_a_language_model_by_reference_is_compared_the_same_way(qwen: Path) -> N
 
 def test_the_command_prints_the_table() -> None:
     root = Path(__file__).parents[2]
-    argv = [sys.executable, "benchmarks/layout_agreement.py"]
+    argv = [sys.executable, "-m", "benchmarks.layout_agreement"]
     done = subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=60, check=True)
     assert "| all | 200 |" in done.stdout and "labels: 100" in done.stdout
 

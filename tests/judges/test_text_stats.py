@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from synpro.judges.text_stats import lcs_length, max_block_lcs, overlap, repetition_ratio, well_formed
+from synpro.judges.text_stats import copied_share, lcs_length, max_block_lcs, overlap, repetition_ratio, well_formed
 from tests.rewards.reference import REPHRASED, SOURCES
 
 
@@ -17,6 +17,13 @@ def test_a_copy_and_a_part_of_it_differ_from_a_rewrite() -> None:
     assert overlap(half, source).longest < 0.6
     assert overlap(REPHRASED["honey"], source).share < 0.2
     assert overlap("", source).share == overlap(source, "").share == 0.0
+
+
+def test_filler_between_the_words_of_a_copy_hides_nothing() -> None:
+    source = SOURCES["honey"]
+    filled = " ".join(w + " indeed" * (i % 5 == 4) for i, w in enumerate(source.split()))
+    assert copied_share(filled, source) == 1.0 > overlap(filled, source).share == 0.0
+    assert copied_share("The bee is old.", "The honey of the bee is sweet and old.") == 0.0, "few words are often in order"
 
 
 def test_a_loop_repeats_itself() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from synpro.audit.audit import REFERENCE, audit
-from synpro.audit.reference import ReferenceAnswer, reference_answers
+from synpro.audit.exploits import Case
+from synpro.audit.reference import reference_answers
 from synpro.judges.base import JudgesConfig
-from synpro.operations.base import Operation
 from synpro.operations.rephrase import Rephrase
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.rubric import Rubric
@@ -13,12 +13,12 @@ from synpro.rewards.scoring import Scoring
 from tests.languages.texts import ENGLISH_INVENTION
 
 
-def english(operation: Operation, subject: ReferenceAnswer, other: ReferenceAnswer) -> str:
-    return operation.render(ENGLISH_INVENTION)
+def english(case: Case) -> str:
+    return case.render(ENGLISH_INVENTION)
 
 
-def word_salad(operation: Operation, subject: ReferenceAnswer, other: ReferenceAnswer) -> str:
-    return operation.render(" ".join(sorted(set(subject.source.split()), key=str.lower)[::2]) + ".")
+def word_salad(case: Case) -> str:
+    return case.render(" ".join(sorted(set(case.source.split()), key=str.lower)[::2]) + ".")
 
 
 def test_german_reference_answers_beat_an_english_invention_and_word_salad(record_property) -> None:

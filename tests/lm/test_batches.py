@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_a_process_builds_its_own_rows_and_they_are_those_of_the_batch(tmp_path:
     loader = StepLoader(noted, steps=3, work_dir=tmp_path / "olmo", world=2, rank=1)
     loader.reshuffle(1)
     assert len(list(loader)) == 3 and read == [(step, 2, 4) for step in range(3)]
+    read.clear()
+    loader.load_state_dict({"batches_processed": 0})
+    next(iter(loader))
+    until = time.monotonic() + 10
+    while len(read) < 2 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert read == [(0, 2, 4), (1, 2, 4)], "the next batch is built while the first one is trained on"
     examples = [PromptCompletion((n,), (n,)) for n in range(2, 34)]
     answers = PromptCompletionBatches(examples, sequence_length=8, batch_size=8, eos=0, pad=1, seed=4)
     assert (answers(1, slice(2, 5)).input_B_T == answers(1).input_B_T[2:5]).all()

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from synpro.corpus.epochs import MixtureEpochs
+from synpro.corpus.tokens import read_tokens, split_documents
 from synpro.lm.training_config import HardwareConfig
 from synpro.records import Corpus
+from synpro.runner.artifacts import read_table
 from synpro.runner.context import StepContext
 from synpro.schema import SchemaError
 from synpro.stages.evaluate import EvaluateConfig, evaluate
@@ -168,6 +171,10 @@ def test_a_run_goes_on_from_a_model_and_says_what_it_forgets(tokenizer_folder: P
     cfg = replace(CFG, start=str(start), mixture=replace(CFG.mixture, replay_share=0.3))
     epochs = MixtureEpochs(cfg.mixture, corpus, [], 0)
     assert len(epochs(0)) == epochs.length(0) == round(corpus.tokens["train"] / 0.7) and (epochs(0) != epochs(1)).any()
+    replay = read_tokens(corpus.dir / "tokens" / "replay.bin", corpus.dtype).tolist()
+    ended = [d.tolist() for d in split_documents(epochs(1), corpus.eos_id)]
+    assert all(d[-1] == corpus.eos_id for d in ended), "no document runs into the next one"
+    assert replay[: replay.index(corpus.eos_id)] in [d[:-1] for d in ended], "it begins with the first"
     first = pretrain(cfg, corpus=corpus, shards=[], start=None, ctx=StepContext.local(tmp_path / "first", 7))
     rows = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "general_loss" in row]
@@ -176,6 +183,14 @@ def test_a_run_goes_on_from_a_model_and_says_what_it_forgets(tokenizer_folder: P
     assert body["architectures"] == ["LlamaForCausalLM"] and body["max_position_embeddings"] == 128
     before = json.loads((first.dir / "training.json").read_text())["imported"]["before"]
     assert before["general"] == losses[0]["general_loss"]
+
+    evaluate(EvaluateConfig(tasks=()), corpus=corpus, model=first, ctx=StepContext.local(tmp_path / "round-00" / "evaluate"))
+    measured = json.loads((tmp_path / "round-00" / "evaluate" / "evaluation.json").read_text())
+    untouched = read_table(tmp_path / "round-00" / "evaluate" / "start_general.parquet", ["nll", "tokens"])
+    nats, tokens = (sum(row[column] for row in untouched) for column in ("nll", "tokens"))
+    assert nats / tokens == pytest.approx(measured["start"]["general_loss"])
+    assert measured["start"]["general_loss"] == pytest.approx(before["general"], abs=0.05)
+    assert measured["start"]["heldout_loss"] > measured["heldout_loss"]
 
     hardware = HardwareConfig(micro_batch_size=8)
     probing = ProbeConfig(steps=4, batch_size=8, hardware=hardware, learning_rate=1e-3, evaluate_tokens=2000)
@@ -187,6 +202,11 @@ def test_a_run_goes_on_from_a_model_and_says_what_it_forgets(tokenizer_folder: P
     evaluate(EvaluateConfig(tasks=()), corpus=corpus, model=second, ctx=StepContext.local(tmp_path / "evaluate"))
     measured = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text())
     assert 0 < measured["general_loss"] < 10 and measured["heldout_loss"] < losses[0]["heldout_loss"]
+    harm = replace(cfg, optimizer=replace(cfg.optimizer, learning_rate=3.0), max_tokens=4 * 8 * LENGTH, checkpoint_every=None)
+    same = pretrain(harm, corpus=corpus, shards=[], start=None, ctx=StepContext.local(tmp_path / "same", 7))
+    assert same.best_tokens == 0 and same.reference_loss == pytest.approx(before["reference"], abs=1e-4)
+    moments = load_file(same.dir / "trainer" / "optim.safetensors").values()
+    assert moments and not any(tensor.any() for tensor in moments), "those of a new optimizer"
     with pytest.raises(ValueError, match=r"sequence_length: 256 tokens are more than the 128"):
         long = replace(cfg, sequence_length=256, max_tokens=10_000)
         pretrain(long, corpus=corpus, shards=[], start=None, ctx=StepContext.local(tmp_path / "long", 7))

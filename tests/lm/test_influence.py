@@ -6,6 +6,7 @@ import math
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +59,25 @@ def test_loss_is_that_of_a_plain_forward_pass(pair: tuple[Path, Path]) -> None:
     [(nats, tokens)] = text_losses(model, pair[0], [text])
     assert tokens == len(ids) - 1
     assert math.isclose(nats, expected, rel_tol=1e-6)
+
+
+def test_logits_are_the_models_own_where_it_changes_them_after_the_head(pair: tuple[Path, Path]) -> None:
+    from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+
+    text, known = sentences(9, 1, 20, 21)[0], load_model(pair[0]).config
+    ids = [known.eos_token_id, *plain_tokenizer(pair[0]).encode(text).ids]
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    sizes |= {"vocab_size": known.vocab_size, "num_key_value_heads": 4, "eos_token_id": known.eos_token_id, "pad_token_id": 0}
+    for config, kind, own in (
+        (GraniteConfig, GraniteForCausalLM, {"logits_scaling": 8.0}),
+        (CohereConfig, CohereForCausalLM, {"logit_scale": 0.1}),
+        (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 8, "final_logit_softcapping": 1.0}),
+    ):
+        model: Any = kind(config(**sizes, **own)).eval()
+        model.get_output_embeddings().weight.data.mul_(50)
+        logits = model(torch.tensor([ids[:-1]])).logits[0].double()
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
+        assert text_losses(model, pair[0], [text])[0][0] == pytest.approx(expected, rel=1e-5), kind.__name__
 
 
 def test_tf32_is_allowed_while_a_loss_is_measured_and_no_longer(pair: tuple[Path, Path]) -> None:

@@ -56,6 +56,8 @@ def train_all(root: Path) -> None:
         ctx = replace(StepContext.local(root / f"{name}-whole", 7), group=group)
         whole = pretrain(cfg, corpus=corpus, shards=[], start=None, ctx=ctx)
         digests[name] = (whole.digest, stop_and_resume(cfg, corpus, root / name), whole.reference_loss)
+        rows = [(root / folder / "metrics.jsonl").read_text() for folder in (name, f"{name}-whole")]
+        assert rows[0] == rows[1], "the loss of every process is in the row that the kill divided"
     if group.is_first:
         (root / "digests.json").write_text(json.dumps(digests))
 

@@ -63,7 +63,7 @@ def test_a_loss_that_turns_ends_training_near_its_best() -> None:
 
 def test_a_slow_rise_is_a_plateau_too() -> None:
     decision = detect_plateau(curve(lambda t: 3 + 0.01 * math.log2(t), 40), PlateauConfig(rise=1.0))
-    assert decision.plateau and "rising" in decision.reason
+    assert decision.plateau and "the loss rose by 0.0100 " in decision.reason and "rising" in decision.reason
     assert decision.slope == pytest.approx(0.01)
 
 

@@ -78,6 +78,18 @@ def test_scores_are_those_of_olmo_cores_own_evaluator(name: str, trained, specia
     assert ours.items == (items or 100)
 
 
+def test_of_100_000_logits_a_position_only_those_of_answers_are_computed(trained, special_ids) -> None:
+    from synpro.lm.loss import load_model
+    from synpro.lm.tasks import score_task
+
+    (eos, pad), model, projected, seen = special_ids, load_model(trained[1]), [], []
+    model.get_output_embeddings().register_forward_hook(lambda head, given, made: projected.append(given[0].shape[0]))
+    model.base_model.register_forward_hook(lambda *call: seen.append(call[2].last_hidden_state[..., 0].numel()))
+    tokenizer = trained[1] / "tokenizer.json"
+    score_task(model, tokenizer, TASKS["COPA"], eos=eos, pad=pad, context=LENGTH, max_items=4)
+    assert len(projected) == 8 and sum(projected) < sum(seen) / 4, "eight answers, and not the questions before them"
+
+
 def test_the_average_is_that_of_nine_in_percent_and_needs_all_of_them() -> None:
     scores = [SuiteScore(n, "acc", 0.1 * (i + 1), 1.0, 10) for i, n in enumerate(AVERAGED_TASKS)] + [
         SuiteScore("COPA", "acc", 1.0, 1.0, 10)

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from synpro.lm.plateau import PlateauConfig
+from synpro.runner.artifacts import write_json
+from synpro.runner.chunks import ChunkStore
 from synpro.runner.logger import StepLogger
 from synpro.runner.process_group import init_distributed
 from tests.lm.conftest import LENGTH, TINY, tiny_module
@@ -282,6 +284,26 @@ def test_the_best_state_is_kept_through_a_kill(tmp_path: Path, stream_tokens: np
     assert same(tmp_path / "a", tmp_path / "c") and same(tmp_path / "b", tmp_path / "c"), "the state after 4 steps"
     losses = iter([9.0, 9.0, 8.0, 8.0])
     assert run(tmp_path / "d", stream_tokens, steps=4).best_state is None, "the last state is the best"
+
+
+def test_what_is_resumed_from_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synpro.lm import checkpoint
+
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    replace, renamed = Path.replace, list[str]()
+
+    def rename(draft: Path, target: Path) -> Path:
+        assert {p.stat().st_ino for p in (draft, *draft.rglob("*")) if p.is_file()} <= synced
+        renamed.append(target.name)
+        return replace(draft, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    monkeypatch.setattr(Path, "rename", rename)
+    ChunkStore(tmp_path / "chunks").save("answers", 3, "key", [{"a": 1}])
+    write_json(tmp_path / "result.json", {})
+    checkpoint.write(tmp_path / "step-1", state := checkpoint.Snapshot({"w": torch.ones(2)}, {}), {}, best=state)
+    assert renamed == ["000003.answers.json", "result.json", "step-1"]
 
 
 def test_a_machine_without_a_compiler_trains_and_says_so(monkeypatch, caplog: pytest.LogCaptureFixture) -> None:

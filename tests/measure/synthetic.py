@@ -15,9 +15,7 @@ TUNED = Baseline(
         "epochs": (4, 8, 16),
         "dropout": (0.0, 0.1),
     },
-    chosen={"weight_decay": 1.6, "learning_rate": 1e-3, "epochs": 8},
     trainings=24,
-    flops=1e15,
 )
 
 

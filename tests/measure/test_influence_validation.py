@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synpro.measure.influence_validation import influence_groups, positive_share, spearman_with_interval
+from benchmarks.influence_trial import influence_groups, spearman_with_interval
+from synpro.measure.influence_validation import positive_share
 
 
 def test_the_correlation_is_spearman_s_with_ties() -> None:
@@ -51,6 +52,16 @@ def test_a_share_has_wilson_s_interval() -> None:
     assert positive_share([-1.0]).low == 0.0
     with pytest.raises(ValueError, match="at least one"):
         positive_share([])
+
+
+def test_a_share_of_texts_from_few_documents_is_no_surer_than_the_documents() -> None:
+    """Ten versions of a passage that all agree say as much as one."""
+    once = [1.0, -1.0] * 15 + [1.0] * 10
+    many, documents = [v for v in once for _ in range(10)], [f"d{i}" for i in range(40) for _ in range(10)]
+    alone, found = positive_share(once), positive_share(many, documents)
+    assert found.value == alone.value and found.n == 400
+    assert found.high - found.low > 0.9 * (alone.high - alone.low) > 2 * (positive_share(many).high - positive_share(many).low)
+    assert positive_share([1.0] * 400, documents).low == positive_share([1.0] * 40).low < 1, "not without doubt"
 
 
 def test_groups_rise_in_influence_hold_every_text_and_are_about_equal_in_tokens() -> None:

@@ -10,7 +10,19 @@ import torch
 from synpro.config import load_config
 from synpro.lm.model_config import ModelConfig, num_parameters, transformer_config
 from synpro.lm.training_config import HardwareConfig
-from synpro.planning.memory import activation_bytes, logit_bytes, stage_bytes, suggestions, training_bytes, with_settings
+from synpro.planning.memory import (
+    ENCODER_BATCH_TOKENS,
+    ENCODER_CACHED_TOKENS,
+    JUDGE_CACHED_TOKENS,
+    activation_bytes,
+    judge_bytes,
+    logit_bytes,
+    small_judge_bytes,
+    stage_bytes,
+    suggestions,
+    training_bytes,
+    with_settings,
+)
 from tests.conftest import ROOT
 
 LENGTH, BATCH = 256, 8
@@ -62,6 +74,33 @@ def test_states_of_replicas_and_of_shards() -> None:
     sharded = HardwareConfig(micro_batch_size=8, dtype="bfloat16", parallel="fsdp")
     assert training_bytes(model, 100_352, 2048, 512, sharded, 64) < training_bytes(model, 100_352, 2048, 512, sharded, 8)
     assert training_bytes(model, 100_352, 2048, 512, sharded, 8) - batch < 8 * count
+
+
+def test_judges_in_the_process_are_counted_with_what_they_hold() -> None:
+    """Of `configs/400m.toml`: DeBERTa-large, DataMan-1.5B, Qwen3-4B, Qwen3-1.7B that verifies, and influence's model twice."""
+    from synpro.engines import local
+    from synpro.judges import encoder
+
+    assert JUDGE_CACHED_TOKENS == local.CACHED_TOKENS and ENCODER_CACHED_TOKENS == encoder.CACHED_TOKENS
+    assert encoder.BATCH_TOKENS == ENCODER_BATCH_TOKENS
+    cfg = load_config(ROOT / "configs" / "400m.toml")
+    deberta = 4 * (353e6 + 50_000 * 1024 + 200_000 * 1024 + 4096 * (4096 + 30 * 1024))
+    assert small_judge_bytes(cfg, "rephrase") == pytest.approx(deberta) == pytest.approx(3.01e9, rel=0.01)
+    weights = 2 * (1_543_714_304 + 4_022_468_096 + 1_720_574_976) + 2 * 4 * num_parameters(cfg.pretrain.shape, cfg.vocab_size)
+    assert judge_bytes(cfg, "rephrase") == pytest.approx(deberta + weights), "a CPU reads one text at a time"
+    length = 7000 / 6 * 1.35 + 150 + 40
+    cache = 2 * 73_728 * 16 * length
+    assert judge_bytes(cfg, "rephrase", 1e11) == pytest.approx(deberta + weights + cache)
+    wide = with_settings(cfg, {"judges.layout_model.engine.batch_size": 64})
+    assert judge_bytes(wide, "rephrase", 1e11) == pytest.approx(deberta + weights + 2 * 73_728 * 32_768)
+    served = load_config(ROOT / "configs" / "400m.toml", ['judges.layout_model.engine={type="vllm"}'])
+    without = deberta + weights - 2 * 4_022_468_096 + 2 * 57_344 * 16 * length
+    assert judge_bytes(served, "rephrase", 1e11) == pytest.approx(without + 0.3e11), "vLLM takes its share"
+    both = load_config(ROOT / "configs" / "400m.toml", ["prepare.passages.max_words=9000"])
+    assert judge_bytes(both, "rephrase", 1e11) == judge_bytes(cfg, "rephrase", 1e11), "characters bound a passage too"
+    fluent = load_config(ROOT / "configs" / "tiny.toml")
+    minilm = 4 * (10_794_624 + 250_000 * 384 + 4096 * (1536 + 30 * 384))
+    assert small_judge_bytes(fluent, "rephrase") == pytest.approx(minilm + 2 * 134_515_008)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "probe", "train-rephrase", "synthesize-reformat", "verifier"])

@@ -3,15 +3,17 @@
 import dataclasses
 import itertools
 import json
+import random
 
 import pytest
 
 from synpro.config import load_config
 from synpro.lm.model_config import ModelConfig, flops_per_token
 from synpro.planning.gpu_plan import GPUS, GpuPlan
+from synpro.planning.model_sizes import lora_parameters, model_size
 from synpro.planning.plan import PlanError, corpus_size, estimate_stages, generator_parameters
 from synpro.planning.tables import format_plan
-from synpro.planning.throughput import Throughput, measure_throughput
+from synpro.planning.throughput import Throughput, measure_throughput, training_sample
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -76,6 +78,52 @@ def test_evaluation_versions_and_the_engine_are_counted(tmp_path):
     assert plan.hours(slow) > 1.5 * plan.hours(once)
 
 
+def test_processes_of_rl_dispatch_every_step_each(tmp_path):
+    """128 answers a step, 64 side by side: two processes have a full batch each, and no more of them save a dispatch."""
+
+    def planned(processes):
+        sets = ['train_generator.engine={type="transformers", batch_size=64}', f"machine.rl_processes={processes}"]
+        answers = row(estimate_stages(load_config(CONFIGS / "400m.toml", sets), tmp_path, None), "train-rephrase").work
+        return answers["RL: answers"].decode_steps / processes
+
+    assert planned(1) == pytest.approx(2 * planned(2)) and planned(2) == pytest.approx(planned(4)) == pytest.approx(planned(8))
+
+
+def test_compressed_sources_are_planned_as_what_they_hold(tmp_path):
+    import bz2
+    import gzip
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = random.Random(3)
+    texts = [" ".join(str(rng.randrange(10_000)) for _ in range(rng.randrange(100, 900))) for _ in range(500)]
+    plain = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    written = {"a.jsonl": plain, "a.jsonl.gz": gzip.compress(plain), "a.jsonl.bz2": bz2.compress(plain)}
+    for name, body in written.items():
+        (tmp_path / name).write_bytes(body)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="zstd")
+    tokens = {}
+    for name in (*written, "a.parquet"):
+        sets = [f"prepare.sources=[{{path='{tmp_path}/{name}'}}]", "prepare.train_words=none"]
+        tokens[name] = corpus_size(load_config(CONFIGS / "400m.toml", sets), tmp_path).tokens
+    assert all(n == pytest.approx(tokens["a.jsonl"], rel=0.1) for n in tokens.values()), tokens
+
+
+def test_what_is_held_out_and_searched_is_planned_as_it_is_made(tmp_path):
+    """A corpus split 0.55, 0.15 and 0.3, of whose train words a quarter is used: 0.3 / 0.55 of four times those."""
+
+    def planned(*sets):
+        cfg = load_config(CONFIGS / "400m.toml", ["prepare.train_words=1000000", "evaluate.max_documents=none", *sets])
+        return row(estimate_stages(cfg, tmp_path, None), "evaluate")
+
+    split = ("prepare.reference_share=0.15", "prepare.heldout_share=0.3")
+    part, whole = planned(*split, "prepare.sample_words=4000000"), planned(*split)
+    assert (part.tokens - whole.tokens) / 4 == pytest.approx(3 * 1e6 * 1.35 * 0.3 / 0.55)
+    more = planned(*split, "operations.rephrase.num_versions=4").host_seconds - whole.host_seconds
+    assert more == pytest.approx(3 * 3 * 1e6 / 560_000, rel=0.01), "three more texts of each passage in each round"
+
+
 def test_every_part_of_the_published_run_by_hand(tmp_path):
     """900,997 passages of 899 tokens, three rounds, answers 1.3 times as long; 40% of 989 TFLOP/s, 5% while generating."""
     cfg = load_config(CONFIGS / "400m.toml", ["synthesize.scored_share=1.0"])
@@ -103,7 +151,7 @@ def test_every_part_of_the_published_run_by_hand(tmp_path):
     assert work["tokenizing"].host_seconds == pytest.approx(texts * 1.3 * passage * 4.4 / 4.65e6 / 8)
     assert row(rows, "prepare").host_seconds == pytest.approx(810e6 * 4.4 / 4.65e6 / 8)
     rl = row(rows, "train-rephrase").work
-    prompted = 3 * (300 * 16 + 2 * 16)
+    prompted = 3 * (300 * 16 + 7 * 16)  # validation before, five times on the way and after
     assert plan.part_hours(rl["RL: answers"]) == hours(2 * 1_484_916_736 * prompted * 8 * 1.3 * passage, 0.05)
     learned = 3 * 300 * 128 * (2.3 * passage + 280)
     assert plan.part_hours(rl["RL: learning"]) == hours(1_484_916_736 * (8 * learned + 2 * prompted * (passage + 280)))
@@ -121,6 +169,24 @@ def test_a_sample_of_texts_is_scored_and_the_verifier_reads_all(tmp_path):
     assert tenth["verifier"] == whole["verifier"] and tenth["generating"] == whole["generating"]
     selected = parts(0.1, "operations.reformat.num_candidates=2")
     assert selected["quality"].flops == pytest.approx(2 * whole["quality"].flops), "all are scored to choose the best"
+
+
+def test_checkpoints_of_a_step_are_on_the_disk_until_it_ends(tmp_path):
+    def scratch(stage, *sets):
+        return row(estimate_stages(load_config(CONFIGS / "400m.toml", list(sets)), tmp_path, None), stage).scratch
+
+    generator = 1_484_916_736
+    assert scratch("train-rephrase") == 2 * 16 * generator, "weights, two moments, the best state; and another being written"
+    assert scratch("train-rephrase", "train_generator.keep=last") == 2 * 12 * generator
+    adapters = lora_parameters(model_size("OLMo-2-0425-1B"), load_config(CONFIGS / "400m.toml").train_generator.lora_rank)
+    assert scratch("train-reformat", "train_generator.tuning=lora", "train_generator.dtype=float32") == 2 * 16 * adapters
+    smollm = model_size("SmolLM2-135M")
+    assert lora_parameters(smollm, 4) * 4 == pytest.approx(4824 * 1024, rel=0.02), "the adapter that tests/loop.toml saves"
+    assert lora_parameters(smollm, 4, ["q_proj", "model.v_proj"]) == 4 * 30 * (2 * 576 + 576 + 192)
+    assert scratch("pretrain") == 2 * 12 * 474_022_912 and scratch("pretrain", "pretrain.checkpoint_every=none") == 0
+    assert scratch("evaluate") == 0
+    text = "\n".join(format_plan(load_config(CONFIGS / "400m.toml"), tmp_path, calibrate=False))
+    assert f"train-rephrase takes {2 * 16 * generator / 2**30:.1f} GiB more until it ends" in text
 
 
 def test_what_cannot_be_known_is_said(tmp_path):
@@ -152,6 +218,26 @@ def test_this_machine_is_measured(monkeypatch):
     weights, head = 6 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536), 49152 * 576
     assert found.prefill == 2 * weights * 8 * 256 / 0.5 and found.decode == (weights + head) * 32 / 0.5
     assert found.decode_at(8) == found.decode / 2 and found.decode_at(1000) == found.decode_at(64)
+
+
+def test_the_memory_of_a_continued_model_counts_the_copies_of_its_state(tmp_path):
+    cfg = load_config(CONFIGS / "continue.toml")
+    planned = next(row.memory for row in estimate_stages(cfg, tmp_path, None) if row.stage == "pretrain")
+    assert planned == pytest.approx(7.47 * 2**30, rel=0.1)  # measured (docs/LOG.md)
+
+
+def test_a_plan_that_cannot_be_made_measures_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("synpro.planning.tables.measure_throughput", lambda *args, **more: pytest.fail("measured"))
+    with pytest.raises(PlanError, match=r"set prepare\.train_words"):
+        format_plan(load_config(CONFIGS / "continue.toml", ["prepare.train_words=none"]), tmp_path, calibrate=True)
+
+
+def test_training_is_measured_with_little_whatever_the_model():
+    for model, vocab in ((ModelConfig(30, 576, 9, 1536), 49_152), (ModelConfig(), 100_352)):
+        layers, rows, length = training_sample(model, vocab, 2048, "cpu")
+        cut = dataclasses.replace(model, n_layers=layers)
+        assert flops_per_token(cut, vocab, length) * rows * length < 6e11 and rows * length * vocab <= 1 << 25
+        assert training_sample(model, vocab, 2048, "cuda")[1:] == (2, 2048)
 
 
 def test_the_plan_of_the_1b_run_is_a_table(tmp_path):

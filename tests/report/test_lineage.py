@@ -99,6 +99,9 @@ def test_steps_that_are_not_done_are_named_and_damage_is_an_error(run: Path, tmp
     (copy / "round-01/synthesize-rephrase/rewrites.parquet").write_bytes(b"")
     with pytest.raises(CorruptRun, match=r"rewrites\.parquet is not a readable Parquet file"):
         why(copy, "wiki00#0000")
+    (copy / "round-00/prepare/rejects.jsonl").write_text('{"id": "wiki20"}\n')
+    with pytest.raises(CorruptRun, match="other fields than a reject"):
+        why(copy, "wiki20")
     (copy / "round-00/prepare/result.json").unlink()
     with pytest.raises(NotARun, match="not done yet"):
         why(copy, "wiki00")

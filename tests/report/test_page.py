@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from synpro.report import charts
-from synpro.report.page import render, seconds, summary, write_report
+from synpro.report.html import seconds
+from synpro.report.page import render, summary, write_report
 from synpro.report.run_data import load_run
 from synpro.runner.artifacts import NotARun
 from tests.report.builder import HOSTILE, build

@@ -1,16 +1,21 @@
 import json
+import random
+import re
 import shutil
 from pathlib import Path
+from statistics import fmean
 
+import pyarrow.parquet as pq
 import pytest
 
-from synpro.report.headline import changes, headline
+from synpro.report.charts import loss
+from synpro.report.headline import changes, headline, since_start
 from synpro.report.page import render, summary
-from synpro.report.run_data import load_run
+from synpro.report.run_data import GeneratorTraining, Validation, load_run
 from synpro.report.samples import samples
-from synpro.report.warnings import find_warnings
+from synpro.report.warnings import _generator, find_warnings, influence_change
 from synpro.runner.artifacts import CorruptRun, NotARun
-from tests.report.builder import build
+from tests.report.builder import build, write_table
 
 
 @pytest.fixture
@@ -46,6 +51,26 @@ def test_reading_changes_nothing_and_needs_no_place(run: Path) -> None:
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     moved = run.rename(run.parent / "elsewhere")
     assert load_run(moved).trainings == load_run(moved).trainings
+
+
+def test_a_run_that_continues_a_model_shows_what_it_gained_and_forgot(run: Path) -> None:
+    for name, times in {"start_heldout": 1.1, "start_general": 1.0, "general": 1.05}.items():
+        for folder in (run / f"round-{r:02d}/evaluate" for r in (range(1) if name.startswith("start") else range(3))):
+            rows = pq.read_table(folder / "heldout.parquet").to_pylist()
+            write_table(folder / f"{name}.parquet", [{**row, "nll": times * 2 * row["tokens"]} for row in rows])
+    file = run / "round-00/evaluate/evaluation.json"
+    start = {"heldout_loss": 2.2, "bits_per_byte": 0.8, "general_loss": 2.0}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "general_loss": 2.1, "start": start}))
+    metrics = run / "round-00/pretrain/metrics.jsonl"
+    before = {"step": 0, "tokens": 0, "reference_loss": 9.0, "heldout_loss": 9.0, "general_loss": 5.0}
+    metrics.write_text(json.dumps(before) + "\n" + metrics.read_text())
+    figure = loss(load_run(run))
+    assert [line.y[0] for line in figure.data if line.name == "general text"] == [5.0] and figure.layout.yaxis.range[1] > 9
+    found = since_start(load_run(run))
+    assert found["general"].mean == pytest.approx(0.1) and found["general"].clear
+    assert found["held-out"].mean == pytest.approx(load_run(run).evaluated[-1].heldout_loss - 2.2)
+    page = render(run)
+    assert "general text +0.1000" in re.sub("<[^>]+>", "", page) and "<td>before</td>" in page
 
 
 def test_the_headline_is_the_change_over_the_same_documents(finished_run: Path) -> None:
@@ -156,7 +181,7 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
     said = [c.what for c in find_warnings(load_run(run)) if c.where == "round-01/train-rephrase"]
     fall = (
         "Training made this generator worse: after 12 steps its reward on the validation passages had fallen by 1.25 "
-        "deviations, with 40% of the answers passing. On goes the generator as it was before."
+        "deviations, with 40% of the answers passing. The run goes on with the generator as it was before."
     )
     assert summary(run)[1] == f"round-01/train-rephrase: {fall}" and fall in render(run).partition("</header>")[0]
     assert said == [
@@ -166,6 +191,27 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
         "Fewer answers pass on validation after training than before: 80% to 50%.",
         "Lower on validation after training than before: structure (0.500 to 0.200).",
     ]
+
+
+def test_the_best_of_noise_is_not_said_to_be_an_improvement() -> None:
+    """Seven states that are all the same generator, measured on 16 passages: what goes on is the luckiest."""
+    rng, improved = random.Random(5), 0
+
+    def measure() -> Validation:
+        scores = {f"d{i}#0000": {"influence": rng.gauss(0, 0.02)} for i in range(16)}
+        mean = fmean(s["influence"] for s in scores.values())
+        return Validation({"total": mean, "influence": mean}, 1.0, (), scores, 1.0)
+
+    for _ in range(100):
+        states = [measure() for _ in range(7)]
+        best = max(states, key=lambda v: v.means["total"])
+        g = GeneratorTraining("rephrase", 1, True, (), states[0], best, states[-1], states.index(best))
+        change = influence_change(g)
+        improved += change is not None and change.low > 0
+    assert improved <= 7, "of the best states it would be 13"
+    start, lucky, last = (Validation({"total": total}, 1.0, (), {}) for total in (0.0, 0.3, -0.1))
+    (warning,) = _generator(GeneratorTraining("rephrase", 1, True, (), start, lucky, last))
+    assert "RL did not beat its start: weighted reward on validation is -0.100" in warning.what
 
 
 def test_samples_show_the_same_passage_in_every_round_by_rule(finished_run: Path) -> None:

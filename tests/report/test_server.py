@@ -38,10 +38,10 @@ def finish(run: Path) -> None:
 
 @pytest.fixture
 def server(unfinished: Path) -> Iterator[ReportServer]:
-    with ReportServer(unfinished) as opened:
-        threading.Thread(target=opened.serve_forever, daemon=True).start()
-        yield opened
-        opened.shutdown()
+    with ReportServer(unfinished) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def until(found: str, port: int, seconds: float = 60) -> str:
@@ -109,6 +109,16 @@ def test_watching_prints_what_changed_and_ends_with_the_run(unfinished: Path, ca
     watch(unfinished, seconds=0.05)
     said = capsys.readouterr().out
     assert said.count("round-02/evaluate: step 2, loss 1.5") == 1 and said.count("finished; report") == 1
+
+
+def test_watching_goes_on_between_the_jobs_of_a_chain(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (unfinished / "config.toml").write_text('name = "going"\nrounds = 2\n', encoding="utf-8")
+    shutil.copytree(unfinished / "round-00/prepare", unfinished / "round-00/verifier")
+    (unfinished / "slurm").mkdir()
+    threading.Timer(0.2, os.close, [lock(unfinished)]).start()  # one job ends, and the next is in the queue
+    threading.Timer(0.5, finish, [unfinished]).start()
+    watch(unfinished, seconds=0.05)
+    assert "finished; report" in capsys.readouterr().out
 
 
 def test_watching_ends_with_the_process_that_ran_the_steps(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:

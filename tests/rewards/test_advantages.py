@@ -77,6 +77,8 @@ class Noted(Reward):
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
         self.asked += [r.answer for r in rewrites]
+        if any(r.text == "odd" for r in rewrites):
+            raise ValueError("cannot be read")
         return [-1.0 if r.text == "bad" else 0.5 for r in rewrites]
 
 
@@ -86,3 +88,11 @@ def test_no_reward_is_asked_about_what_a_rule_rejects_and_a_worst_of_its_own_is_
     rewrites = [Rewrite(passage("honey"), "rephrase", str(t), t, None, 3, "stop") for t in texts]
     assert Rubric([reward], {"noted": 1.0}).score(rewrites) == [{"noted": 0.5}, {"noted": FAILED}, {"noted": FAILED}]
     assert reward.asked == ["good", "bad"]
+
+
+def test_an_answer_that_a_judge_cannot_read_is_worse_than_those_it_can() -> None:
+    rubric = Rubric([Noted()], {"noted": 1.0})
+    rubric.failures.max_share = 1.0
+    rewrites = [Rewrite(passage("honey"), "rephrase", t, t, None, 3, "stop") for t in ("good", "odd", "fine")]
+    good, odd, fine = normalized_totals(rubric.score(rewrites), rubric.weights)
+    assert odd < min(good, fine) and rubric.failures.reasons.total() == 1

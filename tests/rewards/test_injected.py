@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from synpro.audit.attacks import attacks
-from synpro.audit.injection import against_judges
+from benchmarks.attacks import attacks
+from benchmarks.injection_trials import against_judges
 from synpro.config import load_config
 from synpro.judges.registry import JudgePool
 from synpro.operations.registry import build_operation

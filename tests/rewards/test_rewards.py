@@ -22,7 +22,7 @@ from synpro.rewards.rubric import Rubric
 from synpro.rewards.scoring import Scoring
 from synpro.rewards.similarity import Similarity
 from synpro.schema import build
-from tests.rewards.reference import REFORMAT, REFORMATTED, REPHRASE, REPHRASED, SOURCES, answered, passage
+from tests.rewards.reference import REFORMAT, REFORMATTED, REPHRASE, REPHRASED, SOURCES, answered
 
 
 def reported(name: str, text: str) -> list:
@@ -43,7 +43,6 @@ class Counting:
 def test_influence_scores_a_source_when_it_is_shown_once_and_is_a_difference(judges: JudgePool) -> None:
     scorer = Counting()
     reward = InfluenceReward(scorer, judges.encoder, RubricConfig())
-    assert not reward.reads_corpus, "no corpus is scored beforehand"
     (value,) = reward.score(reported("honey", REPHRASED["honey"]))
     assert value == pytest.approx((len(REPHRASED["honey"]) - len(SOURCES["honey"])) / 1000)
     reward.score(reported("honey", REPHRASED["honey"]))
@@ -82,7 +81,7 @@ def test_similarity_pays_a_rewrite_not_a_copy_or_another_text(judges: JudgePool)
     assert [reward.score(reported("honey", t))[0] for t in texts] == [1.0, FAILED, 0.0]
 
 
-def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePool) -> None:
+def test_similarity_can_pay_f1_itself(judges: JudgePool) -> None:
     texts = (REPHRASED["honey"], SOURCES["honey"], SOURCES["printing"], "")
     rewrites = [reported("honey", t)[0] for t in texts]
     plain = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous")))
@@ -90,15 +89,6 @@ def test_similarity_can_pay_f1_itself_and_weigh_rare_tokens_more(judges: JudgePo
     assert 0.65 < good < 1 and 0 < other < 0.4 and copy == empty == FAILED
     (alignment,) = judges.encoder.align([REPHRASED["honey"]], [SOURCES["honey"]])
     assert good == alignment.f1
-
-    weighed = Similarity(judges.encoder, RubricConfig(similarity=SimilarityConfig(value="continuous", idf=True)))
-    with pytest.raises(ValueError, match=r"similarity\.idf: no passages"):
-        weighed.score(rewrites)
-    weighed.prepare([passage(n) for n in SOURCES])
-    rare = weighed.score(rewrites)
-    assert rare[0] != good and rare[0] > 2 * rare[2]
-    with pytest.raises(ValueError, match="idf: 1 texts do not show"):
-        weighed.prepare([passage("honey")])
 
 
 def test_faithfulness_is_the_share_of_supported_claims(judges: JudgePool) -> None:

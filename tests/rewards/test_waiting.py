@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from synpro.records import Passage, Rewrite
+from synpro.records import Rewrite
 from synpro.rewards.base import Reward
 from synpro.rewards.rubric import Rubric
 from tests.rewards.reference import SOURCES, passage
@@ -56,25 +55,3 @@ def test_a_failure_is_raised_once_all_have_ended(kind: type[Waiting]) -> None:
         Rubric(rewards, {"slow": 1.0, "down": 1.0}).score(REWRITES)
     time.sleep(0.01)
     assert threading.active_count() == before
-
-
-class Reading(Here):
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        self.seen = [p.id for p in passages]
-
-
-def test_what_a_reward_takes_from_a_corpus_is_bounded_and_the_same_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from synpro.corpus.store import PASSAGES, write_rows
-
-    row = {**vars(REWRITES[0].passage)}
-    write_rows(tmp_path / "passages.parquet", PASSAGES, [{**row, "id": f"{i}"} for i in range(40)])
-    monkeypatch.setattr("synpro.rewards.rubric.CORPUS_SAMPLE", 5)
-    seen = []
-    for _ in range(2):
-        reading = Reading("reading", None)
-        Rubric([reading, Here("here", None)], {"reading": 1.0, "here": 1.0}).read_corpus(tmp_path)
-        seen.append(reading.seen)
-    assert len(seen[0]) == 5 and seen[0] == seen[1]
-    Rubric([Here("here", None)], {"here": 1.0}).read_corpus(tmp_path / "nowhere")  # nothing is read

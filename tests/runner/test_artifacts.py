@@ -39,6 +39,14 @@ def test_what_is_wrong_with_a_small_file_of_a_finished_step_is_told(tmp_path: Pa
             changed_files(tmp_path / "round-00/prepare")
 
 
+def test_a_damaged_step_of_a_comparison_is_to_be_done_again_too(tmp_path: Path) -> None:
+    step = tmp_path / "tune/u1/trial-03/pretrain"
+    step.mkdir(parents=True)
+    (step / "request.json").write_text("{}")
+    with pytest.raises(CorruptRun, match=r"remove .*tune/u1/trial-03/pretrain and run the same command again"):
+        read_record(step)
+
+
 def test_a_record_that_lacks_what_this_version_needs_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(OtherVersion, match=r"'Shard' .* another version of synpro .*; carry the run on with that version"):
         decode({"record": "Shard"}, tmp_path)

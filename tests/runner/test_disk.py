@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from synpro.runner import disk, step
+from synpro.runner import disk, inputs, step
 from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import MachineConfig
@@ -131,7 +131,9 @@ def test_files_of_a_step_get_the_rights_that_the_umask_leaves(tmp_path: Path) ->
         os.umask(old)
 
 
-def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(tmp_path: Path) -> None:
+def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / "texts").mkdir(exist_ok=True)
         (tmp_path / "texts" / name).write_text("{}")
@@ -147,6 +149,8 @@ def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(tmp_p
     assert "config.sources.0.path" in line or line.startswith("sources.0.path = ")
     assert "of 2 files 1 changed" in line and "1 gone" in line and "1 new" in line
     assert "since round-00/prepare read them; the run goes on with what was read" in line
+    monkeypatch.setattr(inputs, "MAX_FILES", 2)
+    assert stat_inputs(request) == {} and changed_files(step_dir) == [], "too many to look at, at every start"
 
 
 class Lines(NullProgress):

@@ -11,6 +11,24 @@ from pathlib import Path
 from synpro.runner import launch
 
 
+def test_a_display_that_fails_does_not_hold_the_step(tmp_path: Path) -> None:
+    """More events than a pipe takes: a step whose events nobody reads would wait for ever."""
+    code = "import os\nwith open(os.environ['SYNPRO_PROGRESS'], 'w') as pipe: pipe.writelines(['{\"done\": 1}\\n'] * 9000)"
+    used = list[launch.Usage]()
+
+    def closed(event: object) -> None:
+        raise BrokenPipeError
+
+    def run() -> None:
+        used.append(launch.launch([sys.executable, "-c", code], tmp_path / "log.txt", os.environ, closed))
+
+    waiting = threading.Thread(target=run, daemon=True)
+    waiting.start()
+    waiting.join(20)
+    launch.end_running()
+    assert [u.exit_code for u in used] == [0]
+
+
 def test_running_steps_are_asked_to_end_once(tmp_path: Path) -> None:
     code = (
         "import signal, time\n"

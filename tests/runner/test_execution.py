@@ -18,6 +18,7 @@ from synpro.runner.progress import NullProgress
 from synpro.runner.request import changes, make_request, upgraded
 from synpro.runner.step import StepError, Steps
 from synpro.schema import renew
+from tests.conftest import ROOT
 from tests.runner.counting import Bundle, CountConfig, Pace, count
 
 
@@ -126,7 +127,9 @@ def test_a_step_begun_by_an_earlier_version_is_carried_on(tmp_path: Path) -> Non
     request = json.loads((tmp_path / "a/request.json").read_text())
     del request["config"]["pace"]
     (tmp_path / "a/request.json").write_text(json.dumps(request))
+    (served := tmp_path / "a/scratch/server-x1/model").mkdir(parents=True)
     assert steps(tmp_path)("a", count, cfg(trouble="kill")).heldout_loss == 4, "its scratch folder was kept"
+    assert not served.exists()
 
 
 def test_records_may_have_got_fields_and_lost_some(tmp_path: Path) -> None:
@@ -246,6 +249,9 @@ def test_a_trainer_takes_one_gpu_where_its_process_sees_more(tmp_path: Path, mon
         arguments = kind(output_dir=str(tmp_path), bf16=False, gradient_checkpointing=False, report_to="none")
         assert arguments.n_gpu == 8, "what TRL refuses"
         assert on_one_gpu(arguments).n_gpu == 1
+    source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    trainers = len(re.findall(r"\b(?:self\.trainer = Trainer|SFTTrainer|GRPOTrainer)\($", source, re.MULTILINE))
+    assert trainers == source.count("args=on_one_gpu(") > 1, "every trainer that is opened"
 
 
 class Lines(NullProgress):

@@ -104,6 +104,28 @@ def test_an_interrupt_is_told_as_one() -> None:
     assert reported == [True]
 
 
+def test_a_step_that_starts_after_the_interrupt_is_ended_too() -> None:
+    """It had passed the last look at the flag, and had no process yet."""
+    told, ended, began = list[bool](), threading.Event(), threading.Event()
+
+    def late() -> None:
+        began.set()
+        wait_for(ended)
+
+    def interrupt() -> None:
+        wait_for(began)
+        raise KeyboardInterrupt
+
+    def stop(interrupted: bool) -> None:
+        told.append(interrupted)
+        if len(told) > 1:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs({"late": Job(late), "interrupt": Job(interrupt)}, 2, stop)
+    assert told == [True, True]
+
+
 def test_an_order_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="job 'a' comes after 'b'"):
         run_jobs({"a": Job(lambda: None, ("b",)), "b": Job(lambda: None)}, 1, never_called)

@@ -93,10 +93,14 @@ def test_a_killed_step_is_no_success_and_the_same_call_finishes_it_with_the_same
     killed = steps(tmp_path / "x")("a", count, CountConfig(trouble="kill"))
     assert killed.heldout_loss == 3
     assert json.loads((tmp_path / "x/a/timing.json").read_text())["attempts"] == 2
-    shutil.copytree(tmp_path / "x/a/scratch", tmp_path / "y/a/scratch")
+    assert not (tmp_path / "x/a/scratch").exists(), "what it was to resume from goes when it is done"
+    (tmp_path / "y/a/scratch").mkdir(parents=True)
     (tmp_path / "y/a/request.json").write_text((tmp_path / "x/a/request.json").read_text())
     steps(tmp_path / "y")("a", count, CountConfig(trouble="kill"))
     assert (tmp_path / "x/a/result.json").read_bytes() == (tmp_path / "y/a/result.json").read_bytes()
+    (tmp_path / "y/a/chunks").mkdir()  # its process was ended before it could delete it
+    steps(tmp_path / "y")("a", count, CountConfig(trouble="kill"))
+    assert not (tmp_path / "y/a/chunks").exists()
 
 
 def test_a_run_directory_can_be_moved(tmp_path):

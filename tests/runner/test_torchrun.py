@@ -12,6 +12,7 @@ from synpro.lm.training_config import HardwareConfig
 from synpro.runner.launch import MachineConfig
 from synpro.runner.step import Steps
 from synpro.stages.pretrain import pretrain
+from tests.in_process import Here
 from tests.slurm import free_job, job, standins
 from tests.stages.small_corpus import small_corpus
 from tests.stages.small_model import CFG
@@ -29,7 +30,7 @@ def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkey
     }
     curves, records = {}, {}
     for name, machine in machines.items():
-        run_step = Steps(tmp_path / name, seed=3, machine=machine)
+        run_step = (Here if name == "one" else Steps)(tmp_path / name, seed=3, machine=machine)
         records[name] = run_step("round-00/pretrain", pretrain, cfg, corpus=corpus, shards=[], start=None)
         path = tmp_path / name / "round-00" / "pretrain" / "metrics.jsonl"
         curves[name] = [json.loads(line) for line in path.read_text().splitlines()]

@@ -16,7 +16,7 @@ from synpro.assets import AssetError
 from synpro.corpus import gather, store
 from synpro.corpus.files import CorpusError, SourceFile
 from synpro.corpus.listing import Listing
-from synpro.corpus.passages import PassageConfig, join_passages
+from synpro.corpus.passages import PassageConfig
 from synpro.corpus.readers import SourceConfig, read_source
 from synpro.corpus.tokens import TokenizerConfig, load_tokenizer, read_tokens, split_documents
 from synpro.records import Corpus
@@ -104,7 +104,7 @@ def test_no_generator_sees_reference_or_held_out_text(data: Path, tmp_path: Path
     passages = store.read_passages(corpus.dir)
     assert len(passages) == corpus.passages and {p.document for p in passages} == set(train)
     for id, whole in train.items():
-        assert join_passages([p for p in passages if p.document == id]) == whole
+        assert "".join(p.text for p in passages if p.document == id) == whole
     hidden = "\n".join(d.text for split in ("reference", "heldout") for d in store.read_documents(corpus.dir, split))
     assert hidden and not any(p.text.strip() in hidden for p in passages)
 
@@ -282,7 +282,8 @@ def test_no_split_shares_a_group_with_another(data: Path, tmp_path: Path) -> Non
     whole = config(data, sources=sources, document_words=40, train_words=1800, sample_words=2500)
     large = prepare(whole, base=small, ctx=StepContext.local(tmp_path / "large", 0))
     for corpus in (small, large):
-        groups = {split: set(store.read_groups(corpus.dir, split)) for split in store.SPLITS}
+        rows = [*store.read_rows(corpus.dir / "documents.parquet")]
+        groups = {split: {row["group"] for row in rows if row["split"] == split} for split in store.SPLITS}
         assert sum(map(len, groups.values())) == len(set.union(*groups.values())) and min(map(len, groups.values())) > 1
         assert corpus.documents["train"] > len(groups["train"])  # several documents of a group
     ids = [{d.id for d in store.read_documents(c.dir, "train")} for c in (small, large)]
@@ -326,12 +327,12 @@ def test_reading_goes_on_after_the_files_that_were_read(
     (data / "c.jsonl").write_text("".join(json.dumps({"key": f"c{i}", "text": text(i)}) + "\n" for i in range(100, 160)))
     monkeypatch.setattr(gather, "_PART_CHARACTERS", 1)  # each file is a part
     run(config(data, document_words=60), tmp_path / "one")
-    opened: list[str] = []
+    read_files: list[str] = []
 
     def failing(file: SourceFile, *rest):
-        opened.append(file.name)
+        read_files.append(file.name)
         for number, item in enumerate(read_source(file, *rest)):
-            if file.name == "b.jsonl" and number == 20 and opened.count("b.jsonl") == 1:
+            if file.name == "b.jsonl" and number == 20 and read_files.count("b.jsonl") == 1:
                 raise KeyboardInterrupt
             yield item
 
@@ -340,20 +341,9 @@ def test_reading_goes_on_after_the_files_that_were_read(
         run(config(data, document_words=60), tmp_path / "two")
     capsys.readouterr()
     run(config(data, document_words=60), tmp_path / "two")
-    assert opened == ["a.jsonl", "b.jsonl", "b.jsonl", "c.jsonl"]
+    assert read_files == ["a.jsonl", "b.jsonl", "b.jsonl", "c.jsonl"]
     assert "1 files were read by an earlier attempt" in capsys.readouterr().out
     assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def test_passages_are_drawn_without_loading_all(data: Path, tmp_path: Path) -> None:
-    corpus, _ = run(config(data), tmp_path / "out")
-    everything = store.read_passages(corpus.dir)
-    drawn = store.sample_passages(corpus.dir, 10, seed=3)
-    assert len({p.id for p in drawn}) == 10 and drawn == store.sample_passages(corpus.dir, 10, 3) != store.sample_passages(
-        corpus.dir, 10, 4
-    )
-    assert store.read_passages(corpus.dir, [everything[5].id, everything[2].id]) == [everything[2], everything[5]]
-    assert sorted(p.id for p in store.sample_passages(corpus.dir, 10**6, 0)) == sorted(p.id for p in everything)
 
 
 def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_path: Path) -> None:

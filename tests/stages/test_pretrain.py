@@ -39,7 +39,7 @@ def first(corpus, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def test_a_round_without_a_plateau_says_that_its_budget_is_used(first: Checkpoint) -> None:
     assert (first.steps, first.tokens_seen, first.plateau) == (12, 12 * 8 * LENGTH, False)
     assert "budget" in first.reason and "no plateau" in first.reason
-    assert not (first.dir / "scratch").exists(), "intermediate states are removed"
+    assert (first.dir / "scratch" / "states").exists(), "the runner removes it when `result.json` is there"
     found = rows(first.dir)
     assert found[-2]["reference_loss"] == first.reference_loss < found[0]["reference_loss"]
     assert [r["step"] for r in found if "heldout_loss" in r] == [0, 4, 8, 12]
@@ -110,6 +110,22 @@ def test_the_best_state_is_the_result_and_the_start_of_the_next_round(corpus, tm
     assert last.reference_loss == last.last_reference_loss == ended.last_reference_loss
     weights = [load_model(c.dir / "hf").lm_head.weight for c in (ended, last)]
     assert not (weights[0] == weights[1]).all()
+
+
+def test_a_training_that_diverges_stops_at_once_and_keeps_what_was_good(corpus, tmp_path: Path, monkeypatch) -> None:
+    from synpro.lm import callbacks
+
+    cfg = dataclasses.replace(CFG, plateau=None)
+    for keep in ("best", "last"):
+        losses = iter([6.0, 6.0, 5.0, 5.0, float("nan"), float("nan"), 5.0])  # reference and held-out at steps 0, 4, 8; the end
+        monkeypatch.setattr(callbacks, "packed_loss", lambda *_, losses=losses, **__: next(losses))
+        if keep == "last":
+            with pytest.raises(RuntimeError, match=r"diverged: .* is nan; lower pretrain\.optimizer\.learning_rate"):
+                run(dataclasses.replace(cfg, keep=keep), corpus, tmp_path / keep)
+            continue
+        ended = run(cfg, corpus, tmp_path / keep)
+        assert (ended.steps, ended.plateau, ended.reference_loss, ended.last_reference_loss) == (8, False, 5.0, None)
+        assert ended.best_tokens == 4 * 8 * LENGTH and "diverged" in ended.reason
 
 
 def test_rounds_end_at_fixed_token_counts() -> None:

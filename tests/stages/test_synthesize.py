@@ -11,13 +11,14 @@ import pytest
 from synpro.corpus.store import REWRITES
 from synpro.corpus.tokens import load_tokenizer, read_tokens, split_documents
 from synpro.engines.scripted import ScriptedEngine
+from synpro.judges.base import Verdict
 from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
-from synpro.records import Passage, Rewrite
+from synpro.records import Passage, Rewrite, Shard
 from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, rule_failure, score_failure
 from synpro.schema import SchemaError, build
 from synpro.stages.synthesize import SynthesizeConfig
-from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, files, run
+from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, Sure, corpus, files, run
 
 
 def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
@@ -27,18 +28,19 @@ def rewrite(answer: str, source: str = SOURCE, finish: str = "stop") -> Rewrite:
     return Rewrite(passage, "rephrase", answer, text, None if text else "no heading", 40, finish)
 
 
-FAILURES: list[tuple[str, str, dict, str]] = [
-    ("no_answer", "", {}, "error"),
-    ("unparsed", "Copper is a metal.", {}, "stop"),
-    ("truncated", GOOD, {}, "length"),
-    ("too short", "Rephrased:\nCopper is a metal.", {}, "stop"),
+FAILURES: list[tuple[str, str, dict, str, dict]] = [
+    ("no_answer", "", {}, "error", {}),
+    ("unparsed", "Copper is a metal.", {}, "stop", {}),
+    ("truncated", GOOD, {}, "length", {}),
+    ("too short", "Rephrased:\nCopper is a metal.", {}, "stop", {}),
     (
         "too long",
         GOOD + " It serves people well, and that is all there is to say about this red old metal today." * 5,
         {},
         "stop",
+        {},
     ),
-    ("loop", "Rephrased:\n" + "Copper is used for many cables. " * 8, {}, "stop"),
+    ("loop", "Rephrased:\n" + "Copper is used for many cables. " * 8, {}, "stop", {}),
     (
         "language",
         "Rephrased:\nSeit etwa zehntausend Jahren bearbeiten Menschen Kupfer, ein weiches rotes Metall. Es "
@@ -46,17 +48,21 @@ FAILURES: list[tuple[str, str, dict, str]] = [
         "Auch Wasserrohre werden oft aus Kupfer gemacht.",
         {},
         "stop",
+        {},
     ),
-    ("copy", f"Rephrased:\n{SOURCE}", {}, "stop"),
-    ("unjudged", GOOD, {"faithfulness": None}, "stop"),
-    ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop"),
+    ("copy", f"Rephrased:\n{SOURCE}", {}, "stop", {}),
+    ("unjudged", GOOD, {"faithfulness": None}, "stop", {}),
+    ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop", {}),
+    ("support", GOOD, {"faithfulness": 0.75}, "stop", {"min_faithfulness": 0.9}),
 ]
-"""(reason, answer, scores, finish) of a text that a filter drops, at least one for each filter."""
+"""(reason, answer, scores, finish, settings of `[filters]`) of a text that a filter drops, at least one for each filter."""
 
 
-@pytest.mark.parametrize(("reason", "answer", "scores", "finish"), FAILURES)
-def test_each_filter_names_its_reason_and_says_the_numbers(reason: str, answer: str, scores: dict, finish: str) -> None:
-    verdict = failure(rewrite(answer, finish=finish), scores)
+@pytest.mark.parametrize(("reason", "answer", "scores", "finish", "settings"), FAILURES)
+def test_each_filter_names_its_reason_and_says_the_numbers(
+    reason: str, answer: str, scores: dict, finish: str, settings: dict
+) -> None:
+    verdict = failure(rewrite(answer, finish=finish), scores, **settings)
     assert verdict is not None
     assert verdict[0] == reason
     assert verdict[1]
@@ -83,7 +89,6 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     assert engine.closed
     assert (shard.passages, shard.answers, shard.kept, shard.dropped) == (12, 12, 9, 3)
     assert (shard.covered, shard.documents) == (9, 3)
-    assert not (shard.dir / "chunks").exists()
     rows = pq.read_table(shard.dir / "rewrites.parquet").to_pylist()
     assert list(rows[0]) == REWRITES.names
     assert [r["passage"] for r in rows] == [f"d{d}#{i:04d}" for d in range(3) for i in range(4)]
@@ -141,6 +146,35 @@ def test_a_killed_step_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: py
     assert len(engine.asked) == 12 - 5 * calls  # finished chunks are not asked again
     assert files(again.dir) == files(whole.dir)
     assert again.digest == whole.digest
+    late = Counting()
+    assert run(tmp_path, "b", monkeypatch, late) == again and not late.asked, "killed before `result.json` was there"
+
+
+def test_a_resumed_step_stops_for_too_few_texts_where_a_calm_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six blocks the verifier believes all but the last: 83% of all pass, and none of what is left after the kill."""
+    from synpro.synthesis import blocks
+
+    class Doubting(Sure):
+        is_killed = False
+
+        def check(self, claims: list[str], passages: list[str]) -> list[Verdict]:
+            known = ["Metal 5." not in p for p in passages]
+            if self.is_killed and not all(known):
+                raise KeyboardInterrupt
+            return [Verdict("faithful", 0.9, None) if ok else Verdict("unsupported", 0.1, None) for ok in known]
+
+    def go(name: str, verifier: Doubting) -> Shard:
+        engine = Counting()
+        monkeypatch.setattr(engine, "close", lambda: None)  # it is opened in both passes
+        return run(tmp_path, name, monkeypatch, engine, verifier=verifier, chunk_size=40, min_kept=0.5)
+
+    monkeypatch.setattr("tests.synthesis.scripted.corpus", lambda path: corpus(path, 6, 40))
+    monkeypatch.setattr(blocks, "BLOCK_PASSAGES", 40)
+    killed = Doubting()
+    killed.is_killed = True
+    with pytest.raises(KeyboardInterrupt):
+        go("b", killed)
+    assert go("b", Doubting()).digest == go("a", Doubting()).digest
 
 
 def test_a_step_killed_while_scoring_does_not_open_the_generator_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,15 +189,6 @@ def test_a_step_killed_while_scoring_does_not_open_the_generator_again(tmp_path:
     shard = run(tmp_path, "a", monkeypatch, engine)
     assert engine.asked == []
     assert shard.kept == 9
-
-
-def test_rewards_see_the_whole_corpus_before_they_score_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synpro.rewards.format import Format
-
-    prepared: list[int] = []
-    monkeypatch.setattr(Format, "prepare", lambda self, passages: prepared.append(len(passages)))
-    run(tmp_path, "a", monkeypatch, Counting(), chunk_size=2)
-    assert prepared == [12]  # a worst value or a token's weight is that of the corpus, the same for each chunk
 
 
 def test_chunks_of_another_request_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from synpro.grpo.passages import draw_passages
 from synpro.grpo.preflight import PreflightError
 from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
-from synpro.records import Corpus, Generator
+from synpro.records import Corpus, Generator, Passage
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.registry import REWARDS
 from synpro.rewards.scoring import Scoring
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(
     assert contents(first.adapter) == contents(second.adapter)
     assert first.digest == second.digest
     assert (folder / "validation.json").read_bytes() == (tmp_path / "b/validation.json").read_bytes()
-    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["adapter", "metrics.jsonl", "validation.json"]
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["adapter", "metrics.jsonl", "trl", "validation.json"]
     saved = json.loads((first.adapter / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == str(base)
 
@@ -94,6 +94,7 @@ def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, 
     assert weights.keys() == again.keys()
     assert all((weights[k] == again[k]).all() for k in weights)
     assert fresh.adapter is None and fresh.weights is None
+    assert json.loads((tmp_path / "fresh/validation.json").read_text())["measured"] == [], "nothing is trained: not measured"
     on = train(config(base, later_lr_ratio=0.25), corpus, tmp_path / "on", first)
     folders = (first.adapter.parent, tmp_path / "on")
     rates = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["lr"] for folder in folders]
@@ -244,6 +245,10 @@ class Dying(StepLogger):
     def __init__(self, out: Path, step: int) -> None:
         super().__init__(out)
         self.step = step
+        self.shown: list[float] = []
+
+    def progress(self, done: float, *args: Any, **values: Any) -> None:
+        self.shown.append(done)
 
     def metrics(self, **values: Any) -> None:
         super().metrics(**values)
@@ -266,18 +271,58 @@ def test_a_killed_training_carries_on_to_the_same_bytes(
         train(cfg, corpus, out, operation=operation, logger=Dying(out, 4))
     assert [p.name for p in (out / "trl").iterdir()] == ["checkpoint-3"], "older ones are deleted"
     (out / "trl" / "checkpoint-99").mkdir()  # not whole
-    done = train(cfg, corpus, out, operation=operation)
+    resumed = Dying(out, 99)
+    done = train(cfg, corpus, out, operation=operation, logger=resumed)
     assert calm.adapter is not None and done.adapter is not None
     assert contents(calm.adapter) == contents(done.adapter)
     assert (out / "validation.json").read_bytes() == (tmp_path / "calm/validation.json").read_bytes()
     rows = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (tmp_path / "calm", out)]
     plain = [[{k: v for k, v in row.items() if not k.startswith("seconds")} for row in some] for some in rows]
     assert plain[0] == plain[1] and len(plain[0]) == 4
-    assert not (out / "trl").exists()
+    assert (out / "trl").exists(), "the runner removes it when `result.json` is there"
+    assert resumed.shown[0] == 1 + 3, "an attempt begins where it goes on: two such did not end at the same place"
 
 
-def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path) -> None:
+def test_a_passage_that_the_model_cannot_read_is_left_out_and_too_few_are_told(base: Path, tmp_path: Path) -> None:
     from synpro.corpus import store
+
+    corpus = make_corpus(tmp_path)
+    learned = draw_passages(tmp_path, 6, 2, 7)[0]
+    rows = [*store.read_rows(tmp_path / "passages.parquet")]
+    for row in rows:
+        row["text"] = "长" * 3000 if row["id"] == learned[0].id else row["text"]
+    store.write_rows(tmp_path / "passages.parquet", store.PASSAGES, rows)
+    train(config(base, prompts_per_step=3, micro_batch_size=12), corpus, tmp_path / "a")
+    assert [json.loads(line)["step"] for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()] == [1, 2]
+    with pytest.raises(ValueError, match=r"prompts_per_step: a step shows 6 passages, and there are 5 to train on"):
+        train(config(base, prompts_per_step=6, micro_batch_size=12), corpus, tmp_path / "b")
+
+
+def test_a_training_that_ends_early_is_no_training(base: Path, corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    from synpro.grpo.trl import Trainer
+
+    monkeypatch.setattr(Trainer, "train", lambda self, **how: None)
+    with pytest.raises(RuntimeError, match="ended after 0 of 2 steps"):
+        train(config(base), corpus, tmp_path)
+
+
+def test_gradients_are_held_once_by_several_processes(tmp_path: Path) -> None:
+    from trl import GRPOConfig
+
+    from synpro.grpo.trl import Trainer
+
+    trainer = Trainer.__new__(Trainer)
+    trainer.args, trainer.model = GRPOConfig(output_dir=str(tmp_path), bf16=False, report_to="none", use_cpu=True), None
+    (handler,) = trainer._build_accelerator_args()["kwargs_handlers"]
+    assert handler.to_kwargs()["gradient_as_bucket_view"], "the plan counts them once"
+
+
+def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synpro.corpus import store
+    from synpro.grpo import passages
+
+    made: list[str] = []
+    monkeypatch.setattr(passages, "Passage", lambda **row: made.append(row["id"]) or Passage(**row))
 
     def corpus_of(count: int) -> Path:
         rows = [{**vars(passage("honey")), "id": f"{i}#0000"} for i in range(count)]
@@ -287,6 +332,7 @@ def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path) -> Non
 
     shown, validation = draw_passages(corpus_of(400), 12, 8, seed=1)
     assert len(shown) == 12 and len(validation) == 8 and not {p.id for p in shown} & {p.id for p in validation}
+    assert len(made) == 20, "of 400"
     others, again = draw_passages(tmp_path / "400", 12, 8, seed=2)
     assert again == validation and others != shown
     assert [len(part) for part in draw_passages(corpus_of(4), 12, 8, seed=1)] == [3, 1]
@@ -309,6 +355,7 @@ def test_the_best_state_goes_on_and_every_step_trains(
     kept = train(cfg, corpus, tmp_path / "kept", operation=operation)
     body = json.loads((tmp_path / "kept/validation.json").read_text())
     assert body["kept"] == 1 and [m["step"] for m in body["measured"]] == [0, 1, 2, 3]
+    assert (body["after"]["reward"], body["last"]["reward"]) == (0.4, -0.9), "the last was not chosen on these passages"
     assert any("step 1 of 3" in line and "goes on" in line for line in reported)
     rates = [json.loads(line)["lr"] for line in (tmp_path / "kept/metrics.jsonl").read_text().splitlines()]
     assert min(rates) > 0

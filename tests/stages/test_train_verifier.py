@@ -14,10 +14,10 @@ from synpro.faithfulness.handwritten_claims import handwritten_claims
 from synpro.faithfulness.registry import open_judges
 from synpro.faithfulness.report import table_lines
 from synpro.judges.base import JudgesConfig, VerifierJudgeConfig
-from synpro.records import TrainedVerifier
+from synpro.records import Passage, TrainedVerifier
 from synpro.runner.context import StepContext
 from synpro.schema import build
-from synpro.stages.train_verifier import TrainVerifierConfig, train_verifier
+from synpro.stages.train_verifier import TrainVerifierConfig, _sample, train_verifier
 from tests.chat_server import NAME, Nursery, Server
 from tests.passages import passage_corpus
 
@@ -44,7 +44,7 @@ def test_it_writes_numbers_a_table_and_a_picture(verifier: TrainedVerifier) -> N
     model = json.loads((verifier.dir / "verifier.json").read_text())
     assert len(model["faithful"]["weights"]) == len(model["faithful"]["names"])
     page = (verifier.dir / "report.html").read_text()
-    assert "plotly" in page and "written by hand" in page and 'src="http' not in page
+    assert "<svg" in page and "written by hand" in page and 'src="http' not in page
     reported = "\n".join(table_lines(report))
     assert all(kind in reported for kind in report["heldout"]["by_type"])
     rows = [json.loads(line) for line in (verifier.dir / "claims.jsonl").read_text().splitlines()]
@@ -145,3 +145,12 @@ def test_a_run_without_rounds_trains_none(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="0 rounds"):
         command(RunConfig("x", rounds=0), tmp_path)
+
+
+def test_a_large_corpus_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synpro.corpus import store
+
+    whole, made = passage_corpus(tmp_path), list[str]()
+    monkeypatch.setattr(store, "Passage", lambda **row: made.append(row["id"]) or Passage(**row))
+    found = _sample(tmp_path, 20)
+    assert len(found) == len(made) == 5 < whole.passages

@@ -94,7 +94,7 @@ def test_versions_have_ids_seeds_documents_and_rows_of_their_own(tmp_path: Path,
 
 @pytest.mark.parametrize("calls", [0, 2, 4, 6])
 def test_a_killed_step_with_retries_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch, calls: int) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_CHUNKS", 1)
+    monkeypatch.setattr(blocks, "BLOCK_PASSAGES", 5)
     wanted = replace(RUBRIC, num_versions=2, num_candidates=3, max_tries=5, select_by="least_copied")
     whole = run(tmp_path, "whole", monkeypatch, Sampled(0.5), wanted, filters=ANY)
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +107,7 @@ def test_a_killed_step_with_retries_resumes_to_the_same_bytes(tmp_path: Path, mo
 
 def test_memory_holds_one_block(tmp_path: Path, monkeypatch) -> None:
     small(monkeypatch, 10, 10)
-    monkeypatch.setattr(blocks, "BLOCK_CHUNKS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_PASSAGES", 20)
     alive = []
 
     def counting(groups, *settings) -> None:
@@ -120,20 +120,37 @@ def test_memory_holds_one_block(tmp_path: Path, monkeypatch) -> None:
     assert (shard.answers, alive) == (200, [2 * 20] * 5)
 
 
+def test_the_generator_is_opened_for_the_first_block_and_once_for_all_others(tmp_path: Path, monkeypatch) -> None:
+    """And a step whose texts no judge believes ends after the first block."""
+    small(monkeypatch, 10, 10)
+    monkeypatch.setattr(blocks, "BLOCK_PASSAGES", 40)
+    engine, closed = Sampled(), list[int]()
+    monkeypatch.setattr(Sampled, "close", lambda self: closed.append(len(self.asked)))
+    assert run(tmp_path, "a", monkeypatch, engine, filters=ANY, chunk_size=20).kept == 100
+    assert closed == [40, 100], "prompts asked when it is closed"
+    with pytest.raises(TooFewKept, match="support"):
+        run(tmp_path, "b", monkeypatch, engine, filters=ANY, verifier=Strict(believed=0), chunk_size=20)
+    assert len(engine.asked) == 140
+
+
+class Strict:
+    """Believes half of the texts, or none."""
+
+    def __init__(self, believed: float = 1) -> None:
+        self.believed = believed
+
+    def knows(self, passage: str) -> bool:
+        return True
+
+    def check(self, claims: list[str], passages: list[str]) -> list:
+        from synpro.judges.base import Verdict
+
+        return [Verdict("faithful", self.believed * float(len(c) % 2), None) for c in claims]
+
+    def close(self) -> None: ...
+
+
 def test_texts_that_only_the_judges_drop_are_asked_for_again(tmp_path: Path, monkeypatch) -> None:
-    class Strict:
-        """Believes half of the texts."""
-
-        def knows(self, passage: str) -> bool:
-            return True
-
-        def check(self, claims: list[str], passages: list[str]) -> list:
-            from synpro.judges.base import Verdict
-
-            return [Verdict("faithful", float(len(c) % 2), None) for c in claims]
-
-        def close(self) -> None: ...
-
     shard = run(tmp_path, "a", monkeypatch, Sampled(), replace(RUBRIC, max_tries=12), filters=ANY, verifier=Strict())
     assert shard.covered == 12 and {r["reason"] for r in rows(shard)} == {None, "support"}
 

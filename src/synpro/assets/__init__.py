@@ -14,18 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.cache import (
-    AssetError,
-    Log,
-    Progress,
-    cache_dir,
-    first_line,
-    hash_files,
-    locked,
-    new_entry,
-    read_entry,
-    write_done,
-)
+from synpro.assets.cache import AssetError, AssetRequest, Log, Progress, cache_dir, first_line, readable_by_all
 from synpro.assets.weights import from_pickled, has_pickled
 from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
 
@@ -42,19 +31,8 @@ __all__ = [
 ]
 
 # Weights in formats that are (or may hold) pickle, or that no part of SynPro opens.
-_NEVER = (
-    "*.pt",
-    "*.pth",
-    "*.ckpt",
-    "*.pkl",
-    "*.pickle",
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.tflite",
-    "onnx/*",
-    "openvino/*",
-)
+_NEVER = [f"*.{kind}" for kind in ("pt", "pth", "ckpt", "pkl", "pickle", "h5", "msgpack", "ot", "tflite")]
+_NEVER += ["onnx/*", "openvino/*"]
 
 
 def needs_download(reference: str) -> bool:
@@ -67,11 +45,15 @@ def resolve(reference: str, *, slot: str, log: Log | None = None, progress: Prog
 
     `slot` is the config key of the reference, for messages. Raises AssetError.
     """
-    if reference.startswith("hf:"):
-        return _from_hub(reference, slot, log, progress)
-    if reference.startswith("wheel:"):
-        return from_wheel(reference, slot, log, progress)
-    return _local(reference, slot)
+    return _resolve(AssetRequest(reference, slot, log, progress))
+
+
+def _resolve(asked: AssetRequest) -> Path:
+    if asked.reference.startswith("hf:"):
+        return _from_hub(asked)
+    if asked.reference.startswith("wheel:"):
+        return from_wheel(asked)
+    return _local(asked)
 
 
 def model_folder(reference: str, *, slot: str, log: Log | None = None, progress: Progress | None = None) -> Path:
@@ -81,55 +63,53 @@ def model_folder(reference: str, *, slot: str, log: Log | None = None, progress:
     (`pytorch_model*.bin`) where there are no others; the cache stores the result under the sha256 of the files. Raises
     AssetError.
     """
-    found = resolve(reference, slot=slot, log=log, progress=progress)
+    asked = AssetRequest(reference, slot, log, progress)
+    found = _resolve(asked)
     if found.is_file():
         if found.suffix != ".gguf":
-            raise AssetError(
-                slot, reference, "is a file, and not a .gguf", f"Set {slot} to a Hugging Face model folder or a .gguf file"
-            )
-        return _from_gguf(found, reference, slot, log)
+            raise asked.error("is a file, and not a .gguf", f"Set {slot} to a Hugging Face model folder or a .gguf file")
+        return _from_gguf(found, asked)
+    inside = ", ".join(sorted(p.name for p in found.iterdir())[:8]) or "nothing"
     if (found / "config.json").is_file():
-        if not any(found.glob("*.safetensors")):
-            if has_pickled(found):
-                return from_pickled(found, reference, slot, log)
-            inside = ", ".join(sorted(p.name for p in found.iterdir())[:8])
-            remedy = f"Set {slot} to a folder with *.safetensors or pytorch_model.bin"
-            raise AssetError(slot, reference, f"holds no weights (inside: {inside})", remedy)
-        return found
+        if any(found.glob("*.safetensors")):
+            return found
+        if has_pickled(found):
+            return from_pickled(found, asked)
+        remedy = f"Set {slot} to a folder with *.safetensors or pytorch_model.bin"
+        raise asked.error(f"holds no weights (inside: {inside})", remedy)
     quantised = sorted(found.glob("*.gguf"))
     if len(quantised) != 1:
-        inside = ", ".join(p.name for p in quantised) or ", ".join(sorted(p.name for p in found.iterdir())[:8]) or "nothing"
+        inside = ", ".join(p.name for p in quantised) or inside
         remedy = f"Set {slot} to a folder with config.json and *.safetensors, or to one .gguf file"
-        raise AssetError(slot, reference, f"is not a model folder (inside: {inside})", remedy)
-    return _from_gguf(quantised[0], reference, slot, log)
+        raise asked.error(f"is not a model folder (inside: {inside})", remedy)
+    return _from_gguf(quantised[0], asked)
 
 
-def _local(reference: str, slot: str) -> Path:
-    path = Path(reference).expanduser()
+def _local(asked: AssetRequest) -> Path:
+    path = Path(asked.reference).expanduser()
+    if not asked.reference:
+        raise asked.error("is empty", "Name a local path, hf:ORG/NAME or wheel:NAME==VERSION/PATH")
     if not path.exists():
         parent = path.parent
         near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=3) if parent.is_dir() else []
         where = f"did you mean {' or '.join(near)}?" if near else f"{'it' if parent.is_dir() else parent} does not exist;"
         remedy = "Correct the path, or name hf:ORG/NAME or wheel:NAME==VERSION/PATH"
-        raise AssetError(slot, reference, f"no such file or folder; {where}".rstrip(";"), remedy)
+        raise asked.error(f"no such file or folder; {where}".rstrip(";"), remedy)
     if not os.access(path, os.R_OK):
-        raise AssetError(
-            slot, reference, "cannot be read by this user", f"Give yourself the right to read it: chmod u+r {path}"
-        )
+        raise asked.error("cannot be read by this user", f"Give yourself the right to read it: chmod u+r {path}")
     return path
 
 
-def _from_hub(reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
+def _from_hub(asked: AssetRequest) -> Path:
     """A snapshot of a model repository. huggingface_hub keeps its own cache, resumes and locks."""
-    name, _, revision = reference.removeprefix("hf:").partition("@")
+    name, _, revision = asked.reference.removeprefix("hf:").partition("@")
     if not re.fullmatch(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", name):
-        raise AssetError(slot, reference, f"{name!r} is not ORG/NAME", "Write hf:ORG/NAME or hf:ORG/NAME@REVISION")
+        raise asked.error(f"{name!r} is not ORG/NAME", "Write hf:ORG/NAME or hf:ORG/NAME@REVISION")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if log:
-        log(f"{slot}: {reference}, from the Hugging Face hub or its cache")
-    bar = _hub_bar(progress, name) if progress else None
+    asked.log_line(f"{asked.reference}, from the Hugging Face hub or its cache")
+    bar = _hub_bar(asked.progress, name) if asked.progress else None
     # Pickled weights only where there are no others, which the list of the repository's files tells.
     fetch = partial(huggingface_hub.snapshot_download, name, revision=revision or None, tqdm_class=bar)
     try:
@@ -141,7 +121,7 @@ def _from_hub(reference: str, slot: str, log: Log | None, progress: Progress | N
             "Check the name, the network and, for a gated model, `hf auth login`; or download it elsewhere with "
             f"`hf download {name}` and name the local folder"
         )
-        raise AssetError(slot, reference, f"the hub does not give it ({first_line(problem)})", remedy) from problem
+        raise asked.error(f"the hub does not give it ({first_line(problem)})", remedy) from problem
     return Path(found)
 
 
@@ -163,21 +143,21 @@ def _hub_bar(progress: Progress, name: str) -> Any:
     return Bar
 
 
-def _from_gguf(file: Path, reference: str, slot: str, log: Log | None) -> Path:
+def _from_gguf(file: Path, asked: AssetRequest) -> Path:
     with file.open("rb") as handle:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+
+    def make(scratch: Path) -> dict[str, Any]:
+        asked.log_line(f"converting {file.name} to safetensors, once (about half a minute for 135M parameters)")
+        _convert(file, scratch / "model", asked)
+        return {"gguf": sha256}
+
     entry = cache_dir() / "converted" / sha256[:32]
-    with locked(entry, slot, reference, log):
-        if read_entry(entry) is None:
-            if log:
-                log(f"{slot}: converting {file.name} to safetensors, once (about half a minute for 135M parameters)")
-            with new_entry(entry, slot, reference) as scratch:
-                _convert(file, scratch / "model", reference, slot)
-                write_done(scratch, {"files": hash_files(scratch), "gguf": sha256})
+    asked.stored(entry, make)
     return entry / "model"
 
 
-def _convert(file: Path, target: Path, reference: str, slot: str) -> None:
+def _convert(file: Path, target: Path, asked: AssetRequest) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -189,11 +169,10 @@ def _convert(file: Path, target: Path, reference: str, slot: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as problem:  # the readers of gguf raise whatever the damaged byte leads to
         remedy = "Check that the file is whole and of an architecture transformers can read, or name a safetensors folder"
-        raise AssetError(slot, reference, f"the .gguf cannot be converted ({first_line(problem)})", remedy) from problem
+        raise asked.error(f"the .gguf cannot be converted ({first_line(problem)})", remedy) from problem
     # The weights are plain tensors now; a quantization note in config.json would make readers look for packed ones.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    for written in target.iterdir():
-        written.chmod(0o644)  # safetensors writes for the owner alone, and a cache may be shared
+    readable_by_all(target)

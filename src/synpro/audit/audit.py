@@ -22,14 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from synpro.audit.exploits import EXPLOITS, Exploit
+from synpro.audit.exploits import EXPLOITS, Case, Exploit
 from synpro.audit.reference import ReferenceAnswer, as_rewrite
-from synpro.corpus.store import draw
 from synpro.judges.text_stats import words
 from synpro.operations.base import Operation
-from synpro.records import Passage, Rewrite
+from synpro.records import Rewrite
 from synpro.rewards.advantages import contributions, normalized_totals
-from synpro.rewards.rubric import CORPUS_SAMPLE, Rubric
+from synpro.rewards.rubric import Rubric
 
 REFERENCE = "reference answer"
 OWN_LIMIT = 0.5
@@ -101,22 +100,19 @@ def audit(
     operation: Operation,
     rubric: Rubric,
     subjects: Sequence[ReferenceAnswer],
-    corpus: Sequence[Passage] = (),
     exploits: Mapping[str, Exploit] = EXPLOITS,
 ) -> Findings:
     """Feed a rubric every exploit of every subject, next to the reference answers.
 
-    `corpus`: passages of the run, of which rewards that learn from a corpus are shown the same as in training. Raises
-    ValueError for fewer than two subjects, NoReferenceAnswer for an operation without reference answers, and what a judge
-    raises.
+    Raises ValueError for fewer than two subjects, NoReferenceAnswer for an operation without reference answers, and what a
+    judge raises.
     """
     if len(subjects) < 2:
         raise ValueError("the audit needs at least two passages: one exploit answers with the text of another")
-    rubric.prepare([*draw(corpus, CORPUS_SAMPLE, seed=0), *(s.passage for s in subjects)])
     asked = [(REFERENCE, s.rewrite(operation)) for s in subjects]
     for name, exploit in exploits.items():
         for i, subject in enumerate(subjects):
-            answer = exploit(operation, subject, subjects[(i + 1) % len(subjects)])
+            answer = exploit(Case(operation, subject, subjects[(i + 1) % len(subjects)]))
             if answer is not None:
                 asked.append((name, as_rewrite(operation, subject, answer)))
     scores = rubric.score([rewrite for _, rewrite in asked])

@@ -47,6 +47,8 @@ def verdict(findings: Findings) -> str:
         f"{kind.name!r} (credited by {', '.join(kind.credited_rewards) or 'no single reward'})" for kind in findings.winners
     ]
     said = f"{findings.operation}: the reference answers are beaten by {'; '.join(beaten)}"
+    if noticed := sorted({name for kind in findings.winners for name, gain in kind.gains.items() if gain < -0.01}):
+        said += f". What costs it: {', '.join(noticed)}; give that more weight (operations.{findings.operation}.weights)"
     if abstain := _abstaining(findings):
         said += f". {', '.join(abstain)} said nothing of these passages: name judges for their language (docs/languages.md)"
     return said

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from synpro.audit.audit import AuditFailed, audit
+from synpro.audit.exploits import EXPLOITS
 from synpro.audit.reference import NoReferenceAnswer, reference_answers
 from synpro.audit.report import page, plain, table, verdict
 from synpro.commands.execution import execute_steps, locked_run_dir
 from synpro.config import ConfigError, RunConfig
-from synpro.corpus.store import read_passages
 from synpro.judges.languages import read_languages
 from synpro.operations.registry import build_operation
 from synpro.outline import outline
@@ -38,13 +38,14 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None]) -> Pat
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # models open at once here; their bars would break the tables up
-        corpus, audited = inputs["corpus"].dir, []
-        languages = read_languages(corpus)
+        audited = []
+        languages = read_languages(inputs["corpus"].dir)
         subjects = reference_answers(max(languages, key=lambda code: languages[code], default="en"))
         for operation in map(build_operation, cfg.operations.values()):
             rubric = Rubric.build(operation, inputs["scoring"])
+            log(f"{operation.name}: scoring {len(subjects)} reference answers and {len(EXPLOITS)} exploits of each (minutes)")
             try:
-                audited.append(audit(operation, rubric, subjects, read_passages(corpus)))
+                audited.append(audit(operation, rubric, subjects))
             except NoReferenceAnswer as problem:
                 log(f"{operation.name}: not audited: {problem}")
                 continue

@@ -39,8 +39,9 @@ class Asset:
 
 def active_assets(cfg: RunConfig) -> Iterator[Asset]:
     """What a run opens: not the judges that the config's choices leave unopened."""
-    for number, source in enumerate(cfg.prepare.sources):
-        yield Asset(f"prepare.sources.{number}.path", source.path, "corpus")
+    for key, sources in (("sources", cfg.prepare.sources), ("general", cfg.prepare.general)):
+        for number, source in enumerate(sources):
+            yield Asset(f"prepare.{key}.{number}.path", source.path, "corpus")
     if cfg.pretrain.start is not None:
         yield Asset("pretrain.start", cfg.pretrain.start, "language model")
     elif cfg.prepare.tokenizer.source != "train":
@@ -52,7 +53,7 @@ def active_assets(cfg: RunConfig) -> Iterator[Asset]:
     yield Asset("train_generator.base", cfg.train_generator.base, "generator", engine)
     judges, unused = cfg.judges, cfg.judges.unused()
     yield Asset("judges.encoder", judges.encoder.model, "encoder")
-    if "fluency" not in unused or (cfg.train_verifier.kind == "features" and cfg.train_verifier.likelihood):
+    if "fluency" not in unused:
         yield Asset("judges.fluency", judges.fluency.model, "language model")
     if "dataman" not in unused:
         yield Asset("judges.dataman", judges.dataman.model, "chat model", judges.dataman.engine)
@@ -109,15 +110,18 @@ def _open_data(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> tupl
         from synpro.corpus.hub import HubShard
         from synpro.corpus.readers import find_files, read_source
 
-        source = cfg.prepare.sources[int(asset.slot.split(".")[2])]
+        _, key, number, _ = asset.slot.split(".")
+        source = getattr(cfg.prepare, key)[int(number)]
         listing = find_files(source, slot=asset.slot, log=log)
         for line in listing.lines():
             log(f"{asset.slot}: {line}")
         local = [file for file in listing.files if not isinstance(file, HubShard)][:FIRST_ROWS]
         first = list(islice((r for f in local for r in read_source(f, source, cfg.prepare.max_row_bytes)), FIRST_ROWS))
-        lacks = [r for r in first if isinstance(r, Reject) and r.reason in ("no-column", "not-text-column")]
-        if lacks and len(lacks) == len(first):
-            return "", [f"{asset.slot} = {asset.reference}: none of its first {len(first)} rows can be used: {lacks[0].detail}"]
+        bad = [r for r in first if isinstance(r, Reject)]
+        no_text = all(r.reason in ("no-column", "not-text-column") for r in bad)  # else later rows may be better
+        if bad and len(bad) == len(first) and (no_text or len(first) < FIRST_ROWS):
+            what = "rows" if no_text else "rows and files"
+            return "", [f"{asset.slot} = {asset.reference}: none of its first {len(first)} {what} can be used: {bad[0].detail}"]
         return f"{len(listing.files):,} files, {sum(f.size for f in listing.files) / 1e6:,.1f} MB", []
     from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
 

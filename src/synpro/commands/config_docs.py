@@ -47,11 +47,6 @@ class Key:
         return self.field.name
 
     @property
-    def is_table(self) -> bool:
-        """Whether its value is a table, or a list of tables, with keys of its own."""
-        return any(_dataclasses_in(self.hint))
-
-    @property
     def default(self) -> Any:
         """The default value; MISSING where the key is needed."""
         factory = self.field.default_factory
@@ -73,19 +68,11 @@ def tables() -> dict[type, list[str]]:
         found.setdefault(cls, []).append(path)
         for key in keys_of(cls):
             here = f"{path}.{key.name}" if path else key.name
-            for inner, suffix in _dataclasses_in(key.hint):
+            for inner, suffix in tables_in(key.hint):
                 visit(inner, here + suffix)
 
     visit(CompareConfig, "")
     return found
-
-
-def key_paths() -> set[str]:
-    """Every key with its table: `pretrain.optimizer.learning_rate`, `operations.NAME.steps`. Tables are keys too."""
-    inside = {
-        f"{path}.{key.name}" if path else key.name for cls, paths in tables().items() for path in paths for key in keys_of(cls)
-    }
-    return inside | {path for paths in tables().values() for path in paths if path}
 
 
 def config_page() -> str:
@@ -93,7 +80,6 @@ def config_page() -> str:
     parts = [INTRO]
     for cls, paths in tables().items():
         name = ", ".join(f"[{path}]" for path in dict.fromkeys(paths)) if paths != [""] else "Top of the file"
-        name = f'`type = "{cls.type}"` in {name}' if hasattr(cls, "type") else name
         name = f'`type = "{cls.type}"` in {name}' if hasattr(cls, "type") else name
         parts.append(f"## {name}\n\n{_prose(RunConfig.__doc__ if cls is CompareConfig else cls.__doc__)}\n")
         parts.append("\n".join(_table(cls)) + "\n")
@@ -127,7 +113,7 @@ def _table(cls: type) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for key in keys_of(cls):
         meta = key.field.metadata
-        inner = [c for c, _ in _dataclasses_in(key.hint)]
+        inner = [c for c, _ in tables_in(key.hint)]
         decides = "" if inner else "execution" if meta.get("execution") else "result"
         meaning = key.description or (_prose(inner[0].__doc__).split("\n")[0] if len(inner) == 1 else "")
         cells = [f"`{key.name}`", _type_text(key.hint), _default_text(key), meta.get("unit", "")]
@@ -159,7 +145,7 @@ def _descriptions(cls: type) -> dict[str, str]:
     return found
 
 
-def _dataclasses_in(hint: Any) -> Iterator[tuple[type, str]]:
+def tables_in(hint: Any) -> Iterator[tuple[type, str]]:
     """The dataclasses that a field's type holds, each with what its tables add to the field's key."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated and (tags := [a for a in args if isinstance(a, Tagged)]):
@@ -167,10 +153,10 @@ def _dataclasses_in(hint: Any) -> Iterator[tuple[type, str]]:
     elif dataclasses.is_dataclass(hint):
         yield typing.cast(type, hint), ""
     elif origin is dict:
-        yield from ((cls, f".NAME{suffix}") for cls, suffix in _dataclasses_in(args[1]))
+        yield from ((cls, f".NAME{suffix}") for cls, suffix in tables_in(args[1]))
     elif origin in (tuple, typing.Union, types.UnionType, Annotated):
         for arg in args:
-            yield from _dataclasses_in(arg)
+            yield from tables_in(arg)
 
 
 def _type_text(hint: Any) -> str:
@@ -237,7 +223,7 @@ def _property(key: Key) -> dict[str, Any]:
     body = _json_type(key.hint, {word: meta[name] for name, word in bounds.items() if meta.get(name) is not None})
     more = [f"Unit: {meta['unit']}." if meta.get("unit") else "", f"Source: {meta['source']}." if meta.get("source") else ""]
     text = " ".join([*key.description.split(), *filter(None, more)])
-    simple = key.default is not MISSING and not list(_dataclasses_in(key.hint))
+    simple = key.default is not MISSING and not list(tables_in(key.hint))
     return {**body, **({"description": text} if text else {}), **({"default": plain(key.default)} if simple else {})}
 
 

@@ -19,8 +19,6 @@ from synpro.runner.step import MIN_FREE_BYTES
 
 UNPLANNED_BYTES = 2 * 2**30
 """Free disk that a run needs where its plan cannot say."""
-WHILE_TRAINING = 2.0
-"""Disk of pretraining while it runs, over what stays: it keeps checkpoints to resume from."""
 GIB = 2**30
 
 
@@ -28,7 +26,9 @@ def disk_problem(cfg: RunConfig, root: Path, steps: Sequence[str]) -> str | None
     """What is said where the steps of a run that are not done need more disk than is free; None where they do not."""
     left = [step for step in steps if not finished(root / step)]
     rows = planned_stages(cfg, root)
-    need = sum(disk_bytes(rows, step) for step in left) + MIN_FREE_BYTES if rows else UNPLANNED_BYTES
+    stay = sum(disk_bytes(rows, step, until_it_ends=False) for step in left)
+    most = max((disk_bytes(rows, step) - disk_bytes(rows, step, until_it_ends=False) for step in left), default=0.0)
+    need = stay + most + MIN_FREE_BYTES if rows else UNPLANNED_BYTES
     free = free_bytes(root)
     if not left or free >= need:
         return None
@@ -75,12 +75,12 @@ def planned_stages(cfg: RunConfig, root: Path) -> dict[str, StageEstimate]:
         return {}
 
 
-def disk_bytes(rows: Mapping[str, StageEstimate], step: str) -> float:
-    """Bytes of disk that one step takes while it runs; 0 where the plan does not say."""
+def disk_bytes(rows: Mapping[str, StageEstimate], step: str, until_it_ends: bool = True) -> float:
+    """Bytes of disk that one step takes while it runs, or that stay of it; 0 where the plan does not say."""
     row = rows.get(step.rpartition("/")[2])
     if row is None or not row.count:
         return 0.0
-    return row.disk / row.count * (WHILE_TRAINING if row.stage == "pretrain" else 1.1)
+    return 1.1 * row.disk / row.count + (row.scratch if until_it_ends else 0.0)
 
 
 def gpu_bytes(what: Literal["memory.total", "memory.used"] = "memory.total") -> list[float]:

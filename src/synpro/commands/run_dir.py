@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from synpro.config import ConfigError, RunConfig, dumps, load_stored
 from synpro.records import decode, encode
-from synpro.runner.artifacts import read_record, write_json
+from synpro.runner.artifacts import read_json, read_record, write_json, write_text
 from synpro.runner.request import changes
 
 R = TypeVar("R")
@@ -64,8 +64,8 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             raise ConfigError(
                 f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name"
             )
-        write_json(root / "environment.json", describe_environment())
-        _write_config(cfg, path)
+        _note_environment(root)
+        write_text(path, dumps(cfg))
         return
     try:
         old = load_stored(type(cfg), path)
@@ -80,8 +80,21 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             + "\n  ".join(different)
             + "\nTake the changes back, or give the run another name: --set name=..."
         )
+    _note_environment(root)
     if path.read_text(encoding="utf-8") != dumps(cfg):
-        _write_config(cfg, path)
+        write_text(path, dumps(cfg))
+
+
+def _note_environment(root: Path) -> None:
+    """Write down what a run is begun with; a later start by another version, or elsewhere, adds what is different then."""
+    path, now = root / "environment.json", describe_environment()
+    if not path.exists():
+        write_json(path, now)
+        return
+    first = read_json(path)
+    known = {k: v for part in (first, *first.get("changed", ())) for k, v in part.items()}
+    if different := {k: v for k, v in now.items() if k != "started" and known.get(k) != v}:
+        write_json(path, {**first, "changed": [*first.get("changed", ()), {"on": now["started"], **different}]})
 
 
 def _result_keys(cfg: RunConfig) -> dict[str, Any]:
@@ -91,12 +104,6 @@ def _result_keys(cfg: RunConfig) -> dict[str, Any]:
         for key in keys:
             table.get(part, {}).pop(key, None)
     return table
-
-
-def _write_config(cfg: RunConfig, path: Path) -> None:
-    temporary = path.with_suffix(".toml.tmp")
-    temporary.write_text(dumps(cfg), encoding="utf-8")
-    temporary.replace(path)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -88,7 +88,7 @@ def score_influence(
     scores: dict[int, list[float | None]] = {}
     machine = cfg.machine if group.size == 1 else LOCAL_MACHINE
     workers = InfluenceWorkers(probe, dtype)
-    for first, some in parallel_map(workers, tasks, machine=machine, progress=lambda share: None, log=log):
+    for first, some in parallel_map(workers, tasks.items(), machine=machine, progress=lambda share: None, log=log):
         scores[first] = some
         if group.is_first:
             log(f"{sum(map(len, scores.values())):,} of {sum(map(len, tasks.values())):,} texts scored")

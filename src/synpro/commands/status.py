@@ -61,8 +61,9 @@ def format_status(root: Path, steps: Sequence[StepStatus]) -> list[str]:
 
 
 def watch(root: Path, seconds: float = 2.0) -> None:
-    """Show the steps on the terminal, renewed every few seconds, until all are done, or the process that ran them has ended or
-    left a failed step. Without a terminal, they are printed again when they have changed. Raises as `status`."""
+    """Show the steps on the terminal, renewed every few seconds, until all are done, a step has failed, or the process that ran
+    them has ended (not between the jobs of `synpro submit`). Without a terminal, they are printed again when they have changed.
+    Raises as `status`."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -79,7 +80,8 @@ def watch(root: Path, seconds: float = 2.0) -> None:
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
             if all(step.state == "done" for step in steps):
                 return
-            if not running and (was_running or any(step.state == "failed" for step in steps)):
+            is_over = was_running and not (root / "slurm").is_dir()  # else the next job of a chain may wait in the queue
+            if not running and (is_over or any(step.state == "failed" for step in steps)):
                 console.print("no process is running it any more; the command that began it resumes it", soft_wrap=True)
                 return
             shown, was_running = text, running

@@ -13,14 +13,14 @@ MAX_ROW_BYTES = 20_000_000
 """Most bytes of one text, as `prepare.max_row_bytes` by default."""
 
 
-def documents_of(texts: Path | str | Iterable[str], text_column: str = "text") -> list[Document | Reject]:
+def documents_of(texts: Path | str | Iterable[str]) -> list[Document | Reject]:
     """The documents of texts in memory, or of a path: whatever `prepare.sources` may name (JSONL, Parquet, text, folders, ...).
 
     A `str` is a path. Rows have their `id` where they have one. What cannot be used is a Reject in its place. Raises
     ConfigError where there is nothing to read.
     """
     if isinstance(texts, (Path, str)):
-        return _read(str(texts), text_column)
+        return _read(str(texts))
     return [
         Document(f"text-{number}", text, "memory")
         if isinstance(text, str)
@@ -29,13 +29,13 @@ def documents_of(texts: Path | str | Iterable[str], text_column: str = "text") -
     ]
 
 
-def _read(path: str, text_column: str) -> list[Document | Reject]:
+def _read(path: str) -> list[Document | Reject]:
     from synpro.corpus.files import CorpusError
     from synpro.corpus.readers import SourceConfig, check_row, find_files, read_file
 
     found: list[Document | Reject] = []
-    plain = SourceConfig(path, text_column=text_column)
-    named = SourceConfig(path, text_column=text_column, id_column="id")
+    plain = SourceConfig(path)
+    named = SourceConfig(path, id_column="id")
     try:
         listing = find_files(plain, slot="texts")
         found += listing.rejects

@@ -66,6 +66,9 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
                 found.append(Contrast(name, whole, f"{name.removesuffix('-only')} alone against all operations"))
     for base, numbers in numbered.items():
         ordered = sorted(numbers)
+        if base in names:
+            about = f"as many versions of each passage as the config has against {ordered[-1]}"
+            found.append(Contrast(base, f"{base}-{ordered[-1]}", about, equal=False))
         for less, more in pairwise(ordered):
             about = f"{more} versions of each passage against {less}"
             found.append(Contrast(f"{base}-{more}", f"{base}-{less}", about, equal=False))

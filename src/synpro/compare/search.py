@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpro.compare.config import SCARCE, CompareConfig
+from synpro.compare.steps import DedupSteps
 from synpro.compare.tuning import AXES, TrainingSettings, Trial, grid, open_axes, propose_next, winner
 from synpro.records import Checkpoint, Corpus, Shard
-from synpro.runner.step import RunStep
 from synpro.stages.pretrain import PretrainConfig, pretrain
 
 
@@ -22,10 +22,15 @@ class SearchResult:
     """The axes on which a neighbour of the chosen settings was not tried, or won. None: the search is settled."""
     carried: bool = False
     """Not searched here: the settings of the smaller corpus, or of repetition."""
-    best: str | None = None
-    """The step that trained the chosen settings first, with the seed of the climb."""
-    model: Checkpoint | None = None
-    """Its model."""
+    steps: tuple[str, ...] = ()
+    """The step of each trial. Another arm with the same text may have run it."""
+    models: tuple[Checkpoint, ...] = ()
+    """The model of each trial."""
+
+    @property
+    def best(self) -> int | None:
+        """The trial that trained the chosen settings first, with the seed of the climb; None where nothing was searched."""
+        return next((i for i, t in enumerate(self.trials) if t.settings == self.chosen), None)
 
     @property
     def settled(self) -> bool:
@@ -34,8 +39,10 @@ class SearchResult:
 
     @property
     def gains_from_tokens(self) -> bool:
-        """Whether the whole budget is best, so that more of it might be better still."""
-        return self.chosen.share >= 1.0
+        """Whether the whole budget is best, and was used to its end, so that more of it might be better still."""
+        model = None if self.best is None else self.models[self.best]
+        stopped_early = model is not None and model.best_tokens is not None and model.best_tokens < 0.95 * model.tokens_seen
+        return self.chosen.share >= 1.0 and not stopped_early
 
     @property
     def settings_tried(self) -> int:
@@ -51,7 +58,7 @@ def default_settings(cfg: CompareConfig) -> TrainingSettings:
 
 def search_settings(
     cfg: CompareConfig,
-    run_step: RunStep,
+    steps: DedupSteps,
     folder: str,
     corpus: Corpus,
     begin: TrainingSettings,
@@ -76,23 +83,17 @@ def search_settings(
     base = training or cfg.measured
     trials: list[Trial] = []
     models: list[Checkpoint] = []
+    mine = steps.within(folder)
     while (proposed := propose_next(axes, begin, trials, tune, max_trials)) is not None:
         settings, draw = proposed
         applied = settings.apply(base, cfg.budget, cfg.compare.decay_fraction)
-        step = trial_step(folder, len(trials))
+        step = f"trial-{len(trials):02d}/pretrain"
         seed_key = f"tune-{draw}" if draw else "tune"  # trials of one draw differ in their settings alone
-        model = run_step(step, pretrain, applied, seed_key=seed_key, corpus=corpus, shards=list(shards), start=start)
+        model = mine(step, pretrain, applied, seed_key=seed_key, corpus=corpus, shards=list(shards), start=start)
         models.append(model)
         trials.append(Trial(settings, model.reference_loss, model.tokens_seen, draw))
-    chosen = winner(trials)
-    first = next(i for i, t in enumerate(trials) if t.settings == chosen)
-    best = trial_step(folder, first)
-    return SearchResult(chosen, tuple(trials), tuple(open_axes(axes, trials)), best=best, model=models[first])
-
-
-def trial_step(folder: str, number: int) -> str:
-    """The step of a training of a search."""
-    return f"{folder}/trial-{number:02d}/pretrain"
+    found = tuple(open_axes(axes, trials))
+    return SearchResult(winner(trials), tuple(trials), found, steps=tuple(mine.places), models=tuple(models))
 
 
 def natural_share(corpus: Corpus, shards: Sequence[Shard]) -> float:
@@ -101,10 +102,10 @@ def natural_share(corpus: Corpus, shards: Sequence[Shard]) -> float:
 
 
 def search_corpus(
-    cfg: CompareConfig, run_step: RunStep, name: str, corpus: Corpus, start: Checkpoint | None, *before: SearchResult
+    cfg: CompareConfig, steps: DedupSteps, name: str, corpus: Corpus, start: Checkpoint | None, *before: SearchResult
 ) -> SearchResult:
     """The search for repetition of one corpus, from the settings of the next smaller one."""
     tune = cfg.compare.tune
     begin = before[-1].chosen if before else default_settings(cfg)
     trials = tune.trials if name == SCARCE else tune.anchor_trials
-    return search_settings(cfg, run_step, f"tune/{name}", corpus, begin, max_trials=trials, start=start)
+    return search_settings(cfg, steps, f"tune/{name}", corpus, begin, max_trials=trials, start=start)

@@ -18,7 +18,7 @@ from synpro.compare.arms import find_arm
 from synpro.compare.comparison import ComparisonResult, MeasuredModels
 from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.contrasts import find_contrasts
-from synpro.compare.search import SearchResult, trial_step
+from synpro.compare.search import SearchResult
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import AXES, Trial
 from synpro.config import RunConfig
@@ -80,7 +80,7 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             **measures(name, losses[name]),
             "forced": {**_measured(root, forced, found), **measures(name, found)} if forced and found else None,
             "absorption": _absorption(result, name),
-            "search": _search(cfg, result.own[name], f"tune/{name}", root) if name in result.own else None,
+            "search": _search(cfg, result.own[name], root) if name in result.own else None,
             "shards": _shards(arm),
             "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
             "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),
@@ -99,14 +99,15 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "rounds": cfg.rounds,
             "law": cfg.compare.law,
             "parameters": num_parameters(model, vocab),
+            "commits": _commits(root),
             "flops_per_token": flops_per_token(model, vocab, cfg.pretrain.sequence_length),
             "groups": len(set(next(iter(losses.values())).groups)) or None,
         },
         "corpora": {n: {"tokens": c.tokens, "documents": c.documents} for n, c in result.corpora.items()},
         "refused": base.untuned,
         "bound": base.bound,
-        "notes": list(base.notes),
-        "searches": {n: _search(cfg, s, f"tune/{n}", root) for n, s in result.searches.items()},
+        "notes": [] if base.bound is None else [base.bound],
+        "searches": {n: _search(cfg, s, root) for n, s in result.searches.items()},
         "arms": arms,
         "anchors": [
             {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.curve[n], a.losses)}
@@ -147,24 +148,25 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
 
     searched = [axis for axis in AXES if axis != "organic_share" and (axis != "replay_share" or cfg.prepare.general)]
     names = {axis: "epochs" if axis == "share" else axis for axis in searched}
-    trials = [t for s in result.searches.values() for t in s.trials]
     return Baseline(
         searched={name: values(first.trials, axis) for axis, name in names.items()},
-        chosen={name: values([_trial(first)], axis)[0] for axis, name in names.items()},
-        trainings=len(trials),
-        flops=float(sum(t.tokens for t in trials)) * _per_token(cfg, result),
+        trainings=sum(len(s.trials) for s in result.searches.values()),
         carried=any(s.carried for s in result.searches.values()),
-        open_axes=tuple(names[axis] for axis in first.open_axes),
+        open_axes=tuple(
+            names[axis] + ("" if corpus == SCARCE else f" at {corpus}")
+            for corpus, search in result.searches.items()
+            if not search.carried
+            for axis in search.open_axes
+        ),
         gains_from_tokens=first.gains_from_tokens,
     )
 
 
-def _trial(search: SearchResult) -> Trial:
-    return next(t for t in search.trials if t.settings == search.chosen)
-
-
-def _per_token(cfg: CompareConfig, result: ComparisonResult) -> int:
-    return flops_per_token(cfg.pretrain.shape, result.corpora[SCARCE].vocab_size, cfg.pretrain.sequence_length)
+def _commits(root: Path) -> list[str]:
+    """The versions of the code that ran steps of a comparison, oldest first."""
+    path = root / "environment.json"
+    first = read_json(path) if path.exists() else {}
+    return list(dict.fromkeys(c for part in (first, *first.get("changed", ())) if (c := part.get("commit"))))
 
 
 def _losses(measured: MeasuredModels, groups: Mapping[str, str]) -> Losses:
@@ -200,7 +202,7 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
             "heldout_loss": evaluation.heldout_loss,
             "bits_per_byte": evaluation.bits_per_byte,
             "reference_loss": model.reference_loss,
-            **({"general_loss": body["general_loss"]} if "general_loss" in body else {}),
+            **{key: body[key] for key in ("general_loss", "start") if key in body},
             "tokens_seen": model.tokens_seen,
             "tasks": evaluation.tasks,
             "items": body["items"],
@@ -268,8 +270,7 @@ def _text_cost(root: Path, text: SyntheticText, cfg: RunConfig) -> CostBreakdown
     return merge_costs([step_cost(root, step, cfg) for step in dict.fromkeys(text.steps)])
 
 
-def _search(cfg: CompareConfig, search: SearchResult, folder: str, root: Path) -> dict[str, Any]:
-    steps = [trial_step(folder, i) for i in range(len(search.trials))]
+def _search(cfg: CompareConfig, search: SearchResult, root: Path) -> dict[str, Any]:
     return {
         "chosen": asdict(search.chosen),
         "settled": search.settled,
@@ -277,7 +278,7 @@ def _search(cfg: CompareConfig, search: SearchResult, folder: str, root: Path) -
         "gains_from_tokens": search.gains_from_tokens,
         "carried": search.carried,
         "settings_tried": search.settings_tried,
-        "cost": asdict(total_cost(merge_costs([step_cost(root, step, cfg) for step in steps]))),
+        "cost": asdict(total_cost(merge_costs([step_cost(root, step, cfg) for step in search.steps]))),
         "trials": [
             {
                 "settings": asdict(t.settings),

@@ -64,8 +64,10 @@ def first_probe(
 ) -> FirstProbe:
     """The probe of tuned repetition; of repetition as nobody tuned it, where nothing was searched."""
     shared = steps.within("text/shared")
-    model, places = search.model, [search.best] if search.best else []
-    if model is None:
+    places = list[str]()
+    if search.best is not None:
+        model, places = search.models[search.best], [search.steps[search.best]]
+    else:
         training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
         model = shared("round-01/pretrain", pretrain, training, corpus=corpus, shards=[], start=start)
     probe = shared("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)

@@ -219,7 +219,8 @@ def grid(
     if replays:
         axes["replay_share"] = Axis.of(cfg.replay_shares, start.replay_share, most=1.0, **grows)
     if natural is not None:
-        axes["organic_share"] = Axis.of(cfg.organic_shares, start.organic_share, natural=natural, most=1.0, **grows)
+        apart = [s for s in cfg.organic_shares if abs(math.log(s / natural)) > math.log(1.2)]  # nearer ones are the same
+        axes["organic_share"] = Axis.of(apart, start.organic_share, natural=natural, most=1.0, **grows)
     return axes
 
 
@@ -231,7 +232,7 @@ def neighbours(axes: Grid, settings: TrainingSettings) -> list[tuple[str, Traini
 def propose_next(
     axes: Grid, start: TrainingSettings, tried: Sequence[Trial], cfg: TuneConfig, max_trials: int
 ) -> tuple[TrainingSettings, int] | None:
-    """(settings, draw) of the next training; None when the search ends: `is_settled` says how."""
+    """(settings, draw) of the next training; None when the search ends: `open_axes` says how."""
     done = list(dict.fromkeys(t.settings for t in tried))
     if not max_trials:
         return None
@@ -278,11 +279,6 @@ def winner(tried: Sequence[Trial]) -> TrainingSettings:
         losses.setdefault(trial.settings, []).append(_rank(trial))
     most = max(map(len, losses.values()))
     return min((s for s, seen in losses.items() if len(seen) == most), key=lambda s: sum(losses[s]))
-
-
-def is_settled(axes: Grid, tried: Sequence[Trial]) -> bool:
-    """Whether every neighbour of the chosen settings on every axis was tried and lost."""
-    return not open_axes(axes, tried)
 
 
 def open_axes(axes: Grid, tried: Sequence[Trial]) -> list[str]:

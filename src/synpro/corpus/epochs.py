@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from synpro.corpus.documents import ChosenDocuments, JoinedDocuments
 from synpro.corpus.files import CorpusError
 from synpro.corpus.mixture import (
     EpochPlan,
@@ -19,7 +20,7 @@ from synpro.corpus.mixture import (
     subsample,
 )
 from synpro.corpus.store import read_documents
-from synpro.corpus.synthetic import Chosen, ShardDocuments, read_column
+from synpro.corpus.synthetic import read_column, shard_documents
 from synpro.corpus.tokens import encode_documents, load_tokenizer, read_tokens, split_documents
 from synpro.records import Corpus, Shard
 
@@ -34,14 +35,14 @@ class MixtureEpochs:
         """
         self._mixture, self._seed = mixture, seed
         self.organic = split_documents(read_tokens(corpus.dir / "tokens" / "train.bin", corpus.dtype), corpus.eos_id)
-        synthetic = ShardDocuments(corpus, shards)
-        self.synthetic: Sequence[np.ndarray] = synthetic
-        self._lengths = synthetic.lengths
-        places = np.arange(len(synthetic))
+        parts = shard_documents(corpus, shards)
+        self.synthetic: Sequence[np.ndarray] = JoinedDocuments(parts)
+        self._lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+        places = np.arange(len(self.synthetic))
         if mixture.synthetic_tokens is not None:
             ids, sources = (read_column(shards, name) for name in ("id", "document"))
-            places = subsample(ids, sources, synthetic.lengths, mixture.synthetic_tokens)
-            self.synthetic, self._lengths = Chosen(synthetic, places), synthetic.lengths[places]
+            places = subsample(ids, sources, self._lengths, mixture.synthetic_tokens)
+            self.synthetic, self._lengths = ChosenDocuments(self.synthetic, places), self._lengths[places]
         megadocs = mixture.packing == "megadocs"
         self._sources = self._source_indices(corpus, shards)[places].tolist() if megadocs else []
         separator = encode_documents(load_tokenizer(corpus.dir / "tokenizer"), ["\n\n"], corpus.eos_id, corpus.dtype)[0]
@@ -75,8 +76,11 @@ class MixtureEpochs:
         """The tokens of epoch `number`, `(T,)`; with token noise `(2, T)`: what is read, and what is to be predicted."""
         seed, plan = self._epoch_seed(number), self._plan(number)
         wanted = self._replayed(plan)
-        places = np.arange(number * wanted, (number + 1) * wanted)
-        general = list(split_documents(self._replay.take(places, mode="wrap"), self._eos_id)) if wanted else []
+        general: Sequence[np.ndarray] = []
+        if wanted:
+            taken = self._replay.take(np.arange((number - 1) * wanted, number * wanted), mode="wrap")
+            taken[-1] = self._eos_id  # the last document is cut, and must not run into the one that follows
+            general = split_documents(taken, self._eos_id)
 
         def build(organic: Sequence[np.ndarray]) -> np.ndarray:
             if self._mixture.packing == "megadocs":

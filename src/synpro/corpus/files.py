@@ -129,7 +129,7 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Callable[[], Any]]] = {
     rb"\x1f\x8b": lambda: lambda: zlib.decompressobj(wbits=31),
     rb"BZh[1-9](1AY&SY|\x17rE8P)": lambda: bz2.BZ2Decompressor,
     rb"\xfd7zXZ\x00": lambda: lambda: lzma.LZMADecompressor(memlimit=1 << 30),
-    rb"\x28\xb5\x2f\xfd": _zstd,
+    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": _zstd,  # the second is a frame to be skipped, as pzstd writes it
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files, as a part of the name that says nothing about the format."""
@@ -155,6 +155,7 @@ _KINDS = {
     b"\x7fELF": "a program",
     b"Obj\x01": "an Avro file",
     b"version https://git-lfs": "a pointer of Git LFS instead of the file itself (`git lfs pull` fetches it)",
+    b"\xff\xfe\0\0": "UTF-32 text (`iconv -f utf-32 -t utf-8` converts it)",
     b"\xff\xfe": "UTF-16 text (`iconv -f utf-16 -t utf-8` converts it)",
     b"\xfe\xff": "UTF-16 text (`iconv -f utf-16 -t utf-8` converts it)",
 }
@@ -166,6 +167,8 @@ def what_is(head: bytes) -> str:
     for magic, kind in _KINDS.items():
         if head.startswith(magic):
             return kind
+    if re.match(rb"[\t-~]\0[\t-~]\0|\0[\t-~]\0[\t-~]", head):
+        return f"UTF-16 text (`iconv -f utf-16{'le' if head[1] == 0 else 'be'} -t utf-8` converts it)"
     if head[257:262] == b"ustar":
         return "a tar archive"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()

@@ -59,6 +59,8 @@ class Gatherer:
     _count: RejectCount = field(init=False)
     _unique: _UniqueRows = field(init=False)
     _stopped: bool = False
+    _next: int = 0
+    """The first file that is not read yet."""
 
     def __post_init__(self) -> None:
         self._count = RejectCount("prepare.sources", self.settings.max_rejected, "prepare.max_rejected")
@@ -77,26 +79,21 @@ class Gatherer:
             left_out += found.rejects
             for line in found.lines():
                 self.logger.log(line)
-        parts, start = self._resume(folder, files, left_out)
-        total, done = sum(f.size for f, _ in files), sum(f.size for f, _ in files[:start])
-        while start < len(files) and not self._stopped:
+        parts = self._resume(folder, files, left_out)
+        while self._next < len(files) and not self._stopped:
             part = folder / f"{len(parts):05d}.parquet"
-            part_files = _Part(self, files, start, done, total)
-            write_rows(part, DOCUMENTS, part_files.documents())
+            write_rows(part, DOCUMENTS, self._documents(files))
             write_rows(part.with_suffix(".seen"), _SEEN, self._unique.take_new())
-            start, done = part_files.next, part_files.done
-            note = {"next": start, "rejects": self.logger.rejects.path.stat().st_size, "stopped": self._stopped}
+            note = {"next": self._next, "rejects": self.logger.rejects.path.stat().st_size, "stopped": self._stopped}
             state = {"usable": self._count.usable, "repeated_ids": self._unique.repeated_ids}
-            write_json(part.with_suffix(".json"), {**note, **state, "files": _names(files[:start])})
+            write_json(part.with_suffix(".json"), {**note, **state, "files": _names(files[: self._next])})
             parts.append(part)
         self._count.check()
         self._unique.check(len(self.index))
         return parts
 
-    def _resume(
-        self, folder: Path, files: Sequence[tuple[SourceFile, SourceConfig]], left_out: Sequence[Reject]
-    ) -> tuple[list[Path], int]:
-        """The parts that are there, and the first file that is not in one; everything else is removed."""
+    def _resume(self, folder: Path, files: Sequence[tuple[SourceFile, SourceConfig]], left_out: Sequence[Reject]) -> list[Path]:
+        """The parts that are there, whose files are not read again; everything else is removed."""
         notes: list[Any] = []
         while (note := folder / f"{len(notes):05d}.json").exists():
             notes.append(json.loads(note.read_text(encoding="utf-8")))
@@ -107,7 +104,7 @@ class Gatherer:
             for reject in left_out:
                 self.logger.rejects.append(reject)
                 self._count.add(reject)
-            return [], 0
+            return []
         parts = [folder / f"{i:05d}.parquet" for i in range(len(notes))]
         with self.logger.rejects.path.open("r+b") as handle:
             handle.truncate(notes[-1]["rejects"])
@@ -121,8 +118,29 @@ class Gatherer:
                 self._count.add(reject)
         last = notes[-1]
         self._count.usable, self._unique.repeated_ids, self._stopped = last["usable"], last["repeated_ids"], last["stopped"]
-        self.logger.log(f"{last['next']:,} files were read by an earlier attempt: {len(self.index):,} documents")
-        return parts, last["next"]
+        self._next = last["next"]
+        self.logger.log(f"{self._next:,} files were read by an earlier attempt: {len(self.index):,} documents")
+        return parts
+
+    def _documents(self, files: Sequence[tuple[SourceFile, SourceConfig]]) -> Iterator[dict[str, Any]]:
+        """The documents of the next part: those of whole files until it is large enough, or nothing more is needed."""
+        size, total = 0, sum(file.size for file, _ in files)
+        done = sum(file.size for file, _ in files[: self._next])
+        while self._next < len(files) and size < _PART_CHARACTERS:
+            file, source = files[self._next]
+            self._next += 1
+            for item in read_source(file, source, self.settings.max_row_bytes):
+                self.logger.progress(min(done + file.done, total), total, "reading")
+                if isinstance(item, Reject):
+                    self._reject(item, file)
+                    continue
+                self._count.add(item)
+                for document in self.documents_of(item):
+                    size += len(document["text"])
+                    yield document
+                    if self._has_enough():
+                        return
+            done += file.size
 
     def documents_of(self, row: SourceRow) -> Iterator[dict[str, Any]]:
         """The documents of a row, as rows of `documents.parquet` without a split."""
@@ -141,21 +159,15 @@ class Gatherer:
             self.index.append(part_id, words, group)
             yield {"id": part_id, "split": "", "text": text, "source": row.source, "words": words, "group": group}
 
-    def reject(self, reject: Reject, file: SourceFile) -> None:
+    def _reject(self, reject: Reject, file: SourceFile) -> None:
         """Note what cannot be used; of a whole file, in the log too. Raises CorpusError when it is too much."""
         self.logger.rejects.append(reject)
         if reject.source == file.name or reject.reason == "damaged":
             self.logger.log(f"{reject.source}: {reject.reason}: {reject.detail}")
         self._count.add(reject)
 
-    def use(self, row: SourceRow) -> None:
-        """Count a usable row."""
-        self._count.add(row)
-
-    def has_enough(self) -> bool:
+    def _has_enough(self) -> bool:
         """Whether reading may stop; the log says why."""
-        if self._stopped:
-            return True
         limit, documents = self.settings.train_words, len(self.index)
         if self.settings.max_documents is not None and documents >= self.settings.max_documents:
             self.logger.log(f"stopped reading after {documents:,} documents (prepare.max_documents)")
@@ -164,35 +176,6 @@ class Gatherer:
             self.logger.log(f"stopped reading after {documents:,} documents: the splits have what they need")
             self._stopped = True
         return self._stopped
-
-
-class _Part:
-    """One part while it is read."""
-
-    def __init__(
-        self, gatherer: Gatherer, files: Sequence[tuple[SourceFile, SourceConfig]], start: int, done: int, total: int
-    ) -> None:
-        self.gatherer, self.files, self.next, self.done, self.total = gatherer, files, start, done, total
-
-    def documents(self) -> Iterator[dict[str, Any]]:
-        """Documents of whole files until the part is large enough, or nothing more is needed."""
-        gatherer, size = self.gatherer, 0
-        limit = gatherer.settings.max_row_bytes
-        while self.next < len(self.files) and size < _PART_CHARACTERS:
-            file, source = self.files[self.next]
-            self.next += 1
-            for item in read_source(file, source, limit):
-                gatherer.logger.progress(min(self.done + file.done, self.total), self.total, "reading")
-                if isinstance(item, Reject):
-                    gatherer.reject(item, file)
-                    continue
-                gatherer.use(item)
-                for document in gatherer.documents_of(item):
-                    size += len(document["text"])
-                    yield document
-                    if gatherer.has_enough():
-                        return
-            self.done += file.size
 
 
 class _UniqueRows:

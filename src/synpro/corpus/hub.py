@@ -28,6 +28,8 @@ def list_shards(path: str, subset: str | None, split: str) -> list[SourceFile]:
     import datasets
 
     name, _, revision = path.removeprefix("hf:").partition("@")
+    if not name:
+        raise CorpusError(f"{path}: names no data set; write hf:ORG/NAME")
     try:
         whole = datasets.load_dataset(name, subset, split=split, revision=revision or None, streaming=True)
         count = max(1, whole.num_shards)

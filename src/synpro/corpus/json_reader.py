@@ -62,7 +62,7 @@ def _read_lines(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
         if line is None:
             yield too_large(source, length, limit)
             continue
-        text = decode(line.removeprefix(_BOM) if number == 1 else line, source, offset)
+        text = decode(line.removeprefix(_BOM), source, offset)  # of each of the files that `cat` put together
         if isinstance(text, Reject):
             yield text
         elif text.strip():

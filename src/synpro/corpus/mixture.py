@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from synpro.schema import setting
 
@@ -127,30 +127,14 @@ def build_epoch(documents: Sequence[np.ndarray], seed: int) -> np.ndarray:
     return epoch
 
 
-class _RepeatedDocuments(Sequence["np.ndarray"]):
-    """The documents of both sides, each as often as the plan says, without a copy of any."""
-
-    def __init__(self, organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> None:
-        import numpy as np
-
-        if len(organic) != len(plan.organic) or len(synthetic) != len(plan.synthetic):
-            raise ValueError("the plan was made for other numbers of documents; plan the epoch again")
-        self._sides = organic, synthetic
-        self._places = np.repeat(np.arange(len(organic) + len(synthetic)), [*plan.organic, *plan.synthetic])
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place, (organic, synthetic) = int(self._places[index]), self._sides
-        return organic[place] if place < len(organic) else synthetic[place - len(organic)]
-
-
 def repeat_documents(organic: Sequence[np.ndarray], synthetic: Sequence[np.ndarray], plan: EpochPlan) -> Sequence[np.ndarray]:
-    """The documents of a plan for `build_epoch`, each as often as the plan says."""
-    return _RepeatedDocuments(organic, synthetic, plan)
+    """The documents of a plan for `build_epoch`, each as often as the plan says, without a copy of any."""
+    import numpy as np
+
+    from synpro.corpus.documents import ChosenDocuments, JoinedDocuments
+
+    both = JoinedDocuments([organic, synthetic])
+    return ChosenDocuments(both, np.repeat(np.arange(len(both)), [*plan.organic, *plan.synthetic]))
 
 
 def pack_megadocs(

@@ -40,8 +40,7 @@ _AT_PARAGRAPH, _AT_LINE, _AT_SENTENCE, _INSIDE_SENTENCE, _AFTER_HEADING = 0.0, 0
 _PARAGRAPH_GAP = re.compile(r"\n[^\S\n]*\n")
 _MOST_ATOMS = 100
 """Smallest pieces are joined to about a hundredth of a passage: thousands of one-letter lines fit a passage, and the search
-would
-be quadratic in them."""
+would be quadratic in them."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +60,6 @@ def cut_passages(document: Document, cfg: PassageConfig) -> list[Passage]:
         Passage(f"{document.id}#{i:04d}", document.id, i, start, end, document.text[start:end])
         for i, (start, end) in enumerate(passage_spans(document.text, cfg))
     ]
-
-
-def join_passages(passages: list[Passage]) -> str:
-    """The inverse of `cut`. Raises ValueError when passages are missing or out of order."""
-    position = 0
-    for passage in passages:
-        if passage.start != position or passage.end - passage.start != len(passage.text):
-            raise ValueError(
-                f"passage {passage.id} starts at {passage.start}, not at {position}: one is missing or out of order; "
-                "give all passages of the document in order"
-            )
-        position = passage.end
-    return "".join(p.text for p in passages)
 
 
 def passage_spans(text: str, cfg: PassageConfig) -> list[tuple[int, int]]:
@@ -140,8 +126,7 @@ def _cost(piece: str) -> float:
 
 def _cut_long(text: str, start: int, end: int, cfg: PassageConfig) -> Iterator[tuple[int, int, float]]:
     """Cut a sentence that is too long after white space or a comma, a text without any between words, and a word that is too
-    long
-    between characters. Gives (start, end, words) of each piece."""
+    long between characters. Gives (start, end, words) of each piece."""
     here = start
     bounds = [(0.0, start, True)]  # (words up to it, position, whether it is a good place) since `here`
     for offset, words, good in cut_points(text[start:end], lambda size, words: _fits(size, words, cfg, 1)):

@@ -272,7 +272,10 @@ def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
         text = values["text_column"]
         if not isinstance(text, str):
             reason = "not-text" if text is None else "not-text-column"
-            return _reject(row, reason, f"the text is {'null' if text is None else type(text).__name__}", show(text, 1000))
+            detail = f"the text is {'null' if text is None else type(text).__name__}"
+            if isinstance(text, (list, dict)):
+                detail += "; a row has one text (pandas: `to_json(FILE, orient='records', lines=True)`)"
+            return _reject(row, reason, detail, show(text, 1000))
         try:
             id, group = identity(values.get("id_column")), identity(values.get("group_column"))
         except Exception:

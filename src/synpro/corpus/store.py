@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,71 +15,51 @@ import pyarrow.parquet as pq
 from synpro.corpus.files import CorpusError
 from synpro.records import Document, Passage
 
-T = TypeVar("T")
 SPLITS = ("train", "reference", "heldout")
 
+_TEXT, _LONG_TEXT, _NUMBER = pa.string(), pa.large_string(), pa.int64()
 DOCUMENTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("split", pa.string()),
-        ("text", pa.large_string()),
-        ("source", pa.string()),
-        ("words", pa.int64()),
-        ("group", pa.string()),  # what is never split: an article, or the value of `group_column`
-    ]
+    {"id": _TEXT, "split": _TEXT, "text": _LONG_TEXT, "source": _TEXT, "words": _NUMBER, "group": _TEXT},
 )
+"""`documents.parquet` of a corpus. `group` is what is never split: an article, or the value of `group_column`."""
 PASSAGES = pa.schema(
-    [
-        ("id", pa.string()),
-        ("document", pa.string()),
-        ("index", pa.int64()),
-        ("start", pa.int64()),
-        ("end", pa.int64()),
-        ("text", pa.large_string()),
-    ]
+    {"id": _TEXT, "document": _TEXT, "index": _NUMBER, "start": _NUMBER, "end": _NUMBER, "text": _LONG_TEXT},
 )
 
 REWRITES = pa.schema(
-    [
-        ("id", pa.string()),  # PASSAGE:OPERATION:ROUND:VERSION
-        ("passage", pa.string()),
-        ("document", pa.string()),
-        ("start", pa.int64()),
-        ("end", pa.int64()),
-        ("operation", pa.string()),
-        ("round", pa.int64()),
-        ("version", pa.int64()),  # the answers to a passage in a round are numbered from 0, dropped ones too
-        ("generator", pa.string()),  # digest of its weights
-        ("base", pa.string()),
-        ("prompt_hash", pa.string()),
-        ("seed", pa.int64()),
-        ("sampling", pa.string()),  # JSON
-        ("answer", pa.large_string()),
-        ("text", pa.large_string()),
-        ("kept", pa.bool_()),
-        ("synthetic", pa.string()),  # the synthetic document that a kept text went into
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("scores", pa.string()),  # JSON: raw rewards by name
-        ("claims", pa.large_string()),  # JSON: each claim with its verdict
-        ("selection", pa.float64()),  # what it was selected by, and its place among the candidates of its passage, from 1
-        ("rank", pa.int64()),
-        ("tokens", pa.int64()),
-        ("finish", pa.string()),
-    ]
+    {
+        "id": _TEXT,  # PASSAGE:OPERATION:ROUND:VERSION
+        "passage": _TEXT,
+        "document": _TEXT,
+        "start": _NUMBER,
+        "end": _NUMBER,
+        "operation": _TEXT,
+        "round": _NUMBER,
+        "version": _NUMBER,  # the answers to a passage in a round are numbered from 0, dropped ones too
+        "generator": _TEXT,  # digest of its weights
+        "base": _TEXT,
+        "prompt_hash": _TEXT,
+        "seed": _NUMBER,
+        "sampling": _TEXT,  # JSON
+        "answer": _LONG_TEXT,
+        "text": _LONG_TEXT,
+        "kept": pa.bool_(),
+        "synthetic": _TEXT,  # the synthetic document that a kept text went into
+        "reason": _TEXT,
+        "detail": _TEXT,
+        "scores": _TEXT,  # JSON: raw rewards by name
+        "claims": _LONG_TEXT,  # JSON: each claim with its verdict
+        "selection": pa.float64(),  # what it was selected by, and its place among the candidates of its passage, from 1
+        "rank": _NUMBER,
+        "tokens": _NUMBER,
+        "finish": _TEXT,
+    }
 )
 """`rewrites.parquet` of a shard (stage `synthesize`): every answer with its lineage, kept or dropped. What a rule drops has no
 scores and no claims."""
 
 SYNTHETIC_DOCUMENTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("document", pa.string()),
-        ("operation", pa.string()),
-        ("round", pa.int64()),
-        ("version", pa.int64()),
-        ("text", pa.large_string()),
-    ]
+    {"id": _TEXT, "document": _TEXT, "operation": _TEXT, "round": _NUMBER, "version": _NUMBER, "text": _LONG_TEXT},
 )
 """`documents.parquet` of a shard: the k-th kept rewrites of a document's passages joined, which is what is trained on. `id` is
 DOCUMENT:OPERATION:ROUND:VERSION, `version` is k."""
@@ -124,7 +104,7 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
         size = 0
         for row in rows:
             group.append(row)
-            size += len(row.get("text") or "")
+            size += sum(len(value) for value in row.values() if isinstance(value, str))
             if size >= _GROUP_BYTES or len(group) >= 8192:
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 total, group, size = total + len(group), [], 0
@@ -158,46 +138,21 @@ def read_documents(folder: Path, split: str) -> Iterator[Document]:
             yield Document(row["id"], row["text"], row["source"])
 
 
-def read_groups(folder: Path, split: str) -> list[str]:
-    """The group of each document of a split (its article, or its id where it has none), in the order of `read_documents`."""
-    rows = read_rows(folder / "documents.parquet", ["id", "split", "group"])
-    return [row["group"] or row["id"] for row in rows if row["split"] == split]
-
-
-def group_of_each(folder: Path, split: str = "heldout") -> dict[str, str]:
-    """The group of each document of a split, such as the article it is a part of: what intervals are drawn over. Empty where
-    each document is one of its own, as in corpora of earlier versions."""
+def group_of_each(folder: Path) -> dict[str, str]:
+    """The group of each held-out document, such as the article it is a part of: what intervals are drawn over. Empty where each
+    document is one of its own, as in corpora of earlier versions."""
     file = folder / "documents.parquet"
     if not file.exists() or "group" not in pq.read_schema(file).names:
         return {}
-    rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", split)]).to_pylist()
+    rows = pq.read_table(file, columns=["id", "group"], filters=[("split", "=", "heldout")]).to_pylist()
     groups = {row["id"]: row["group"] or row["id"] for row in rows}
     return groups if len(set(groups.values())) < len(groups) else {}
 
 
-def read_passages(folder: Path, ids: Iterable[str] | None = None) -> list[Passage]:
-    """The passages that generators may read, those of the train split, or those of them that `ids` names, in corpus order;
-    `folder` is a corpus's `dir`."""
-    rows = read_rows(folder / "passages.parquet")
-    if ids is None:
-        return [Passage(**row) for row in rows]
-    wanted = frozenset(ids)
-    return [Passage(**row) for row in rows if row["id"] in wanted]
-
-
-def sample_passages(folder: Path, count: int, seed: int) -> list[Passage]:
-    """`count` passages drawn by the seed, in the order of their draw; all of them, shuffled, where there are no more. Only
-    those drawn are in memory."""
-    chosen = draw([row["id"] for row in read_rows(folder / "passages.parquet", ["id"])], count, seed)
-    found = {passage.id: passage for passage in read_passages(folder, chosen)}
-    return [found[id] for id in chosen]
-
-
-def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
-    """`count` items drawn by the seed, in the order of their draw; all of them, shuffled, where there are no more."""
-    import numpy as np
-
-    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))[:count]]
+def read_passages(folder: Path, chosen: Container[str] | None = None) -> list[Passage]:
+    """The passages that generators may read, those of the train split, in corpus order; `folder` is a corpus's `dir`. With
+    `chosen` only those with these ids, and no others are held."""
+    return [Passage(**row) for row in read_rows(folder / "passages.parquet") if chosen is None or row["id"] in chosen]
 
 
 def batched_passages(folder: Path, size: int) -> Iterator[list[Passage]]:

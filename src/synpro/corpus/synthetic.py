@@ -10,17 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from synpro.corpus.documents import TokenizedDocuments
 from synpro.corpus.store import SYNTHETIC_DOCUMENTS, read_rows, write_rows
-from synpro.corpus.tokens import (
-    TokenizedDocuments,
-    encode_documents,
-    load_tokenizer,
-    read_tokens,
-    split_documents,
-    write_tokens,
-)
+from synpro.corpus.tokens import encode_documents, load_tokenizer, read_tokens, split_documents, write_tokens
 from synpro.records import Corpus, Shard, digest_files
 from synpro.runner.launch import threads
 
@@ -52,12 +44,8 @@ def shard_of_texts(
         dir=folder,
         operation=operation,
         round=round,
-        passages=documents,
-        answers=documents,
-        kept=documents,
+        **dict.fromkeys(("passages", "answers", "kept", "covered", "documents"), documents),
         dropped=0,
-        covered=documents,
-        documents=documents,
         tokens=0,
         text_tokens=tokens,
         tokenizer=tokenizer_digest(corpus),
@@ -75,50 +63,22 @@ def read_column(shards: Sequence[Shard], name: str) -> list[str]:
     return [row[name] for shard in shards for row in read_rows(shard.dir / "documents.parquet", [name])]
 
 
-class ShardDocuments(Sequence["np.ndarray"]):
-    """The documents of shards, one after the other, as views of their mapped `tokens.bin`."""
+def shard_documents(corpus: Corpus, shards: Sequence[Shard]) -> list[TokenizedDocuments]:
+    """The documents of each shard, as views of its mapped `tokens.bin`.
 
-    def __init__(self, corpus: Corpus, shards: Sequence[Shard]) -> None:
-        """Raises CorpusError for files that are missing or not whole, RuntimeError for a shard of another tokenizer."""
-        self._parts: list[TokenizedDocuments] = []
-        tokenizer = tokenizer_digest(corpus)
-        for shard in shards:
-            if not shard.tokenizer:
-                texts = (row["text"] for row in read_rows(shard.dir / "documents.parquet", ["text"]))
-                encoder = load_tokenizer(corpus.dir / "tokenizer")
-                self._parts.append(encode_documents(encoder, texts, corpus.eos_id, corpus.dtype))
-                continue
-            if shard.tokenizer != tokenizer:
-                raise RuntimeError(f"{shard.dir}: tokens.bin was encoded by another tokenizer than that of {corpus.dir}")
-            part = split_documents(read_tokens(shard.dir / "tokens.bin", corpus.dtype), corpus.eos_id)
-            if len(part) != shard.documents:
-                raise RuntimeError(f"{shard.dir}: tokens.bin has {len(part)} documents, documents.parquet {shard.documents}")
-            self._parts.append(part)
-        self.lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in self._parts)])
-        self._ends = np.cumsum([len(part) for part in self._parts])
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._parts[part][int(index) - int(self._ends[part]) + len(self._parts[part])]
-
-
-class Chosen(Sequence["np.ndarray"]):
-    """Some of the documents."""
-
-    def __init__(self, documents: Sequence[np.ndarray], places: np.ndarray) -> None:
-        self._documents, self._places = documents, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._documents[int(self._places[index])]
+    Raises CorpusError for files that are missing or not whole, RuntimeError for a shard of another tokenizer.
+    """
+    parts: list[TokenizedDocuments] = []
+    tokenizer = tokenizer_digest(corpus)
+    for shard in shards:
+        if not shard.tokenizer:
+            texts = (row["text"] for row in read_rows(shard.dir / "documents.parquet", ["text"]))
+            parts.append(encode_documents(load_tokenizer(corpus.dir / "tokenizer"), texts, corpus.eos_id, corpus.dtype))
+            continue
+        if shard.tokenizer != tokenizer:
+            raise RuntimeError(f"{shard.dir}: tokens.bin was encoded by another tokenizer than that of {corpus.dir}")
+        part = split_documents(read_tokens(shard.dir / "tokens.bin", corpus.dtype), corpus.eos_id)
+        if len(part) != shard.documents:
+            raise RuntimeError(f"{shard.dir}: tokens.bin has {len(part)} documents, documents.parquet {shard.documents}")
+        parts.append(part)
+    return parts

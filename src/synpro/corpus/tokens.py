@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synpro.assets import Log, Progress, resolve
 from synpro.assets.tokenizer_loss import SAMPLES, lost_share
@@ -24,6 +24,8 @@ from synpro.schema import setting
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
+
+    from synpro.corpus.documents import TokenizedDocuments
 
 
 @dataclass(frozen=True)
@@ -216,30 +218,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-class TokenizedDocuments(Sequence["np.ndarray"]):
-    """Documents end to end in one array, each with its EOS; items are views, so a million documents take 16 MB of their own."""
-
-    def __init__(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """`tokens`: `(T,)`; `lengths`: tokens of each document, `(N,)`, T in all."""
-        import numpy as np
-
-        self.tokens = np.asarray(tokens)  # a plain view of a mapped file: slices of a memmap are large and slow
-        self.lengths = lengths
-        self._ends = np.cumsum(lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        end = int(self._ends[index])  # raises IndexError beyond the last, which ends iteration
-        return self.tokens[end - int(self.lengths[index]) : end]
-
-
 def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], eos_id: int, dtype: str) -> TokenizedDocuments:
     """Ids of each text in `dtype`, with its EOS at the end."""
     import numpy as np
+
+    from synpro.corpus.documents import TokenizedDocuments
 
     tokens, lengths = bytearray(), array("q")
     for batch in batches(texts):
@@ -296,6 +279,8 @@ def split_documents(tokens: np.ndarray, eos_id: int) -> TokenizedDocuments:
     What follows the last EOS is a document too.
     """
     import numpy as np
+
+    from synpro.corpus.documents import TokenizedDocuments
 
     ends = np.flatnonzero(tokens == eos_id) + 1
     if len(tokens) and (not len(ends) or ends[-1] < len(tokens)):

@@ -36,36 +36,22 @@ def _argument(number: int) -> Callable[[list[str]], str]:
 
 
 # Templates that are words of a sentence: name -> text from its positional arguments. All others are dropped.
+_FIRST = ("nowrap", "nobr", "small", "abbr", "quote", "blockquote", "quotation", "cquote", "val", "math", "sup", "sub", "ipa")
 _TEMPLATE_TEXT: dict[str, Callable[[list[str]], str]] = {
+    **dict.fromkeys(_FIRST, _argument(0)),
     "lang": _argument(1),
-    "nowrap": _argument(0),
-    "nobr": _argument(0),
-    "small": _argument(0),
-    "abbr": _argument(0),
     "transl": lambda a: a[-1] if a else "",
-    "quote": _argument(0),
-    "blockquote": _argument(0),
-    "quotation": _argument(0),
-    "cquote": _argument(0),
-    "convert": lambda a: " ".join(a[:2]),
-    "cvt": lambda a: " ".join(a[:2]),
-    "val": _argument(0),
+    **dict.fromkeys(("convert", "cvt"), lambda a: " ".join(a[:2])),
     "frac": lambda a: "/".join(a),
+    "chem": lambda a: "".join(a),
     "as of": lambda a: "As of " + " ".join(a[:1]),
-    "circa": lambda a: "c. " + " ".join(a[:1]),
-    "c.": lambda a: "c. " + " ".join(a[:1]),
+    **dict.fromkeys(("circa", "c."), lambda a: "c. " + " ".join(a[:1])),
     "ndash": lambda a: "–",
-    "spaced ndash": lambda a: " – ",
-    "snd": lambda a: " – ",
+    **dict.fromkeys(("spaced ndash", "snd"), lambda a: " – "),
     "mdash": lambda a: "—",
     "'": lambda a: "'",
     "-": lambda a: "",
-    "chem": lambda a: "".join(a),
-    "math": _argument(0),
-    "sup": _argument(0),
-    "sub": _argument(0),
-    "ipa": _argument(0),
-}  # fmt: skip
+}
 
 
 def strip_markup(wikitext: str) -> str:

@@ -1,7 +1,7 @@
 """Engines: text, or the probability of a few options, from chats. The caller does not know whether the model runs in this
 process, on a GPU or behind a server.
 
-An *engine* (`Engine`, `OptionScorer`, `Model`) is open and answers. Its *spec* (`EngineSpec`) is the table of the config that
+An *engine* (`Engine`, `Model`) is open and answers. Its *spec* (`EngineSpec`) is the table of the config that
 opens it; `registry.py` lists them.
 """
 
@@ -66,8 +66,15 @@ class Engine(Protocol):
         ...
 
 
-class OptionScorer(Protocol):
-    """Anything that gives the probability of each of a few answers."""
+class Model(Engine, Protocol):
+    """A model that generates text and scores options; what an `EngineSpec` opens."""
+
+    is_remote: bool
+    """Whether a call waits for another process. Such a model may be called from several threads at once."""
+
+    def count(self, text: str) -> int:
+        """Number of tokens of a text; an estimate where the tokenizer is not on this machine."""
+        ...
 
     def score_options(self, chats: Sequence[Chat], options: Sequence[str]) -> list[list[float] | Unanswered]:
         """For each chat, the probability that the answer begins with each option, normalised over the options (sums to 1);
@@ -78,17 +85,6 @@ class OptionScorer(Protocol):
         Raises ValueError for options that cannot be told apart, and EngineError as `generate` does: never returns an invented
         number.
         """
-        ...
-
-
-class Model(Engine, OptionScorer, Protocol):
-    """A model that generates text and scores options; what an `EngineSpec` opens."""
-
-    is_remote: bool
-    """Whether a call waits for another process. Such a model may be called from several threads at once."""
-
-    def count(self, text: str) -> int:
-        """Number of tokens of a text; an estimate where the tokenizer is not on this machine."""
         ...
 
 

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.runner.artifacts import write_json
+
 PROMPT = "Continue in any way you like: the first thing I noticed about the old harbour was"
 """Open, so that many words are likely and small changes of the weights show."""
 ASK = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 8, "logprobs": True, "top_logprobs": 5}
@@ -62,9 +64,7 @@ def load_or_store(file: Path | None, found: ServerFingerprint) -> ServerFingerpr
         positions = tuple(tuple((token, float(logprob)) for token, logprob in p) for p in stored["positions"])
         return ServerFingerprint(stored["model"], stored["root"], stored["text"], positions)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".tmp")
-    partial.write_text(json.dumps(asdict(found), indent=1, ensure_ascii=False), encoding="utf-8")
-    partial.replace(file)
+    write_json(file, asdict(found))
     return found
 
 

@@ -226,29 +226,32 @@ class HFEngine:
         """The plain way, for models with another attention: left padding, the model's own cache."""
         queue = sorted(requests, key=lambda request: -len(prompts[request.prompt]))
         ends, finished = self.ends(), 0
+        last = {"logits_to_keep": 1} if self.model._supports_logits_to_keep() else {}  # else it has those of the whole prompt
         for first in range(0, len(queue), self.batch_size):
             batch = queue[first : first + self.batch_size]
-            span = max(len(prompts[request.prompt]) for request in batch)
-            pads = [span - len(prompts[request.prompt]) for request in batch]
-            ids = torch.tensor([[0] * pad + list(prompts[r.prompt]) for pad, r in zip(pads, batch, strict=True)])
-            mask = (torch.arange(span)[None] >= torch.tensor(pads)[:, None]).long()
+            ids, mask = self.padded_left([prompts[request.prompt] for request in batch])
             cache, live = None, list(batch)
             while live:
-                positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-                out = self.model(
-                    input_ids=ids.to(self.model.device),
-                    attention_mask=mask.to(self.model.device),
-                    position_ids=positions.to(self.model.device),
-                    past_key_values=cache,
-                    use_cache=True,
-                )
+                out = self.read(ids, mask, cache, use_cache=True, **last)
                 cache = out.past_key_values
                 self._sample(live, out.logits[[batch.index(request) for request in live], -1], sampling)
                 live = [r for r in live if not r.failed and r.last not in ends and len(r.ids) < r.limit]
-                ids = torch.tensor([[request.last] for request in batch])
-                mask = torch.cat([mask, torch.ones(len(batch), 1, dtype=mask.dtype)], dim=1)
+                ids = torch.tensor([[request.last] for request in batch], device=self.model.device)
+                mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
                 self._report(finished + len(batch) - len(live), live, len(requests))
             finished += len(batch)
+
+    def padded_left(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask of prompts, (R, T), padded to one length."""
+        span = max(map(len, prompts))
+        ids = torch.tensor([[0] * (span - len(p)) + list(p) for p in prompts], device=self.model.device)
+        mask = torch.tensor([[0] * (span - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
+        return ids, mask
+
+    def read(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any, **more: Any) -> Any:
+        """The model's output for ids that go on from `cache`; `mask` is over all that was read."""
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, **more)
 
     def _sample(self, active: Sequence[_Request], logits: torch.Tensor, sampling: Sampling) -> None:
         """Sample the next token of every row; one whose logits are NaN has failed."""
@@ -300,19 +303,15 @@ class HFEngine:
         base = self._base()
         if not getattr(base, "_supports_attention_backend", False):
             raise UnsupportedAttention("its attention cannot be replaced")
-        span = min(config.vocab_size, 64)
-        prompts = [[i * 7 % span for i in range(9)], [i * 7 % span for i in range(5)] + [1, 3 % span]]
+        ids = min(config.vocab_size, 64)
+        prompts = [[i * 7 % ids for i in range(9)], [i * 7 % ids for i in range(5)] + [1, 3 % ids]]
         want = torch.stack([self.model(torch.tensor([p], device=self.model.device)).logits[0, -1] for p in prompts]).float()
         with self._attention():
             rows = SharedPrefixCache(2, self.model.device)
             rows.fill_prefix(3)
             try:
                 self._forward(torch.tensor([prompts[0][:3]]), torch.arange(3)[None], rows)
-                rests = [p[3:-1] for p in prompts]
-                rows.fill([len(rest) for rest in rests], [1, 1])
-                span = max(map(len, rests))
-                ids = torch.tensor([rest + [0] * (span - len(rest)) for rest in rests])
-                self._forward(ids, torch.arange(3, 3 + span).expand(2, -1), rows)
+                self._prefill(prompts, [_Request(i, 0, p[-1], 1, None) for i, p in enumerate(prompts)], rows, prefix=3)
                 rows.step()
                 got = self._forward(torch.tensor([[p[-1]] for p in prompts]), rows.positions(), rows).float()
             except TypeError as problem:

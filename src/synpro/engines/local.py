@@ -8,7 +8,6 @@ other begin with (a passage, of which several claims are checked) is computed on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
@@ -98,31 +97,15 @@ class LocalModel(HFEngine):
         if len(groups) < len(prompts) and not slides:  # what the prompts of a group begin with is read once for all of them
             alike = [[prompts[i] for i in some] for some in groups]
             lengths = [min(common_prefix(some), min(map(len, some)) - 1) for some in alike]
-            first, seen = self._padded_left([prompts[some[0]][:n] for some, n in zip(groups, lengths, strict=True)])
-            cache = self._read(first, seen, None, use_cache=True).past_key_values
+            first, seen = self.padded_left([prompts[some[0]][:n] for some, n in zip(groups, lengths, strict=True)])
+            cache = self.read(first, seen, None, use_cache=True, logits_to_keep=1).past_key_values
             owners = torch.tensor([g for g, some in enumerate(groups) for _ in some], device=self.model.device)
             cache.batch_select_indices(owners)
             mask = seen[owners]
             rests = [prompts[i][n:] for some, n in zip(groups, lengths, strict=True) for i in some]
-        ids, own = self._padded_left(rests)
-        return self._read(ids, torch.cat([mask, own], dim=1), cache).logits[:, -1]
-
-    def _padded_left(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        span = max(map(len, prompts))
-        ids = torch.tensor([[0] * (span - len(p)) + list(p) for p in prompts], device=self.model.device)
-        mask = torch.tensor([[0] * (span - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
-        return ids, mask
-
-    def _read(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any, use_cache: bool = False) -> Any:
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        return self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=use_cache or cache is not None,
-            logits_to_keep=1,
-        )
+        ids, own = self.padded_left(rests)
+        mask = torch.cat([mask, own], dim=1)
+        return self.read(ids, mask, cache, use_cache=cache is not None, logits_to_keep=1).logits[:, -1]
 
 
 def _fitting(order: Sequence[int], prompts: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
+from synpro.plugins import load_files, loaded_files
 from synpro.runner.launch import MachineConfig, environment, usable_cores
 
+K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 Task = TypeVar("Task", contravariant=True)
@@ -49,18 +51,19 @@ class WorkerFactory(Protocol[Task, Result]):
 
 def parallel_map(
     factory: WorkerFactory[T, R],
-    tasks: Mapping[int, T],
+    tasks: Iterable[tuple[K, T]],
     *,
     machine: MachineConfig,
     progress: Callable[[float], None],
     log: Log,
     on_open: Opened = lambda seconds, ago: None,
-) -> Iterator[tuple[int, R]]:
-    """(number, result) of each task, in the order in which they end. Raises what a task raises, and ParallelMapError."""
-    if machine.launcher == "local" or not tasks:
+) -> Iterator[tuple[K, R]]:
+    """(name, result) of each task, in the order in which they end. A task is taken when a worker is free: an iterator that has
+    ended is asked again after each result, which may have made more. Raises what a task raises, and ParallelMapError."""
+    if machine.launcher == "local":
         yield from _here(factory, tasks, progress, on_open)
     else:
-        yield from _on_ray(factory, tasks.items(), machine, log, on_open=on_open)
+        yield from _on_ray(factory, tasks, machine, log, on_open=on_open)
 
 
 def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: MachineConfig, log: Log) -> Iterator[R]:
@@ -77,16 +80,16 @@ def ordered_map(factory: WorkerFactory[T, R], tasks: Iterable[T], *, machine: Ma
 
 
 def _here(
-    factory: WorkerFactory[T, R], tasks: Mapping[int, T], progress: Callable[[float], None], on_open: Opened
-) -> Iterator[tuple[int, R]]:
+    factory: WorkerFactory[T, R], tasks: Iterable[tuple[K, T]], progress: Callable[[float], None], on_open: Opened
+) -> Iterator[tuple[K, R]]:
     worker: Worker[T, R] | None = None
     try:
-        for number, task in tasks.items():
+        for name, task in tasks:
             if worker is None:
                 began = time.monotonic()
                 worker = factory.open(progress)
                 on_open(time.monotonic() - began, 0.0)
-            yield number, worker(task)
+            yield name, worker(task)
     finally:
         if worker is not None:
             worker.close()
@@ -96,11 +99,14 @@ class _Actor:
     """A worker in a process of its own. Its answers carry the process id, which tells whether Ray has restarted it, and the
     seconds that the task took."""
 
-    def __init__(self, factory: WorkerFactory[Any, Any]) -> None:
+    def __init__(self, files: Sequence[str], factory: bytes) -> None:
+        from ray import cloudpickle
+
         from synpro.runner.launch import die_with_parent
 
         die_with_parent()
-        self.factory = factory
+        load_files(files)  # first: the factory may hold an engine of theirs
+        self.factory: WorkerFactory[Any, Any] = cloudpickle.loads(factory)
         self.worker: Worker[Any, Any] | None = None
 
     def run(self, task: Any) -> tuple[int, float, Any]:
@@ -116,61 +122,66 @@ class _Actor:
 
 def _on_ray(
     factory: WorkerFactory[T, R],
-    tasks: Iterable[tuple[int, T]],
+    tasks: Iterable[tuple[K, T]],
     machine: MachineConfig,
     log: Log,
     look_ahead: int | None = None,
     gpu: bool = True,
     on_open: Opened = lambda seconds, ago: None,
-) -> Generator[tuple[int, R]]:
+) -> Generator[tuple[K, R]]:
     began, reported = time.monotonic(), False
+    queue, taken = iter(tasks), 0
+    first = next(queue, None)
+    if first is None:
+        return
     ray = _connect(machine)
+    from ray import cloudpickle
     from ray.exceptions import RayActorError, RayTaskError
 
     gpus = 1 if gpu and ray.cluster_resources().get("GPU") else 0
     resources = {"num_cpus": machine.threads or 1, "num_gpus": gpus}
     Actor = ray.remote(**resources, max_restarts=-1, max_task_retries=MAX_WORKER_RESTARTS)(_Actor)
-    shared = ray.put(factory)  # once on each node, however many workers
-    queue, taken = iter(tasks), 0
+    shared = ray.put(cloudpickle.dumps(factory))  # once on each node, however many workers
     idle: list[Any] = []
-    busy: dict[Any, tuple[Any, int]] = {}  # by the reference of a result: worker, number of the task
+    busy: dict[Any, tuple[Any, int, K]] = {}  # by the reference of a result: worker, place and name of the task
     processes: dict[Any, Any] = {}  # by worker: the reference of its first process id
     try:
         while True:
             while idle or len(busy) < machine.workers:
-                blocked = look_ahead is not None and busy and taken - min(number for _, number in busy.values()) >= look_ahead
-                pair = None if blocked else next(queue, None)
+                blocked = look_ahead is not None and busy and taken - min(at for _, at, _ in busy.values()) >= look_ahead
+                pair = first if not taken else None if blocked else next(queue, None)
                 if pair is None:
                     break
                 if not idle:
-                    idle.append(worker := Actor.remote(shared))
+                    idle.append(worker := Actor.remote(loaded_files(), shared))
                     processes[worker] = worker.process.remote()
-                worker, (number, task), taken = idle.pop(), pair, taken + 1
-                busy[worker.run.remote(task)] = worker, number
+                worker, (name, task) = idle.pop(), pair
+                busy[worker.run.remote(task)] = worker, taken, name
+                taken += 1
             if not busy:
                 return
             done, _ = ray.wait(list(busy), num_returns=1, timeout=STALL_SECONDS if idle else None)
             if not done:
                 processes.pop(idle.pop())  # an actor without a handle ends
                 continue
-            worker, number = busy.pop(done[0])
+            worker, _, name = busy.pop(done[0])
             try:
                 process, took, result = ray.get(done[0])
                 if process != ray.get(processes[worker]):
-                    log(f"a worker was lost over task {number} or one before it; Ray has restarted it")
+                    log(f"a worker was lost over task {name} or one before it; Ray has restarted it")
                     processes[worker] = ray.put(process)
             except RayTaskError as problem:
                 raise problem.cause or problem from None
             except RayActorError as problem:
                 raise ParallelMapError(
-                    f"task {number} has lost {MAX_WORKER_RESTARTS + 1} workers; the usual cause is too little memory: lower "
+                    f"task {name} has lost {MAX_WORKER_RESTARTS + 1} workers; the usual cause is too little memory: lower "
                     f"the batch size of this stage, or machine.workers. Ray says: {problem}"
                 ) from None
             idle.append(worker)
             if not reported:
                 reported = True
                 on_open(time.monotonic() - began - took, took)
-            yield number, result
+            yield name, result
     finally:
         ray.shutdown()
 

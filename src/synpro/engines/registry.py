@@ -1,7 +1,8 @@
 """The engines a config can name: `engine = {type = "vllm", ...}`.
 
 The same table is `[synthesize.engine]` (who generates), `[train_generator.engine]` (who generates in RL) and
-`[judges.NAME.engine]` (who runs the model of a judge). Another engine is a file with an `EngineSpec` and a line below.
+`[judges.NAME.engine]` (who runs the model of a judge). Another engine is a file with an `EngineSpec`, an import
+and a line below. An engine of your own is a file that a config names, as that of a reward (`plugins.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from synpro.engines.scripted import ScriptedConfig
 from synpro.engines.server import ServerConfig
 from synpro.engines.transformers import TransformersConfig
 from synpro.engines.vllm import VLLMConfig
+from synpro.plugins import registry
 from synpro.schema import Tagged
 
-ENGINES: dict[str, type[EngineSpec]] = {
-    "transformers": TransformersConfig,  # in this process
-    "vllm": VLLMConfig,  # vLLM in this process
-    "server": ServerConfig,  # a server that the step starts
-    "openai": OpenAIConfig,  # a server that runs already
-    "scripted": ScriptedConfig,  # answers written in advance
-}
+ENGINES: dict[str, type[EngineSpec]] = registry(
+    "engine",
+    {
+        "transformers": TransformersConfig,  # in this process
+        "vllm": VLLMConfig,  # vLLM in this process
+        "server": ServerConfig,  # a server that the step starts
+        "openai": OpenAIConfig,  # a server that runs already
+        "scripted": ScriptedConfig,  # answers written in advance
+    },
+    EngineSpec,
+)
 EngineTable = Annotated[
     EngineSpec,
     Tagged(

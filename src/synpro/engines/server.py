@@ -37,11 +37,7 @@ class ServerConfig(RequestConfig):
     )
     """One word per entry. Speculative decoding, parallelism and the like are the server's own options."""
     lora_arguments: tuple[str, ...] = (
-        "--enable-lora",
-        "--max-lora-rank",
-        "{rank}",
-        "--lora-modules",
-        "{adapter_name}={adapter}",
+        *("--enable-lora", "--max-lora-rank", "{rank}", "--lora-modules", "{adapter_name}={adapter}"),
     )
     """Words added for a generator that is a LoRA adapter: `{adapter}` is its folder, `{rank}` a `max_lora_rank` of vLLM that
     holds it, `{adapter_name}` what requests call it. Empty for a server without LoRA: the adapter is merged into the weights,
@@ -55,11 +51,7 @@ class ServerConfig(RequestConfig):
     environment: dict[str, str] = setting(default_factory=dict, execution=True)
     """Variables the server sees beside those of the step. Keys (secrets) do not belong here: they would be stored in files."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {
-        "adapter": "lora_arguments",
-        "name": "served_model_name",
-        "health": "health_path",
-    }
+    RENAMED: ClassVar[Mapping[str, str]] = {"adapter": "lora_arguments", "name": "served_model_name", "health": "health_path"}
 
     def __post_init__(self) -> None:
         if not self.command:

@@ -37,7 +37,6 @@ class ServerProcess:
         health_path: str = "/health",
         start_seconds: float = 600.0,
         environment: Mapping[str, str] | None = None,
-        waiting: Callable[[float], None] | None = None,
     ) -> None:
         """Start it and wait until it is healthy.
 
@@ -48,7 +47,6 @@ class ServerProcess:
             health_path: answers 200 once the model is loaded.
             start_seconds: how long that may take.
             environment: variables beside those of the step.
-            waiting: called with the seconds so far.
 
         Raises EngineError when it cannot be started, ends, or is not healthy in time; the message has the end of its log.
         """
@@ -76,7 +74,7 @@ class ServerProcess:
                     f"{slot}.command"
                 ) from problem
         try:
-            self._wait(health_path, start_seconds, waiting)
+            self._wait(health_path, start_seconds)
         except BaseException:
             self.close()
             raise
@@ -86,7 +84,7 @@ class ServerProcess:
         """Base URL of its API."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def _wait(self, health_path: str, start_seconds: float, waiting: Callable[[float], None] | None) -> None:
+    def _wait(self, health_path: str, start_seconds: float) -> None:
         import httpx
 
         began = time.monotonic()
@@ -105,8 +103,6 @@ class ServerProcess:
                 if elapsed > start_seconds:
                     problem = f"the server is not healthy after {elapsed:.0f} s (start_seconds)"
                     raise EngineError(f"{self.slot}: {problem}; {self._log_end()}")
-                if waiting is not None:
-                    waiting(elapsed)
                 time.sleep(0.5)
 
     def _log_end(self) -> str:

@@ -14,7 +14,7 @@ from synpro.records import Passage
 from synpro.report.claims import verifier
 from synpro.report.collapse import collapse
 from synpro.report.contamination import contamination
-from synpro.report.page import count, number, signed
+from synpro.report.html import count, number, signed
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
 
@@ -35,7 +35,8 @@ def write_card(run: Path, cfg: RunConfig, selection: Selection, counts: Counts, 
         parquet=any(f.suffix == ".parquet" for f in files),
         operations=[build_operation(o) for o in cfg.operations.values()],
         empty=Passage("", "", 0, 0, 0, "{the passage}"),
-        syntheses=[s for s in data.syntheses if s.operation in counts.rows],
+        steps_kept={(g.operation, g.round): g.kept for g in data.generators},
+        syntheses=[s for s in data.syntheses if s.operation in counts.rows and s.round in (selection.rounds or (s.round,))],
         verifier=(verifier(data) or {}).get("heldout"),
         watch=collapse(data).watched if data.syntheses else (),
         overlap=contamination(data),
@@ -77,5 +78,7 @@ def _samples(data: RunData, counts: Counts) -> list[dict[str, str]]:
     for sample in samples(data, per_operation=1) if data.syntheses else ():
         kept = [v for v in sample.versions if v.kept]
         if kept and sample.operation in counts.rows:
-            shown.append({"operation": sample.operation, "source": sample.source, "id": kept[-1].id, "text": kept[-1].text})
+            shown.append(
+                {"operation": sample.operation, "source": sample.source, "id": kept[-1].id, "text": kept[-1].text or ""}
+            )
     return shown

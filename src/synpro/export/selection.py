@@ -174,7 +174,7 @@ def _scores(shard: Path, batch: pa.RecordBatch) -> list[dict[str, float]]:
     except json.JSONDecodeError as problem:
         where = f"{shard / 'rewrites.parquet'}, rows from {batch['id'][0]}"
         raise CorruptRun(f"{where}: their scores are not JSON ({problem})") from problem
-    return [{k: v for k, v in scores.items() if isinstance(v, float) and isfinite(v)} for scores in parsed]
+    return [{k: v for k, v in scores.items() if isinstance(v, float | int) and isfinite(v)} for scores in parsed]
 
 
 def _synthetic(

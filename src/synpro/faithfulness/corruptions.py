@@ -20,7 +20,9 @@ from synpro.faithfulness.lexicon import (
     PARTICIPLES,
     SMALL_STARTS,
     SPELLED,
+    alternatives,
     match_case,
+    table,
 )
 from synpro.faithfulness.paraphrases import capitalize, decapitalize, split_mark
 
@@ -28,72 +30,30 @@ _LETTER = "A-Za-zÀ-ɏ0-9_"  # a digit may follow a Chinese character: its words
 NUMBER = re.compile(rf"(?<![{_LETTER}.,])\d+(?:[.,]\d+)*(?![{_LETTER}])")
 NAME = re.compile(r"[A-ZÀ-Þ][\w'’-]*[a-z\w](?: (?:(?:of|de|van|von|the) )?[A-ZÀ-Þ][\w'’-]+)*")
 _YEAR = re.compile(rf"(?<![{_LETTER}.,])(?:1\d{{3}}|20\d{{2}})(?![{_LETTER},])")
-_SPELLED_NUMBER = re.compile(r"\b(?:" + "|".join(SPELLED) + r")\b", re.IGNORECASE)
+_SPELLED_NUMBER = re.compile(rf"\b(?:{alternatives(SPELLED)})\b", re.IGNORECASE)
+UNITS: dict[str, str] = table("units")
+"""Words for units of measure and time, in lower case, each with a wrong one."""
+_UNIT = re.compile(
+    rf"(\d[\d.,]*|{alternatives(SPELLED)}|hundred|thousand|several|few|many|th|st|nd|rd)([ -]?)({alternatives(UNITS)})(?!\w)"
+)
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|to|from|into|towards?|across|throughout)(?: the)? $", re.IGNORECASE)
 _ORGANISATION_WORDS = re.compile(
     r"\b(?:University|College|Company|Church|Party|Army|Union|Council|Museum|Institute|Empire|War|Kingdom|Republic)\b"
 )
-_UNITS = (
-    ("kilometres", "miles"), ("kilometers", "miles"), ("km", "mi"), ("metres", "feet"), ("meters", "feet"), ("feet", "inches"),
-    ("centimetres", "millimetres"), ("kilograms", "tonnes"), ("kg", "g"), ("grams", "kilograms"), ("tons", "pounds"),
-    ("percent", "per thousand"), ("%", " per thousand"), ("million", "billion"), ("thousand", "million"),
-    ("hundred", "thousand"), ("years", "months"), ("months", "weeks"), ("weeks", "days"), ("days", "hours"), ("hours",
-    "minutes"),
-    ("minutes", "seconds"), ("decades", "years"), ("centuries", "decades"), ("century", "decade"), ("dollars", "pounds"),
-    ("degrees", "radians"), ("year", "month"), ("month", "week"), ("week", "day"), ("day", "hour"), ("litres", "gallons"),
-    ("acres", "hectares"),
-)  # fmt: skip
-_UNIT = {a: b for pair in _UNITS for a, b in (pair, pair[::-1])} | {
-    "miles": "kilometres",
-    "feet": "metres",
-    "years": "centuries",
-}
-UNITS = frozenset(_UNIT)
-"""Words for units of measure and time, in lower case."""
-_QUANTIFIERS = {
-    "all": "some", "every": "hardly any", "each": "one", "always": "rarely", "most": "few", "many": "few", "much": "little",
-    "some": "all", "few": "many", "several": "nearly all", "both": "neither", "usually": "always", "often": "seldom",
-    "sometimes": "always", "rarely": "often", "never": "often", "generally": "in every case", "mostly": "hardly",
-    "at least": "at most", "at most": "at least", "more than": "less than", "less than": "more than", "over": "under",
-    "only": "not only", "nearly": "more than", "almost": "far more than", "a few": "most", "any": "one",
-    "half": "all", "twice": "three times", "once": "many times", "numerous": "hardly any", "primarily": "never",
-    "mainly": "hardly", "largely": "hardly", "widely": "hardly", "typically": "never", "frequently": "seldom",
-    "entirely": "partly", "partly": "entirely",
-}  # fmt: skip
-_QUANTIFIER = re.compile(
-    r"\b(?:" + "|".join(sorted(_QUANTIFIERS, key=len, reverse=True)) + r")\b(?! (?:one|two|three|hundred))", re.IGNORECASE
-)
+_QUANTIFIERS: dict[str, str] = table("quantifiers")
+_LONGEST_FIRST = alternatives(sorted(_QUANTIFIERS, key=len, reverse=True))
+_QUANTIFIER = re.compile(rf"\b(?:{_LONGEST_FIRST})\b(?! (?:one|two|three|hundred))", re.IGNORECASE)
 _AUXILIARY = re.compile(
     r"\b(is|are|was|were|can|could|will|would|should|may|might|must|has|have|had|does|do|did)\b(?! not)(?!n't)"
 )
 _PAST_VERB = re.compile(r"(?<=[a-z] )([a-z]{3,}ed)(?= (?:the|an?|in|to|by|from|his|her|its|their|at|with|on|that)\b)")
 _DENIAL = re.compile(r" (?:not|never)(?= )|\b(?:can)?not\b|n't\b|\b(?:no|none of|neither|without)(?= )", re.IGNORECASE)
+_AFFIRMED = {"no": "a", "none of": "all of", "neither": "both", "without": "with", "cannot": "can"}
+"""What takes the place of a denial; nothing of any other."""
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|had|became|led|won|met|made|held|took|gave|wrote|built|left|lost|found|began|[a-z]{3,}ed|[a-z]{3,}s"
     r"|in|of|to|from|than|by|over|into|against)\b"
 )
-_CAUSES = (
-    (r"(.{10,}?),? because ([^,]{10,})", "{b} because {a}"),
-    (r"because ([^,]{8,}), (.{8,})", "because {b}, {a}"),
-    (r"(.{5,}?) (?:was|were) caused by (.{5,})", "{b} was caused by {a}"),
-    (r"(.{5,}?) (led to|caused|resulted in|brought about|gave rise to|produced|prompted|triggered|leads to|causes|results in)"
-     r" (.{5,})", "{b} {v} {a}"),
-    (r"(.{8,}?),? (due to|owing to|as a result of|because of) ([^,]{5,})", "{b} {v} {a}"),
-    (r"(.{12,}?), (so|therefore|thus|and so|leading to|resulting in|causing) (.{8,})", "{b}, {v} {a}"),
-    (r"(due to|owing to|as a result of|because of|in response to|following|after|since) ([^,]{6,}), (.{8,})", "{v} {b}, {a}"),
-    (r"(.{10,}?) (in order to|so that|to avoid|to prevent|in response to) (.{8,})", "{b} {v} {a}"),
-)  # fmt: skip
-_DETAILS = (
-    ", as {name} had ordered", " together with {name}", ", which cost {n} pounds", " on the advice of {name}",
-    ", against the will of {name}",
-    " in front of {n} witnesses", ", as was first noted in {year}", ", although {name} denied it",
-    ", for which {name} paid",
-    ", and this was repeated in {year}", " in a small house near {name}", ", in honour of {name}",
-    " with the help of {n} assistants",
-    ", mostly at night", " for religious reasons", ", in bad weather", " under a false name", " without anyone noticing",
-    ", which made many people angry", ", to the surprise of everyone", " for the second time", " by mistake", ", out of fear",
-    " for a large sum of money", ", according to a letter to {name}", ", and it is still celebrated today", " by hand",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,27 +146,17 @@ def date(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     elsewhere = [y for y in _YEAR.findall(context.passage) if y not in sentence]
     if elsewhere and rng.random() < 0.4:
         return _replace_span(sentence, *match.span(), rng.choice(elsewhere))
-    return _replace_span(
-        sentence,
-        *match.span(),
-        str(int(match.group()) + rng.choice((-100, -60, -30, -12, -9, -5, -3, -1, 1, 2, 4, 7, 11, 20, 50))),
-    )
+    moved = int(match.group()) + rng.choice((-100, -60, -30, -12, -9, -5, -3, -1, 1, 2, 4, 7, 11, 20, 50))
+    return _replace_span(sentence, *match.span(), str(moved))
 
 
 def unit(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     """The same number with another unit."""
-    pattern = (
-        r"(\d[\d.,]*|"
-        + "|".join(SPELLED)
-        + r"|hundred|thousand|several|few|many|th|st|nd|rd)([ -]?)("
-        + "|".join(map(re.escape, _UNIT))
-        + r")(?!\w)"
-    )
-    found = list(re.finditer(pattern, sentence))
+    found = list(_UNIT.finditer(sentence))
     if not found:
         return None
     match = rng.choice(found)
-    other = _UNIT[match[3]]
+    other = UNITS[match[3]]
     return _replace_span(sentence, match.start(2), match.end(3), (match[2] if not other.startswith(" ") else "") + other)
 
 
@@ -238,20 +188,9 @@ def negation(sentence: str, context: CorruptionContext, rng: Random) -> str | No
     if denied:
         match = rng.choice(denied)
         word = match.group().strip().lower()
-        new = {
-            "no": "a",
-            "none of": "all of",
-            "neither": "both",
-            "without": "with",
-            "cannot": "can",
-            "not": "",
-            "never": "",
-            "n't": "",
-        }[word]
-        changed = re.sub(
-            " +", " ", _replace_span(sentence, *match.span(), (" " if match.group().startswith(" ") and new else "") + new)
-        ).strip()
-        return capitalize(changed)
+        new = _AFFIRMED.get(word, "")
+        changed = _replace_span(sentence, *match.span(), (" " if match.group().startswith(" ") and new else "") + new)
+        return capitalize(re.sub(" +", " ", changed).strip())
     found = list(_AUXILIARY.finditer(sentence))
     if found:
         match = rng.choice(found[:2])
@@ -271,9 +210,7 @@ def role(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     if by and (by[3].endswith("ed") or by[3] in PARTICIPLES):
         return f"{capitalize(by[4])} {by[2]} {decapitalize(by[1])}{by[5] or ''}{mark}"
     here = [(m.start(), n) for n in dict.fromkeys(find_names(sentence)) for m in [re.search(re.escape(n), sentence)] if m]
-    if NAME.match(sentence) and sentence.split()[0] not in SMALL_STARTS:
-        first = NAME.match(sentence)
-        assert first is not None
+    if (first := NAME.match(sentence)) and sentence.split()[0] not in SMALL_STARTS:
         here.append((0, first.group()))
     here.sort()
     pairs = [
@@ -295,17 +232,13 @@ def role(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
 def cause(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     """Swapped cause and effect."""
     bare, mark = split_mark(sentence)
-    for pattern, new in _CAUSES:
+    for pattern, new in table("causes"):
         found = re.fullmatch(pattern, bare, re.IGNORECASE)
         if found is None:
             continue
-        parts = found.groups()
-        if len(parts) == 2:
-            first, verb, second = parts[0], "", parts[1]
-        elif new.startswith("{v}"):
-            verb, first, second = parts
-        else:
-            first, verb, second = parts
+        parts = list(found.groups())
+        verb = parts.pop(0 if new.startswith("{v}") else 1) if len(parts) == 3 else ""
+        first, second = parts
         return capitalize(new.format(a=decapitalize(first), b=decapitalize(second), v=verb)) + mark
     return None
 
@@ -342,23 +275,15 @@ def invented(sentence: str, context: CorruptionContext, rng: Random) -> str | No
         )
         if tail:
             return bare + tail.group() + mark
-    detail = rng.choice(_DETAILS).format(name=rng.choice(foreign), n=rng.randint(2, 90), year=year)
+    detail = rng.choice(table("details")).format(name=rng.choice(foreign), n=rng.randint(2, 90), year=year)
     return bare + detail + mark
 
 
 CORRUPTIONS: dict[str, Callable[[str, CorruptionContext, Random], str | None]] = {
-    "number": number,
-    "date": date,
-    "unit": unit,
-    "entity": entity,
-    "negation": negation,
-    "role": role,
-    "cause": cause,
-    "quantifier": quantifier,
-    "opposite": opposite,
-    "invented": invented,
+    function.__name__: function
+    for function in (number, date, unit, entity, negation, role, cause, quantifier, opposite, invented)
 }
-"""Type -> corruption. Adding one: a function and a line here. (Claims from another passage, type `other`, are made without
+"""Type -> corruption. Adding one: a function, and its name here. (Claims from another passage, type `other`, are made without
 one.)"""
 
 

@@ -11,64 +11,47 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from synpro.faithfulness.corruptions import UNITS
-from synpro.faithfulness.lexicon import MONTHS, OPPOSITES, PARTICIPLES, SMALL_STARTS, SPELLED, SYNONYMS, word_set
+from synpro.faithfulness.lexicon import (
+    MONTHS,
+    OPPOSITES,
+    PARTICIPLES,
+    SMALL_STARTS,
+    SPELLED,
+    SYNONYMS,
+    alternatives,
+    table,
+    word_set,
+)
 from synpro.faithfulness.parsed_text import ParsedText, Word, stem
 from synpro.judges.base import Support
 from synpro.judges.text_stats import FUNCTION_WORDS
 from synpro.language.segmentation import sentence_spans
 
-_DENIALS = word_set("not never no none neither nor without cannot hardly rarely seldom nothing nobody nowhere")
-_QUANTIFIERS = {
-    "all": "all every each always entirely completely whole entire fully both everyone everything invariably wholly",
-    "most": "most mostly majority usually generally often frequently largely mainly primarily typically widely commonly many "
-    "much numerous normally principally chiefly",
-    "some": "some sometimes several partly occasionally certain partially various",
-    "few": "few little rarely seldom hardly scarcely barely fewer",
-    "only": "only solely exclusively merely",
-    "nearly": "nearly almost virtually practically",
-}
-_QUANTIFIER_KIND = {word: name for name, members in _QUANTIFIERS.items() for word in members.split()}
-_BEFORE_NUMBER = (
-    r"(?= (?:\d|(?:a hundred|a dozen|a thousand|a million|a quarter|a third|" + "|".join(SPELLED) + r"|hundred|half|twice)\b))"
-)
+_DENIALS, _HEDGES, _PREPOSITIONS = word_set("denials"), word_set("hedges"), word_set("prepositions")
+_NO_NAMES = word_set("no_name_starts")
+_QUANTIFIER_KIND = {word: kind for kind, members in table("quantifier_kinds").items() for word in members.split()}
+_A_NUMBER = f"a hundred|a dozen|a thousand|a million|a quarter|a third|{alternatives(SPELLED)}|hundred|half|twice"
+_BEFORE_NUMBER = rf"(?= (?:\d|(?:{_A_NUMBER})\b))"
 _BOUNDS = (
     ("above", re.compile(r"\b(?:at least|more than|over|no fewer than|no less than|above|exceed\w*)" + _BEFORE_NUMBER, re.I)),
     ("below", re.compile(r"\b(?:at most|less than|fewer than|under|up to|no more than|below)" + _BEFORE_NUMBER, re.I)),
 )
-_HEDGES = word_set("may might could possibly perhaps probably likely reportedly allegedly supposedly apparently claimed")
-_CAUSAL = (
-    (
-        re.compile(
-            r"\b(?:because|due to|owing to|as a result of|caused by|thanks to|in response to|so as to|in order to|since"
-            r"|after)\b",
-            re.I,
-        ),
-        False,
-    ),
-    (
-        re.compile(
-            r"\b(?:led to|leads to|leading to|caus(?:ed|es|ing)(?! by)|result(?:ed|s|ing) in|brought about|gave rise to"
-            r"|so that|so|therefore|thus|before|prompt(?:ed|s)|trigger(?:ed|s))\b",
-            re.I,
-        ),
-        True,
-    ),
+_EFFECT_FIRST = re.compile(
+    r"\b(?:because|due to|owing to|as a result of|caused by|thanks to|in response to|so as to|in order to|since|after)\b", re.I
 )
-"""Words between cause and effect, and whether the cause comes first."""
+_CAUSE_FIRST = re.compile(
+    r"\b(?:led to|leads to|leading to|caus(?:ed|es|ing)(?! by)|result(?:ed|s|ing) in|brought about|gave rise to"
+    r"|so that|so|therefore|thus|before|prompt(?:ed|s)|trigger(?:ed|s))\b",
+    re.I,
+)
+"""Words between cause and effect."""
 _PASSIVE = re.compile(
     r"\b(?:was|were|is|are|been|being|be) (?:(?:first|\w+ly|also|later|then) )?(?:\w+ed|"
-    + "|".join(PARTICIPLES)
+    + alternatives(PARTICIPLES)
     + r")\b(?: \w+){0,4} by\b"
     r"|\b(?:was|were|is|are) \w+ by\b|\b(?:built|made|written|painted|founded|invented|designed|discovered)(?: of \w+)? by\b",
     re.I,
 )
-_NO_NAME_STARTS = word_set(
-    "what thanks once since though although whereas among within without about roughly nearly according afterwards today "
-    "then here where whenever whether there even still yet also just much more less like unlike despite because between "
-    "through until upon another neither either none nobody everyone someone anyone something nothing first second last "
-    "next each every both half"
-)
-"""More first words of a sentence that are no names."""
 
 
 def unknown_numbers(claim: ParsedText, passage: ParsedText) -> int:
@@ -106,7 +89,7 @@ def _may_be_name(word: Word, text: ParsedText) -> bool:
         and low not in OPPOSITES
         and low not in _QUANTIFIER_KIND
         and not re.search(r"(?:ing|ed|ly|[^s]s|ion|ment|ness)$", low)
-        and low not in _NO_NAME_STARTS
+        and low not in _NO_NAMES
     )
 
 
@@ -115,7 +98,7 @@ def _named(word: Word, passage: ParsedText) -> bool:
         return True
     if word.text.isupper() and word.text in passage.initials:
         return True
-    return len(word.stem) >= 5 and any(other[:4] == word.stem[:4] for other in passage.stems)
+    return len(word.stem) >= 5 and word.stem[:4] in passage.stem_starts
 
 
 def unknown_words(claim: ParsedText, passage: ParsedText) -> list[Word]:
@@ -165,17 +148,15 @@ def denials(claim: ParsedText, source: ParsedText) -> int:
 
 def _denied_on_one_side(this: ParsedText, other: ParsedText) -> int:
     count = 0
-    denied: dict[str, bool] = {}
+    at = [p for p, word in enumerate(other.words) if _is_denial(word)]
+    denied = {word.stem for p in at for word in other.words[max(0, p - 3) : p + 6]}
     for i, word in enumerate(this.words):
         if not _is_denial(word):
             continue
         after = [w for w in this.words[i + 1 : i + 6] if w.is_content and not _is_denial(w)][:1]
         before = [w for w in this.words[max(0, i - 3) : i] if w.is_content][-1:]
         said = next((w.stem for w in (*after, *before) if w.stem in other.stems), None)
-        if said is not None and said not in denied:
-            there = (j for j, o in enumerate(other.words) if o.stem == said)
-            denied[said] = any(_is_denial(o) for j in there for o in other.words[max(0, j - 5) : j + 4])
-        count += said is not None and not denied[said]
+        count += said is not None and said not in denied
     return count
 
 
@@ -216,9 +197,6 @@ def opposites(claim: ParsedText, source: ParsedText) -> int:
         (low := w.text.lower()) in OPPOSITES and low not in source.lower and any(o in source.lower for o in OPPOSITES[low])
         for w in claim.words
     )
-
-
-_PREPOSITIONS = word_set("in on at by from to of during since until for with into near under over around about")
 
 
 def swapped_order(claim: ParsedText, source: ParsedText) -> float:
@@ -303,7 +281,7 @@ def swapped_causes(claim: ParsedText, source: ParsedText) -> float:
 
 def _cause_effect(text: str) -> tuple[frozenset[str], frozenset[str]] | None:
     """Stems of (cause, effect) around the first causal or temporal word."""
-    for pattern, forward in _CAUSAL:
+    for pattern in (_EFFECT_FIRST, _CAUSE_FIRST):
         found = pattern.search(text)
         if found is None:
             continue
@@ -316,7 +294,7 @@ def _cause_effect(text: str) -> tuple[frozenset[str], frozenset[str]] | None:
         if len(left.split()) < 2 or not right.strip():
             continue
         a, b = (frozenset(w.stem for w in ParsedText(part).words if w.is_content) for part in (left, right))
-        return (a, b) if forward else (b, a)
+        return (a, b) if pattern is _CAUSE_FIRST else (b, a)
     return None
 
 

@@ -31,16 +31,10 @@ class FeatureModel:
     faithful: LogisticModel
     absent: LogisticModel | None
     """Probability that an unfaithful claim is `absent`; None when the training claims lacked one of the two kinds."""
-    likelihood: bool
-    """Whether the features of the language model are used."""
 
     def save(self, folder: Path) -> None:
         """Write `verifier.json`: numbers and names."""
-        (folder / FILE).write_text(json.dumps(self._body(), indent=1) + "\n", encoding="utf-8")
-
-    def _body(self) -> dict[str, Any]:
-        models = {"faithful": self.faithful, "absent": self.absent}
-        return {"likelihood": self.likelihood} | {k: dataclasses.asdict(m) if m else None for k, m in models.items()}
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> FeatureModel:
@@ -51,14 +45,13 @@ class FeatureModel:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
             return LogisticModel(**values)
 
-        return cls(model(body["faithful"]), model(body["absent"]) if body["absent"] else None, body["likelihood"])
+        return cls(model(body["faithful"]), model(body["absent"]) if body["absent"] else None)
 
 
 class FeatureVerifier:
     """Judges claims by a trained model. Each distinct (claim, passage) is judged once."""
 
     def __init__(self, model: FeatureModel, features: FeatureExtractor) -> None:
-        """`features` computes those of the language model too where `model.likelihood` says so."""
         self.model, self.features = model, features
         self._known: dict[tuple[str, str], Verdict | None] = {}
 

@@ -1,9 +1,8 @@
 """Features of a claim and its passage: the numbers that the feature verifier weighs. They are the same alone and in any batch.
 
 Token alignment (`judges/encoder.py`) measures whether the words of a claim have a match, and in which sentences of the passage;
-`evidence.py` compares numbers, names, denials and so on with those sentences; a language model (`likelihood.py`) measures
-whether the passage makes the claim more likely. Shapes: T tokens of the claim, P tokens and S sentences of the
-passage, D dimensions.
+`evidence.py` compares numbers, names, denials and so on with those sentences. Shapes: T tokens of the claim, P tokens and S
+sentences of the passage, D dimensions.
 """
 
 from __future__ import annotations
@@ -14,54 +13,24 @@ from dataclasses import dataclass
 import torch
 
 from synpro.faithfulness import evidence
-from synpro.faithfulness.likelihood import ClaimLikelihood
 from synpro.faithfulness.parsed_text import ParsedText
 from synpro.judges.base import Support
 from synpro.judges.encoder import BertScoreEncoder
 from synpro.language.segmentation import sentence_spans
 
-SIGNS: dict[str, int] = {
-    "precision": 1,
-    "precision_best_sentence": 1,
-    "worst_quartile": 1,
-    "weakest_word": 1,
-    "anchor": 1,
-    "extra_sentences": -1,
-    "unknown_numbers": -1,
-    "wrong_months": -1,
-    "wrong_units": -1,
-    "unknown_names": -1,
-    "unknown_starts": -1,
-    "unknown_words": -1,
-    "rare_words": -1,
-    "unmatched_words": -1,
-    "denials": -1,
-    "swapped_quantifiers": -1,
-    "hedges": -1,
-    "opposites": -1,
-    "close_denials": -1,
-    "close_opposites": -1,
-    "close_units": -1,
-    "close_quantifiers": -1,
-    "close_swapped_order": -1,
-    "close_other_sentence": -1,
-    "close_far_apart": -1,
-    "close_swapped_causes": -1,
-    "word_list": -1,
-}
+_FOR = ("precision", "precision_best_sentence", "worst_quartile", "weakest_word", "anchor")
+_AGAINST = (
+    *("extra_sentences", "unknown_numbers", "wrong_months", "wrong_units", "unknown_names", "unknown_starts"),
+    *("unknown_words", "rare_words", "unmatched_words", "denials", "swapped_quantifiers", "hedges", "opposites"),
+    *("close_denials", "close_opposites", "close_units", "close_quantifiers", "close_swapped_order"),
+    *("close_other_sentence", "close_far_apart", "close_swapped_causes", "word_list"),
+)
+SIGNS: dict[str, int] = {**dict.fromkeys(_FOR, 1), **dict.fromkeys(_AGAINST, -1)}
 """Feature -> whether a larger value speaks for (1) or against (-1) a claim. No weight may have the other sign
 (`logistic.py`), so that a generator cannot gain by adding what should cost it. Features named `close_` are scaled by how much a
 claim uses the passage's own words: there a swapped pair of words is a swapped statement, elsewhere it may be the wording."""
 MAX_UNKNOWN_FRACTION = 0.3
 """Fraction of unknown content words from which a claim counts as entirely in other words: `close_` features are then 0."""
-LIKELIHOOD_SIGNS: dict[str, int] = {
-    "nats": -1,
-    "gain": 1,
-    "gain_share": 1,
-    "worst_nats": -1,
-    "worst_gain": 1,
-}
-"""The same for the features of the language model."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +38,7 @@ class ClaimFeatures:
     """The features of one claim."""
 
     values: dict[str, float]
-    """Value by name (`SIGNS`, and `LIKELIHOOD_SIGNS` where a language model is used)."""
+    """Value by name, those of `SIGNS`."""
     support: Support | None
     """The sentence that matches best; None for a claim or passage without tokens."""
 
@@ -91,13 +60,8 @@ class _EmbeddedPassage:
 class FeatureExtractor:
     """Computes the features of claims. Each distinct passage is embedded once per call, for all its claims."""
 
-    def __init__(self, encoder: BertScoreEncoder, likelihood: ClaimLikelihood | None = None) -> None:
-        self.encoder, self.likelihood = encoder, likelihood
-
-    @property
-    def signs(self) -> dict[str, int]:
-        """The features in use, in order."""
-        return SIGNS | (LIKELIHOOD_SIGNS if self.likelihood else {})
+    def __init__(self, encoder: BertScoreEncoder) -> None:
+        self.encoder = encoder
 
     def extract(self, claims: Sequence[str], passages: Sequence[str]) -> list[ClaimFeatures]:
         """The features of each (claim, passage), in order. Equal pairs are computed once."""
@@ -107,9 +71,8 @@ class FeatureExtractor:
             wanted.setdefault(passage, []).append(claim)
         for passage, ours in wanted.items():
             source = self._embed(passage)
-            nats = self.likelihood.nats(ours, passage) if self.likelihood else [None] * len(ours)
-            for claim, pair in zip(ours, nats, strict=True):
-                found[claim, passage] = self._features(claim, source, pair)
+            for claim in ours:
+                found[claim, passage] = self._features(claim, source)
         return [found[pair] for pair in zip(claims, passages, strict=True)]
 
     def _embed(self, passage: str) -> _EmbeddedPassage:
@@ -121,11 +84,11 @@ class FeatureExtractor:
         sentence_P = torch.bucketize(starts, ends, right=True).clamp(max=max(0, len(sentences) - 1))
         return _EmbeddedPassage(passage, ParsedText(passage), sentences, tokens_PD, sentence_P, spans)
 
-    def _features(self, text: str, source: _EmbeddedPassage, nats: tuple[torch.Tensor, torch.Tensor] | None) -> ClaimFeatures:
+    def _features(self, text: str, source: _EmbeddedPassage) -> ClaimFeatures:
         claim, passage = ParsedText(text), source.words
         (tokens_TD,) = self.encoder.embed([text])
         if not len(tokens_TD) or not len(source.tokens_PD):
-            values = {name: (0.0 if sign > 0 else 1.0) for name, sign in self.signs.items()}
+            values = {name: (0.0 if sign > 0 else 1.0) for name, sign in SIGNS.items()}
             return ClaimFeatures(values, None)
         similarity_TP = tokens_TD @ source.tokens_PD.T
         best_T = similarity_TP.amax(dim=1)
@@ -169,8 +132,6 @@ class FeatureExtractor:
             "close_swapped_causes": close * evidence.swapped_causes(claim, sentences),
             "word_list": evidence.word_list(claim),
         }
-        if nats is not None:
-            values |= _likelihood_features(*nats)
         start, end = source.sentences[chosen[0]]
         return ClaimFeatures(values, Support(source.text[start:end], start, end))
 
@@ -230,15 +191,3 @@ class FeatureExtractor:
 
 def _capped(count: int) -> float:
     return float(min(count, 2))
-
-
-def _likelihood_features(with_T: torch.Tensor, without_T: torch.Tensor) -> dict[str, float]:
-    gain_T = without_T - with_T
-    k = max(1, len(with_T) // 6)
-    return {
-        "nats": float(with_T.mean()),
-        "gain": float(gain_T.mean()),
-        "gain_share": float(gain_T.sum() / without_T.sum().clamp(min=1e-3)),
-        "worst_nats": float(with_T.sort(descending=True).values[:k].mean()),
-        "worst_gain": float(gain_T.sort().values[:k].mean()),
-    }

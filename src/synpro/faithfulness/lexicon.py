@@ -1,4 +1,4 @@
-"""English words: synonyms and opposites (data files beside this one), months, spelled numbers, participles and small words.
+"""English words: synonyms and opposites, months, spelled numbers, participles and small words, from data files beside this one.
 
 Paraphrases replace words by synonyms, corruptions by opposites, and the evidence compares by both. The lists are small on
 purpose. In another language nothing is found in them, and nothing is paraphrased.
@@ -7,40 +7,35 @@ purpose. In another language nothing is found in them, and nothing is paraphrase
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+_TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
 
 
-def word_set(words: str) -> frozenset[str]:
-    """The words of a string with spaces between them."""
-    return frozenset(words.split())
+def word_set(name: str) -> frozenset[str]:
+    """The words of a list of `lexicon.toml`."""
+    return frozenset(_TABLES[name].split())
 
 
-MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
-MONTH = "|".join(MONTHS)
+def table(name: str) -> Any:
+    """A table of `lexicon.toml`, which says what is in it."""
+    return _TABLES[name]
+
+
+def alternatives(words: Iterable[str]) -> str:
+    """A regular expression for one of some words."""
+    return "|".join(map(re.escape, words))
+
+
+MONTHS: list[str] = table("months")
+MONTH = alternatives(MONTHS)
 """Regular expression for a month."""
-SPELLED = {
-    "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
-    "ten": "10", "eleven": "11", "twelve": "12",
-}  # fmt: skip
-"""Spelled number -> digits."""
-PARTICIPLES = {
-    "written": "wrote", "built": "built", "made": "made", "led": "led", "held": "held", "found": "found", "won": "won",
-    "taken": "took", "given": "gave", "driven": "drove", "begun": "began", "broken": "broke", "chosen": "chose",
-    "drawn": "drew", "known": "knew", "seen": "saw", "shown": "showed", "sung": "sang", "spoken": "spoke",
-    "fought": "fought", "sold": "sold", "bought": "bought", "brought": "brought", "taught": "taught", "sent": "sent",
-    "kept": "kept", "left": "left", "lost": "lost", "struck": "struck", "overthrown": "overthrew", "eaten": "ate",
-    "burnt": "burnt",
-}  # fmt: skip
-"""Irregular past participle -> past tense, of verbs that take an object."""
-SMALL_STARTS = word_set(
-    "The A An It He She They We This These That Those There His Her Its Their Some Many Most Several All Both Each Every One "
-    "Two Three Four Other Another In On At By From For With After Before During As When While Although Because Since Under "
-    "Over However People No Not If Of To Such Few Half Only Once Until Here"
-)
-"""First words of a sentence that are no names, and lose their capital inside one."""
+SPELLED: dict[str, str] = table("spelled")
+PARTICIPLES: dict[str, str] = table("participles")
+SMALL_STARTS = word_set("small_starts")
 
 
 def _lines(name: str) -> Iterator[str]:
@@ -69,7 +64,7 @@ def _read_opposites() -> dict[str, tuple[str, ...]]:
 
 def _whole_words(words: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE)
+    return re.compile(rf"(?<![\w-])(?:{alternatives(longest_first)})(?![\w-])", re.IGNORECASE)
 
 
 SYNONYMS = _read_synonyms()

@@ -8,15 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from synpro.faithfulness.lexicon import SMALL_STARTS, SPELLED, SYNONYMS
+from synpro.faithfulness.lexicon import SMALL_STARTS, SPELLED, SYNONYMS, table
 from synpro.judges.text_stats import FUNCTION_WORDS
 from synpro.language.segmentation import word_spans
 
-_SPELLED = SPELLED | {
-    "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6", "seventh": "7", "eighth": "8",
-    "ninth": "9", "tenth": "10", "hundred": "100", "thousand": "1000", "twenty": "20", "thirty": "30", "forty": "40",
-    "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90", "twice": "2", "half": "0.5",
-}  # fmt: skip
+_SPELLED = SPELLED | table("more_spelled")
 _CAPITAL_FOLLOWS = re.compile(r"(?:['’]s)? [A-ZÀ-Þ]\w")
 """After the first word of a sentence it makes this word a name; so does the same word at another place."""
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|s)$")
@@ -92,6 +88,11 @@ class ParsedText:
     def stems(self) -> frozenset[str]:
         """Stems of all words."""
         return frozenset(w.stem for w in self.words)
+
+    @cached_property
+    def stem_starts(self) -> frozenset[str]:
+        """The first four letters of all stems."""
+        return frozenset(stem[:4] for stem in self.stems)
 
     @cached_property
     def numbers(self) -> frozenset[str]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from synpro.judges.base import JudgesConfig, Verifier
 from synpro.judges.registry import JudgePool
 from synpro.records import TrainedVerifier
-
-if TYPE_CHECKING:
-    from synpro.faithfulness.features import FeatureExtractor
 
 
 def open_judges(cfg: JudgesConfig, state_dir: Path | None = None, trained: TrainedVerifier | None = None) -> JudgePool:
@@ -28,20 +24,11 @@ def open_verifier(trained: TrainedVerifier | None, judges: JudgePool) -> Verifie
     return VERIFIERS[trained.kind](trained.dir, judges)
 
 
-def open_features(judges: JudgePool, likelihood: bool) -> FeatureExtractor:
-    """Open what finds the evidence of claims, with the features of the fluency model or without."""
-    from synpro.faithfulness.features import FeatureExtractor
-    from synpro.faithfulness.likelihood import ClaimLikelihood
-
-    causal = judges.causal if likelihood else None
-    return FeatureExtractor(judges.encoder, ClaimLikelihood(causal.model, causal.tokenizer, causal.window) if causal else None)
-
-
 def _open_feature_verifier(folder: Path, judges: JudgePool) -> Verifier:
     from synpro.faithfulness.feature_verifier import FeatureModel, FeatureVerifier
+    from synpro.faithfulness.features import FeatureExtractor
 
-    model = FeatureModel.load(folder)
-    return FeatureVerifier(model, open_features(judges, model.likelihood))
+    return FeatureVerifier(FeatureModel.load(folder), FeatureExtractor(judges.encoder))
 
 
 def _open_llm_verifier(folder: Path, judges: JudgePool) -> Verifier:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import html
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synpro.faithfulness.claims import KINDS, Claim
 from synpro.judges.base import Verdict
 from synpro.measure.calibration import classifier_metrics
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 TARGET_AUC = {"all": 0.85, "number": 0.80, "entity": 0.80, "negation": 0.80}
 """AUC that a verifier should reach on held-out documents, overall and by type of corruption."""
@@ -93,7 +91,11 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, Sequence[str]]]:
 
 def _cells(part: Mapping[str, Any]) -> list[str]:
     numbers = [part["auc"], part["auc_error"], part["precision"], part["recall"], part["specificity"]]
-    return [str(part.get("claims", part["count"])), *("-" if v is None else f"{v:.3f}" for v in numbers)]
+    return [str(part.get("claims", part["count"])), *map(_shown, numbers)]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
@@ -113,88 +115,47 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 def write_page(report: Mapping[str, Any], path: Path) -> None:
     """Write the tables and figures as one HTML file. The same report gives the same bytes."""
-    from plotly.offline import get_plotlyjs
-
-    def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], caption: str) -> str:
-        cells = "".join(
-            f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for name, row in rows
-        )
-        head_cells = "".join(f"<th>{html.escape(h)}</th>" for h in ("", *head))
-        return f"<table><caption>{html.escape(caption)}</caption><tr>{head_cells}</tr>{cells}</table>"
-
+    title = html.escape(f"Faithfulness verifier, kind {report['kind']}")
     bins = [
-        (
-            f"{b['low']:.1f} to {b['high']:.1f}",
-            [str(b["count"]), *("-" if b[k] is None else f"{b[k]:.3f}" for k in ("said", "true"))],
-        )
+        (f"{b['low']:.1f} to {b['high']:.1f}", [str(b["count"]), _shown(b["said"]), _shown(b["true"])])
         for b in report["heldout"]["reliability"]
     ]
-    figures = "".join(
-        figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False})
-        for name, figure in (("by-type", _by_type(report)), ("reliability", _reliability(report)))
-    )
     page = (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>Verifier: {html.escape(report['kind'])}</title>"
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>"
-        f"<h1>Faithfulness verifier, kind {html.escape(report['kind'])}</h1>"
-        + table(_COLUMNS, _rows(report), "Held-out documents: each type of corruption against all faithful claims")
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
+        + _table(_COLUMNS, _rows(report), "Held-out documents: each type of corruption against all faithful claims")
         + "".join(f"<p class='soft'>{html.escape(note)}</p>" for note in _notes(report))
-        + figures
-        + table(("claims", "mean predicted probability", "fraction faithful"), bins, "Reliability")
+        + _figures(report)
+        + _table(("claims", "mean predicted probability", "fraction faithful"), bins, "Reliability")
         + "</body></html>\n"
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _by_type(report: Mapping[str, Any]) -> Figure:
-    import plotly.graph_objects as go
-
-    known = [(name, p["auc"], 1.96 * (p["auc_error"] or 0.0)) for name, p in _parts(report) if p["auc"] is not None]
-    figure = go.Figure()
-    figure.add_bar(
-        x=[a for _, a, _ in known],
-        y=[n for n, _, _ in known],
-        orientation="h",
-        marker={"color": [GREY if n == "written by hand" else BLUE for n, _, _ in known]},
-        error_x={"type": "data", "array": [e for _, _, e in known]},
-        hovertemplate="%{y}: AUC %{x:.3f}<extra></extra>",
-    )
-    figure.add_vline(x=0.5, line={"color": GREY, "dash": "dot"})
-    figure.update_layout(
-        title="AUC by type of corruption (bars: 95% interval; 0.5 is chance)",
-        xaxis={"range": [0, 1.02]},
-        yaxis={"autorange": "reversed"},
-        height=440,
-        template="simple_white",
-        margin={"l": 120, "r": 20, "t": 50, "b": 40},
-    )
-    return figure
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], caption: str) -> str:
+    lines = [f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in ('', *head))}</tr>"]
+    lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in (name, *cells))}</tr>" for name, cells in rows]
+    return f"<table><caption>{html.escape(caption)}</caption>{''.join(lines)}</table>"
 
 
-def _reliability(report: Mapping[str, Any]) -> Figure:
-    import plotly.graph_objects as go
+def _figures(report: Mapping[str, Any]) -> str:
+    """An SVG: the AUC of each row of the table, and the reliability curve."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
+    known = [(name, p["auc"], 1.96 * (p["auc_error"] or 0.0)) for name, p in _parts(report) if p["auc"] is not None][::-1]
     bins = [b for b in report["heldout"]["reliability"] if b["count"]]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip", showlegend=False
-    )
-    figure.add_scatter(
-        x=[b["said"] for b in bins],
-        y=[b["true"] for b in bins],
-        mode="lines+markers",
-        marker={"size": [6 + min(18, b["count"] / 8) for b in bins], "color": RED},
-        line={"color": RED},
-        text=[f"{b['count']} claims" for b in bins],
-        hovertemplate="predicted %{x:.2f}, faithful %{y:.2f}<br>%{text}<extra></extra>",
-        showlegend=False,
-    )
-    figure.update_layout(
-        title="Reliability: predicted probability and fraction that is faithful",
-        xaxis={"range": [0, 1], "title": "predicted probability"},
-        yaxis={"range": [0, 1], "title": "fraction faithful"},
-        height=420,
-        template="simple_white",
-        margin={"l": 60, "r": 20, "t": 50, "b": 50},
-    )
-    return figure
+    with matplotlib.rc_context({"svg.hashsalt": "synpro", "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        names, values, errors = zip(*known, strict=True)
+        left.barh(names, values, xerr=errors, color=[GREY if name == "written by hand" else BLUE for name in names])
+        left.axvline(0.5, color=GREY, linestyle=":")
+        left.set(xlim=(0, 1.02), title="AUC by type of corruption (bars: 95% interval; 0.5 is chance)")
+        right.plot([0, 1], [0, 1], color=GREY, linestyle=":")
+        right.plot([b["said"] for b in bins], [b["true"] for b in bins], color=RED)
+        right.scatter([b["said"] for b in bins], [b["true"] for b in bins], [20 + b["count"] for b in bins], color=RED)
+        right.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="fraction faithful", title="Reliability")
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()[out.getvalue().index("<svg") :]

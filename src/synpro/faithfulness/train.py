@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from synpro.engines.base import EngineError, Model, Unanswered
 from synpro.faithfulness.claims import Claim
 from synpro.faithfulness.feature_verifier import ABSENT_SIGNS, FeatureModel
-from synpro.faithfulness.features import ClaimFeatures, FeatureExtractor
+from synpro.faithfulness.features import SIGNS, ClaimFeatures, FeatureExtractor
 from synpro.faithfulness.llm_verifier import LETTERS, Calibration, log_odds, prompt
 from synpro.faithfulness.logistic import fit, fit_platt
 from synpro.judges.base import Verdict, Verifier
@@ -63,7 +63,7 @@ def train_features(
     """Fit the feature verifier and calibrate it. `progress(n)` is called after every `n` claims whose features are computed."""
     found = [_extract(part.claims, features, progress) for part in (train, calibration)]
     values = [[f.values for f in part] for part in found]
-    faithful = fit(values[0], train.labels, train.sample_weights(), features.signs)
+    faithful = fit(values[0], train.labels, train.sample_weights(), SIGNS)
     faithful = faithful.calibrated(values[1], calibration.labels, calibration.sample_weights())
     pairs = zip([*train.claims, *calibration.claims], [*values[0], *values[1]], strict=True)
     false = [(c.label == "absent", v) for c, v in pairs if c.label != "faithful"]
@@ -72,7 +72,7 @@ def train_features(
     if len(set(labels)) == 2:
         balanced = [1 / labels.count(label) for label in labels]
         absent = fit([v for _, v in false], labels, balanced, ABSENT_SIGNS)
-    return FeatureModel(faithful, absent, features.likelihood is not None)
+    return FeatureModel(faithful, absent)
 
 
 def _extract(claims: Sequence[Claim], features: FeatureExtractor, progress: Callable[[int], None]) -> list[ClaimFeatures]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from synpro.records import Rewrite
 from synpro.rewards.advantages import normalized_totals
 
+MIN_GROUPS = 8
+"""Groups without a spread from which it is no accident: in fewer, sampled once more, there may be one."""
 TRUNCATED_WARNING = 0.2
 """Share of truncated answers above which there is a warning."""
 
@@ -29,7 +31,9 @@ def preflight(
     weights: Mapping[str, float],
     max_new_tokens: int,
 ) -> list[str]:
-    """Warnings in words. Raises PreflightError when nothing parses, everything is truncated, or all rewards are equal."""
+    """Warnings in words. Raises PreflightError when nothing parses, everything is truncated, or the rewards are equal in each
+    of MIN_GROUPS groups or more."""
+    warnings: list[str] = []
     rewrites = [r for group in groups for r in group]
     if not rewrites:
         raise PreflightError("preflight: there are no passages to try; the train split is empty")
@@ -48,18 +52,21 @@ def preflight(
             f" passages.\n{_samples(rewrites)}"
         )
     if zero_std_share(scores, weights) == 1.0:
-        raise PreflightError(
+        equal = (
             f"preflight: the answers of each passage earn the same reward in all {len(groups)} groups; GRPO learns from"
             " differences only.\nRaise the operation's temperature or num_generations, or check that the probe differs from its"
             f" checkpoint and that the reward weights are not 0.\n{_samples(rewrites)}"
         )
+        if len(groups) >= MIN_GROUPS:
+            raise PreflightError(equal)
+        warnings.append(equal)
     if truncated > TRUNCATED_WARNING:
-        return [
+        warnings.append(
             f"preflight: {truncated:.0%} of the answers were truncated at {max_new_tokens} tokens (median answer"
             f" {lengths[len(lengths) // 2]}); they earn the failing reward. Raise the operation's max_new_tokens or shorten the"
             " passages."
-        ]
-    return []
+        )
+    return warnings
 
 
 def _samples(rewrites: Sequence[Rewrite], count: int = 2) -> str:

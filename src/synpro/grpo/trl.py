@@ -31,7 +31,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from synpro.engines.base import Unanswered
+from synpro.engines.chats import refusal
 from synpro.engines.cpu.packed import can_pack, log_probabilities
+from synpro.engines.failures import FailureCount
 from synpro.engines.hf import HFEngine
 from synpro.engines.openai import OpenAIConfig
 from synpro.engines.vllm import MEMORY_UTILIZATION, VLLMConfig
@@ -69,6 +72,12 @@ class Trainer(GRPOTrainer):
         for _ in range(self.steps_done * sampler.batch_size // (passages - passages % sampler.batch_size or 1)):
             torch.randperm(passages, generator=sampler.generator)  # the orders of the passes that are done
         return sampler
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        built: dict[str, Any] = super()._build_accelerator_args(**kwargs)
+        for handler in built["kwargs_handlers"]:  # of DDP: gradients are held once, not in its buckets as well
+            handler.gradient_as_bucket_view = True
+        return built
 
     def store_flos(self) -> None:
         """Count nothing: all processes would have to take part, and only the first one saves."""
@@ -112,8 +121,15 @@ class GRPORun:
         save: SaveState | None = None,
     ) -> None:
         """Checkpoints are in `ctx.out / "trl"`; nothing in it is needed afterwards. Without `save` there are none. Of several
-        processes (`ctx.group`) TRL gives each its prompts and joins their gradients. Raises ValueError for answers that do not
-        divide over processes, and for vLLM without a GPU."""
+        processes (`ctx.group`) TRL gives each its prompts and joins their gradients. A passage that the model cannot read
+        whole is left out. Raises TooManyFailures for many of them, ValueError for fewer passages than a step shows, for
+        answers that do not divide over processes, and for vLLM without a GPU."""
+        passages = _readable(policy, operation, passages, ctx) if operation.config.steps else passages
+        if operation.config.steps and len(passages) < settings.prompts_per_step:
+            raise ValueError(
+                f"train_generator.prompts_per_step: a step shows {settings.prompts_per_step} passages, and there are"
+                f" {len(passages)} to train on; lower it, or give prepare more text"
+            )
         self.operation, self.rubric, self.settings, self.ctx, self.report = operation, rubric, settings, ctx, report
         self.after_step, self.save = after_step, save
         self.passages = {p.id: p for p in passages}
@@ -140,9 +156,11 @@ class GRPORun:
         return self.engine.model
 
     def train(self, checkpoint: Path | None = None) -> None:
-        """Run all steps, or those after a checkpoint."""
+        """Run all steps, or those after a checkpoint. Raises RuntimeError when TRL ends before the last one."""
         self.trainer.steps_done = step_of(checkpoint) if checkpoint else 0
         self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if (done := self.trainer.state.global_step) < self.trainer.args.max_steps:
+            raise RuntimeError(f"GRPO ended after {done} of {self.trainer.args.max_steps} steps; the log says why")
 
     def _arguments(self) -> GRPOConfig:
         s, operation = self.settings, self.operation.config
@@ -217,6 +235,17 @@ class GRPORun:
         self.stats.rewrites += rewrites
         self.stats.scores += self.rubric.score(rewrites)
         self.stats.reward_seconds += time.monotonic() - started
+
+
+def _readable(policy: Policy, operation: Operation, passages: Sequence[Passage], ctx: StepContext) -> list[Passage]:
+    """The passages whose prompt leaves room for an answer. Raises TooManyFailures."""
+    engine = HFEngine(policy.model, policy.tokenizer)
+    problems = [refusal(engine.encode(operation.prompt(p)), engine.context) for p in passages]
+    count = FailureCount(f"{operation.name}: passages to train on")
+    count.add(Unanswered(problem) if problem else None for problem in problems)
+    if str(count) and ctx.group.is_first:
+        ctx.logger.log(f"{count}; they are left out")
+    return [p for p, problem in zip(passages, problems, strict=True) if not problem]
 
 
 def _accumulation_steps(s: GRPOSettings, processes: int) -> int:

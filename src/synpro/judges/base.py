@@ -6,6 +6,7 @@ fine-tune of Qwen3-1.7B (faithfulness). The defaults are stand-ins that run anyw
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -110,7 +111,7 @@ class JudgesConfig:
     """What compares layouts: rules, or a language model (paper)."""
     encoder: EncoderConfig = setting(default_factory=EncoderConfig)
     fluency: FluencyConfig = setting(default_factory=FluencyConfig)
-    """Opened with `quality = "fluency"`, and for `train_verifier.likelihood`."""
+    """Opened with `quality = "fluency"`."""
     dataman: DataManConfig = setting(default_factory=DataManConfig)
     """Opened with `quality = "dataman"`."""
     layout_model: LayoutModelConfig = setting(default_factory=LayoutModelConfig)
@@ -127,6 +128,11 @@ class JudgesConfig:
         "batch_size": "judges.NAME.engine.batch_size",
         "server": "judges.NAME.engine",
     }
+
+    def __post_init__(self) -> None:
+        for name, codes in (("encoder", self.encoder.languages), ("fluency", self.fluency.languages)):
+            if wrong := [code for code in codes if not re.fullmatch("[a-z]{2}", code)]:
+                raise ValueError(f"{name}.languages: {wrong[0]!r} is no code of ISO 639-1; German, for one, is 'de'")
 
     def unused(self) -> set[str]:
         """The models that the choice of judges leaves unopened."""
@@ -151,31 +157,15 @@ class Alignment:
         return 2 * self.precision * self.recall / (self.precision + self.recall)
 
 
-@dataclass(frozen=True)
-class Idf:
-    """Weight of each token in an alignment: inverse document frequency, log((N + 1) / (n + 1)) for a token in n of N texts."""
-
-    weights: Mapping[int, float]
-    """Weight by token id of the encoder that made it."""
-    unseen: float
-    """Weight of a token that is in none of the texts."""
-
-
 class Encoder(Protocol):
     """Compares texts token by token."""
 
-    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment | None]:
-        """One alignment per pair; None where the encoder does not know the reference. Texts of any length are read whole.
-        Without
-        `idf` all tokens weigh the same."""
+    def align(self, candidates: Sequence[str], references: Sequence[str]) -> list[Alignment | None]:
+        """One alignment per pair; None where the encoder does not know the reference. Texts of any length are read whole."""
         ...
 
     def knows(self, text: str) -> bool:
         """Whether it can compare anything with this text: whether its vocabulary has the text's script."""
-        ...
-
-    def idf(self, texts: Sequence[str]) -> Idf:
-        """Compute token weights from a corpus of texts."""
         ...
 
     def close(self) -> None: ...
@@ -183,11 +173,6 @@ class Encoder(Protocol):
 
 class QualityJudge(Protocol):
     """Rates a text on its own, 1 (worst) to 5 (best), like DataMan's overall score."""
-
-    @property
-    def languages(self) -> frozenset[str] | None:
-        """Languages that it knows (ISO 639-1); None: any. A text in another one has no rating."""
-        ...
 
     def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
         """One rating per text, independent of the others in the call; None for a text that the judge cannot rate. `sources` are
@@ -234,8 +219,7 @@ class Verifier(Protocol):
 
     def knows(self, passage: str) -> bool:
         """Whether it can check anything against this passage. Where it cannot, faithfulness does not apply, and nothing is
-        dropped
-        for want of a verdict."""
+        dropped for want of a verdict."""
         ...
 
     def close(self) -> None: ...

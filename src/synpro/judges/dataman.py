@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from synpro.engines.base import Model
 from synpro.engines.failures import MAX_FAILED_SHARE
@@ -24,38 +23,12 @@ from synpro.language.identification import known_language
 from synpro.records import Chat
 
 CRITERIA = (
-    "Accuracy",
-    "Coherence",
-    "Language Consistency",
-    "Semantic Density",
-    "Knowledge Novelty",
-    "Topic Focus",
-    "Creativity",
-    "Professionalism",
-    "Style Consistency",
-    "Grammatical Diversity",
-    "Structural Standardization",
-    "Originality",
-    "Sensitivity",
-    "Overall Score",
+    *("Accuracy", "Coherence", "Language Consistency", "Semantic Density", "Knowledge Novelty", "Topic Focus", "Creativity"),
+    *("Professionalism", "Style Consistency", "Grammatical Diversity", "Structural Standardization", "Originality"),
+    *("Sensitivity", "Overall Score"),
 )
-DOMAINS = {
-    "A": "Medicine",
-    "B": "Finance",
-    "C": "Law",
-    "D": "Education",
-    "E": "Technology",
-    "F": "Entertainment",
-    "G": "Mathematics",
-    "H": "Coding",
-    "I": "Government",
-    "J": "Culture",
-    "K": "Transportation",
-    "L": "Retail E-commerce",
-    "M": "Telecommunication",
-    "N": "Agriculture",
-    "O": "Other",
-}
+DOMAINS = "ABCDEFGHIJKLMNO"
+"""Letters of the domains of application (A is medicine, E technology, O other)."""
 SYSTEM = "You are a helpful assistant."
 REQUEST = "\n".join(
     (
@@ -78,56 +51,22 @@ _TURN = re.compile(r"<(?=\|)")
 _BLANK = re.compile(rf"(?m)^(?=[ \t]*(?:Domain:|\[\d{{1,2}}\](?:{'|'.join(CRITERIA)}):))")
 
 
-@dataclass(frozen=True)
-class Rating:
-    """DataMan's rating of a text: 1 (worst) to 5 on each criterion, and the domain."""
-
-    domain: str
-    accuracy: int
-    coherence: int
-    language_consistency: int
-    semantic_density: int
-    knowledge_novelty: int
-    topic_focus: int
-    creativity: int
-    professionalism: int
-    style_consistency: int
-    grammatical_diversity: int
-    structural_standardization: int
-    originality: int
-    sensitivity: int
-    overall: int
-
-
 class DataManQuality:
     """Rates texts by a DataMan model, each distinct text once. A text's rating never depends on its neighbours."""
 
     languages = frozenset(DATAMAN_LANGUAGES)
     """DataMan-1.5B-EN was trained on English."""
 
-    def __init__(self, model: Model, slot: str = "judges.dataman", max_failed: float = MAX_FAILED_SHARE) -> None:
-        """`slot` is the config key of the model, for messages."""
+    def __init__(self, model: Model, max_failed: float = MAX_FAILED_SHARE) -> None:
         self.model, self.is_remote = model, model.is_remote
-        self.judge = LLMJudge(
-            model,
-            slot=slot,
-            version=VERSION,
-            prompt=self._prompt,
-            parse=parse,
-            max_new_tokens=ANSWER_TOKENS,
-            max_failed=max_failed,
-        )
+        self.judge = LLMJudge(model, "judges.dataman", VERSION, self._prompt, parse, ANSWER_TOKENS, max_failed)
 
     def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
         """The overall score of each text, 1.0 to 5.0; None for a text without a readable answer. Raises TooManyFailures, and
         what the engine raises."""
         known = [known_language(source) in (None, *self.languages) for source in sources or texts]
-        ratings = iter(self.ratings([text for text, ok in zip(texts, known, strict=True) if ok]))
-        return [float(rating.overall) if ok and (rating := next(ratings)) is not None else None for ok in known]
-
-    def ratings(self, texts: Sequence[str]) -> list[Rating | None]:
-        """The whole rating of each text. Raises as `rate` does."""
-        return self.judge.ask(texts)
+        scores = iter(self.judge.ask([text for text, ok in zip(texts, known, strict=True) if ok]))
+        return [float(found["Overall Score"]) if ok and (found := next(scores)) is not None else None for ok in known]
 
     def close(self) -> None:
         """Close the model."""
@@ -161,14 +100,15 @@ def truncate_middle(text: str, limit: int, count: Callable[[str], int]) -> str:
     return longest(lambda size: text[:size]) + "..." + longest(lambda size: text[len(text) - size :])
 
 
-def parse(answer: str) -> Rating:
-    """Read an answer. Raises Unreadable unless it is a domain's letter and fourteen scores, one a line."""
+def parse(answer: str) -> dict[str, int]:
+    """The score by each criterion, 1 (worst) to 5. Raises Unreadable unless the answer is a domain's letter and fourteen
+    scores, one a line."""
     domain, *scores = [line.strip() for line in answer.strip().split("\n")]
-    if domain not in DOMAINS:
+    if len(domain) != 1 or domain not in DOMAINS:
         raise Unreadable(f"its first line is {domain[:40]!r}, not one of the letters A to O")
     if len(scores) != len(CRITERIA):
         raise Unreadable(f"it has {len(scores)} scores instead of {len(CRITERIA)}")
     for name, score in zip(CRITERIA, scores, strict=True):
         if score not in ("1", "2", "3", "4", "5"):
             raise Unreadable(f"{name} is {score[:40]!r}, not 1 to 5")
-    return Rating(DOMAINS[domain], *map(int, scores))
+    return dict(zip(CRITERIA, map(int, scores), strict=True))

@@ -13,8 +13,7 @@ Shapes: E_TD are the token embeddings of a text, T tokens by D dimensions, rows 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,12 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from synpro.judges.base import Alignment, Idf
+from synpro.judges.base import Alignment
 from synpro.language.identification import known_language
-from synpro.lm.loss import tf32
+from synpro.lm.loss import padded_batches, tf32
 
+BATCH_TOKENS = 4096
+"""Tokens read at once on a GPU, padding included."""
 CACHED_TOKENS = 200_000
 """Token embeddings kept in memory, oldest dropped first: 300 MB at 384 dimensions."""
 
@@ -53,8 +54,6 @@ class BertScoreEncoder:
         folder: Path | str,
         *,
         layer: int | None = None,
-        batch_tokens: int = 4096,
-        device: str | None = None,
         max_unknown: float = 0.1,
         languages: Sequence[str] = (),
     ) -> None:
@@ -62,9 +61,9 @@ class BertScoreEncoder:
 
         Raises ValueError for a layer the encoder lacks and for a tokenizer without [CLS] and [SEP].
         """
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On a CPU a text runs alone: this is as fast, and its embedding does not depend on its neighbours to the last bit.
-        self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
+        self.batch_tokens = BATCH_TOKENS if self.device.type != "cpu" else 0
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         if self.tokenizer.cls_token_id is None or self.tokenizer.sep_token_id is None:
             raise ValueError(f"encoder: {folder} has no [CLS] and [SEP] tokens; name a bidirectional encoder of BERT's kind")
@@ -77,9 +76,8 @@ class BertScoreEncoder:
         self._cache: OrderedDict[bytes, _Read] = OrderedDict()
         self._cached_tokens = 0
 
-    def align(self, candidates: Sequence[str], references: Sequence[str], idf: Idf | None = None) -> list[Alignment | None]:
-        """One alignment per pair; (0, 0) for a text without tokens or whose tokens all have weight 0, None where the vocabulary
-        lacks the reference (`knows`)."""
+    def align(self, candidates: Sequence[str], references: Sequence[str]) -> list[Alignment | None]:
+        """One alignment per pair; (0, 0) for a text without tokens, None where the vocabulary lacks the reference (`knows`)."""
         texts = self._read([*candidates, *references])
         out, means, places = list[Alignment | None](), list[torch.Tensor](), list[int]()
         pairs = zip(texts[: len(candidates)], texts[len(candidates) :], references, strict=True)
@@ -91,8 +89,7 @@ class BertScoreEncoder:
                 out.append(Alignment(0.0, 0.0))
                 continue
             similarity_TS = candidate.states_TD @ reference.states_TD.T
-            means.append(_mean(similarity_TS.max(dim=1).values[1:-1], candidate.ids, idf))
-            means.append(_mean(similarity_TS.max(dim=0).values[1:-1], reference.ids, idf))
+            means += [similarity_TS.max(dim=axis).values[1:-1].mean().double() for axis in (1, 0)]
             places.append(len(out))
             out.append(None)
         found = iter(torch.stack(means).tolist() if means else [])  # a GPU is waited for once, not at every pair
@@ -110,14 +107,6 @@ class BertScoreEncoder:
         if unknown is not None and ids.count(unknown) > self.max_unknown * max(1, len(ids)):
             return False
         return not self.languages or known_language(text) in (None, *self.languages)
-
-    def idf(self, texts: Sequence[str]) -> Idf:
-        """Compute token weights from a corpus of texts. Raises ValueError for fewer than two: every weight would be 0."""
-        if len(texts) < 2:
-            raise ValueError(f"idf: {len(texts)} texts do not show which tokens are rare; give 2 or more, or turn idf off")
-        counts = Counter(token for text in texts for token in set(self._ids(text)))
-        unseen = math.log(len(texts) + 1)
-        return Idf({token: unseen - math.log(n + 1) for token, n in counts.items()}, unseen)
 
     def embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """E_TD of each text, without the special tokens at its ends."""
@@ -152,11 +141,15 @@ class BertScoreEncoder:
     def _encode(self, texts: Sequence[str]) -> list[_Read]:
         ids = [self._ids(t) for t in texts]
         spans = [(row, start) for row, tokens in enumerate(ids) for start in self._starts(len(tokens))]
-        spans.sort(key=lambda s: min(self.window, len(ids[s[0]]) - s[1]))
+
+        def tokens_of(span: tuple[int, int]) -> int:
+            return min(self.window, len(ids[span[0]]) - span[1]) + 2
+
+        spans.sort(key=tokens_of)
         width = int(self.model.config.hidden_size)
         out = [torch.zeros(len(tokens) + 2, width, device=self.device) for tokens in ids]
         edge = [torch.full((len(tokens),), -1) for tokens in ids]  # distance of each token to the edge of its best window
-        for batch in self._batches(spans, ids):
+        for batch in padded_batches(spans, tokens_of, self.batch_tokens):
             states_BTD = self._forward([ids[row][start : start + self.window] for row, start in batch])
             for (row, start), states_TD in zip(batch, states_BTD, strict=True):
                 size = min(self.window, len(ids[row]) - start)
@@ -185,16 +178,6 @@ class BertScoreEncoder:
             return [0] if length else []
         return [*range(0, length - self.window, self.window // 2), length - self.window]
 
-    def _batches(self, spans: list[tuple[int, int]], ids: list[list[int]]) -> list[list[tuple[int, int]]]:
-        batches: list[list[tuple[int, int]]] = []
-        for span in spans:  # sorted by length: the last of a batch is its longest
-            size = min(self.window, len(ids[span[0]]) - span[1]) + 2
-            if batches and (len(batches[-1]) + 1) * size <= self.batch_tokens:
-                batches[-1].append(span)
-            else:
-                batches.append([span])
-        return batches
-
     @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> torch.Tensor:
         first, last, pad = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id
@@ -203,15 +186,6 @@ class BertScoreEncoder:
         mask = torch.tensor([[1] * (len(r) + 2) + [0] * (size - len(r) - 2) for r in rows])
         with tf32():
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state.float()
-
-
-def _mean(best_T: torch.Tensor, ids: Sequence[int], idf: Idf | None) -> torch.Tensor:
-    """Mean of each token's best match, weighted by idf where there is one; 0 where no token has a weight."""
-    if idf is None:
-        return best_T.mean().double()
-    weight_T = torch.tensor([idf.weights.get(i, idf.unseen) for i in ids])
-    total = float(weight_T.sum())
-    return (best_T * weight_T.to(best_T.device)).sum().double() / total if total > 0 else best_T.new_zeros(()).double()
 
 
 def _keep_layers(model: Any, layer: int) -> None:

@@ -19,7 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from synpro.judges.text_stats import well_formed
 from synpro.language.identification import known_language
+from synpro.lm.loss import padded_batches
 
+BATCH_TOKENS = 4096
+"""Tokens read at once on a GPU, padding included."""
 PROSE_MIDPOINT = 5.2
 """Nats per token at which the likelihood factor is 0.5 (measured: encyclopedic prose 3.4 to 4.4, shuffled words 6.5 to 7.3)."""
 PROSE_WIDTH = 0.4
@@ -36,15 +39,13 @@ class FluencyQuality:
         folder: Path | str,
         *,
         dtype: str = "bfloat16",
-        batch_tokens: int = 4096,
-        device: str | None = None,
         languages: Sequence[str] = ("en",),
     ) -> None:
         self.languages = frozenset(languages) or None
         self._only = languages[0] if len(languages) == 1 else None  # what a text of unsure language is taken for
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
-        self.batch_tokens = batch_tokens if self.device.type != "cpu" else 0
+        self.batch_tokens = BATCH_TOKENS if self.device.type != "cpu" else 0
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
         self.model.to(self.device)
@@ -73,15 +74,10 @@ class FluencyQuality:
         rows = [(i, chunk) for i, text in enumerate(texts) for chunk in self._chunks(text)]
         rows.sort(key=lambda row: len(row[1]))
         sums, counts = [0.0] * len(texts), [0] * len(texts)
-        start = 0
-        while start < len(rows):
-            end = start + 1
-            while end < len(rows) and (end + 1 - start) * (len(rows[end][1]) + 1) <= self.batch_tokens:
-                end += 1
-            for (i, chunk), loss in zip(rows[start:end], self._nats([c for _, c in rows[start:end]]), strict=True):
+        for batch in padded_batches(rows, lambda row: len(row[1]) + 1, self.batch_tokens):
+            for (i, chunk), loss in zip(batch, self._nats([chunk for _, chunk in batch]), strict=True):
                 sums[i] += loss
                 counts[i] += len(chunk)
-            start = end
         if any(math.isnan(s) for s in sums):
             raise ValueError("the fluency judge's model gave NaN; its weights are damaged or its dtype overflows: try float32")
         return [s / c if c else math.inf for s, c in zip(sums, counts, strict=True)]

@@ -1,8 +1,8 @@
 """The layout of a text as counts by rule, and how far two layouts agree. Replaces the paper's judge (Qwen3-4B, yes or no).
 
 A line belongs to the first kind that fits it, and a mark counts only where a layout can begin, so that a year, a dash or a
-colon at a line break makes no list and no dialogue. `layout_pairs.jsonl` holds 200 labelled pairs;
-`benchmarks/layout_agreement.py` measures how often this judge, or another one, agrees with them.
+colon at a line break makes no list and no dialogue. `benchmarks/layout_agreement.py` measures how often this judge, or another
+one, agrees with 200 labelled pairs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
-
-KEPT_THRESHOLD = 0.75
-"""Agreement from which a layout counts as kept where a yes or no is asked."""
 
 _FENCE = re.compile(r"^\s*(```+|~~~+)")
 _BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,3}[.)]|\(?[a-z]\))\s+\S")
@@ -255,24 +251,3 @@ def _agreement(source: str, output: str) -> float:
     before, after = asdict(count_layout(source)), asdict(count_layout(output))
     ratios = [min(before[k], after[k]) / max(before[k], after[k]) for k in before if before[k] or after[k]]
     return min(ratios, default=1.0)
-
-
-@dataclass(frozen=True)
-class LayoutPair:
-    """A source and an output, labelled: is the layout kept?"""
-
-    id: str
-    """KIND/CONTENT/NUMBER."""
-    kind: str
-    """Kind of the source's layout."""
-    change: str
-    """What was done to the layout."""
-    kept: bool
-    source: str
-    output: str
-
-
-def layout_pairs() -> list[LayoutPair]:
-    """The 200 pairs that ship with the package, made by `benchmarks/layout_pairs.py`."""
-    lines = Path(__file__).with_name("layout_pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    return [LayoutPair(**json.loads(line)) for line in lines]

@@ -37,7 +37,6 @@ class LLMJudge(Generic[T]):
     def __init__(
         self,
         model: Engine,
-        *,
         slot: str,
         version: str,
         prompt: Callable[[str], Chat],

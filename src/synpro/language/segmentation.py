@@ -1,6 +1,5 @@
 """Words and sentences of a text in any language, by Unicode's rules (UAX 29) and ICU's dictionaries for Chinese, Japanese,
-Thai,
-Lao, Khmer and Burmese. Every count of words and every split into sentences of the package is made here.
+Thai, Lao, Khmer and Burmese. Every count of words and every split into sentences of the package is made here.
 
 All functions take time in proportion to the text.
 """
@@ -8,8 +7,10 @@ All functions take time in proportion to the text.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from pathlib import Path
 from unicodedata import category
 
 from icu4py.breakers import CharacterBreaker, SentenceBreaker, WordBreaker
@@ -28,19 +29,10 @@ _WHITE = re.compile(r"\s*")
 _MORE_ENDS = re.compile(r"(?:…[\"'”’»)\]]{0,3}|[།༎])\s")
 _LAST_WORD = re.compile(r"[^\s(\[«»„“\"]*$")
 _DAY_OF_MONTH = re.compile(r"(?<!\d)\d{1,2}$")
-_ABBREVIATIONS = frozenset(
-    """mr mrs ms dr prof st sr jr vs etc e.g i.e cf ed eds inc ltd co corp dept u.s u.k ph.d lit al gen col lt sen rep rev hon
-    jan
-    feb mar apr jun jul aug sep sept oct nov dec approx z.b d.h u.a bzw hr fr str vgl bd jh geb gest usw mme mlle p.ex sra dra
-    dott
-    sig""".split()  # noqa: SIM905
-)
-_BEFORE_A_NUMBER = frozenset("no nr núm vol fig p pp s pág b born d fl r c ca art bd".split())  # noqa: SIM905
-"""Abbreviations where a digit follows."""
-_AFTER_A_DAY = frozenset(
-    """Januar Jänner Februar März April Mai Juni Juli August September Oktober November Dezember Jahrhundert Jahrhunderts
-    Kapitel""".split()  # noqa: SIM905
-)
+_WORDS = tomllib.loads(Path(__file__).with_name("abbreviations.toml").read_text(encoding="utf-8"))
+_ABBREVIATIONS = frozenset(_WORDS["abbreviations"].split())
+_BEFORE_A_NUMBER = frozenset(_WORDS["before_a_number"].split())
+_AFTER_A_DAY = frozenset(_WORDS["after_a_day"].split())
 _SPACE_ENDS = ("Thai", "Lao")
 """Scripts in which a space between two letters ends a clause, and no mark ends a sentence."""
 
@@ -162,10 +154,9 @@ def sentences(text: str) -> list[str]:
 
 def cut_points(text: str, fits: Callable[[int, float], bool]) -> Iterator[tuple[int, float, bool]]:
     """Places inside a sentence where it may be cut: position, English words since the place before, and whether it is a good
-    one,
-    after white space or a comma of a script without spaces. Others are between words. What is longer than a line or does not
-    fit
-    (`fits(characters, words)`) may be cut between any two characters that a reader sees, and those that do not fit anywhere."""
+    one, after white space or a comma of a script without spaces. Others are between words. What is longer than a line or does
+    not fit (`fits(characters, words)`) may be cut between any two characters that a reader sees, and those that do not fit
+    anywhere."""
     start = 0
     for segment in WordBreaker(_valid(text), _LOCALE):
         end, words = start + len(segment), count_words(segment)

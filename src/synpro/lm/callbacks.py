@@ -6,6 +6,7 @@ the weights: a run resumed after a kill writes the rows and takes the decisions 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -79,6 +80,8 @@ class PretrainCallback(Callback):
     """None trains to the end of the budget."""
     min_tokens: int = 0
     """No plateau is looked for before so many training tokens of this training."""
+    starts_trained: bool = False
+    """The weights it begins with are those of a trained model, which no step may have made better."""
     keep_best: bool = False
     """Keep the state with the lowest reference loss, in memory and in the checkpoints."""
     previous_steps: int = 0
@@ -106,6 +109,8 @@ class PretrainCallback(Callback):
     best_step: int = 0
     best_state: Snapshot | None = None
     """Where the reference loss was lowest; None at the end of training when that is the state it ended in."""
+    diverged: bool = False
+    """Whether training stopped because the reference loss was no number."""
     stop_reason: str | None = None
     """Why training stopped before its budget, as a sentence; None while it goes on."""
     plateau_reason: str = ""
@@ -123,7 +128,7 @@ class PretrainCallback(Callback):
             "best_step": self.best_step,
             "stop_reason": self.stop_reason,
             "plateau_reason": self.plateau_reason,
-            "loss_sum": 0.0 if self._loss_sum is None else float(self._loss_sum),
+            "loss_sum": self._loss_sums(),
             "loss_count": self._loss_count,
         }
 
@@ -132,7 +137,9 @@ class PretrainCallback(Callback):
         self.first = state_dict.get("first", {})
         self.latest, self.best, self.best_step = state_dict["latest"], state_dict["best"], state_dict["best_step"]
         self.stop_reason, self.plateau_reason = state_dict["stop_reason"], state_dict["plateau_reason"]
-        self._loss_sum = torch.tensor(state_dict["loss_sum"], dtype=torch.float64, device=self.trainer.device)
+        sums = np.ravel(state_dict["loss_sum"])  # of each process; of as many as there were
+        own = sums[get_rank()] if len(sums) == get_world_size() else sums.mean()
+        self._loss_sum = torch.tensor(own, dtype=torch.float64, device=self.trainer.device)
         self._loss_count = state_dict["loss_count"]
 
     @property
@@ -159,7 +166,7 @@ class PretrainCallback(Callback):
         is_last = self.step == self.trainer.max_steps
         if self.evaluate_every and (self.step % self.evaluate_every == 0 or is_last):
             self._measure()
-            self._stop_on_plateau()
+            self._stop_early()
         is_done = is_last or self.stop_reason is not None
         if self.step % self.log_every == 0 or is_done:
             self._log_train_loss()
@@ -192,6 +199,15 @@ class PretrainCallback(Callback):
         assert optimizer is not None
         self._log_row(**{self.loss_name: float(mean), "lr": float(optimizer.param_groups[0]["lr"])})
 
+    def _loss_sums(self) -> list[float]:
+        """Of every process the training loss since the last row. All processes call it."""
+        sums = torch.zeros(get_world_size(), dtype=torch.float64, device=self.trainer.device)
+        if self._loss_sum is not None:
+            sums[get_rank()] = self._loss_sum
+        if is_distributed():
+            dist.all_reduce(sums)
+        return sums.tolist()
+
     def _measure(self) -> None:
         self.latest = {
             name: packed_loss(self.module, tokens, batch_size=self.eval_batch_size) for name, tokens in self.eval_sets.items()
@@ -201,21 +217,25 @@ class PretrainCallback(Callback):
         reference = self.latest["reference"]
         self.points.append((self.trainer.global_train_tokens_seen + self.previous_tokens, reference))
         assert self.module.optim is not None
-        # New weights are nobody's best; and to gather the state of an optimizer that has none would make it count a step.
-        if self.module.optim.state and (not self.best or reference < self.best["reference"]):
+        is_trained = self.module.optim.state or self.starts_trained  # new weights are nobody's best
+        if is_trained and math.isfinite(reference) and (not self.best or reference < self.best["reference"]):
             self.best, self.best_step = self.latest, self.step
             # The copy in memory costs what a checkpoint does; after the last step the state itself is there.
             self.best_state = Snapshot.of(self.module) if self.keep_best and self.step != self.trainer.max_steps else None
 
-    def _stop_on_plateau(self) -> None:
-        if self.plateau is None:
-            return
-        decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens + self.previous_tokens)
-        self.plateau_reason = decision.reason
-        if decision.plateau:
-            self.stop_reason = decision.reason
+    def _stop_early(self) -> None:
+        """Stop on a plateau, and where a loss is no number: what follows is none either."""
+        tokens, loss = self.points[-1]
+        if self.plateau is not None:
+            decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens + self.previous_tokens)
+            self.plateau_reason = decision.reason
+            self.stop_reason = decision.reason if decision.plateau else None
+        elif not math.isfinite(loss):
+            self.diverged = True
+            self.stop_reason = f"training has diverged: the reference loss at {tokens:,} tokens is {loss}"
+        if self.stop_reason is not None:
             # The losses are all-reduced: every process takes the same decision at the same step.
-            self.trainer.cancel_run(decision.reason, no_sync=True)
+            self.trainer.cancel_run(self.stop_reason, no_sync=True)
 
     def save_checkpoint(self) -> None:
         """Save a checkpoint to resume from, after a whole step, and then delete the previous one.

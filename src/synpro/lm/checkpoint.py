@@ -24,6 +24,7 @@ from olmo_core.train.train_module import TransformerTrainModule
 from safetensors.torch import load_file, save_file
 
 from synpro.lm.model_config import ImportedModel, ModelConfig, transformer_config
+from synpro.runner.artifacts import sync
 
 WEIGHTS, OPTIMIZER, STATE, BEST = "model.safetensors", "optim.safetensors", "state.json", "best"
 
@@ -97,10 +98,12 @@ class CheckpointWriter:
 
 
 def _gather(module: TransformerTrainModule) -> Snapshot:
-    """Weights and optimizer moments by name; on a CPU, the tensors themselves."""
+    """Weights and optimizer moments by name, none of an optimizer that has made no step; on a CPU, the tensors themselves."""
     weights = dist_state.get_model_state_dict(module.model, options=_FULL)
     assert module.optim is not None
-    moments: dict[str, Any] = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
+    moments = dict[str, Any]()
+    if module.optim.state:  # else asking for it would make the optimizer count a step
+        moments = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     named = {f"{name}.{key}": t for name, fields in moments.get("state", {}).items() for key, t in fields.items()}
     if module.model.tie_word_embeddings:
         weights.pop(_HEAD, None)  # another name of the embeddings: a file holds a tensor once
@@ -128,6 +131,7 @@ def write(folder: Path, snapshot: Snapshot, state: dict[str, Any], best: Snapsho
             save_file(tensors.moments, place / OPTIMIZER)
     (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
+    sync(draft)
     draft.rename(folder)
 
 
@@ -165,10 +169,12 @@ def load(module: TransformerTrainModule, folder: Path) -> dict[str, Any]:
     # The hyperparameters come from this run's optimizer, the moments from the file.
     moments: dict[str, Any] = dist_state.get_optimizer_state_dict(module.model, module.optim, options=_FULL)
     if is_first:
-        moments["state"] = {}
-        for name, tensor in load_file(folder / OPTIMIZER).items():
-            parameter, _, key = name.rpartition(".")
-            moments["state"].setdefault(parameter, {})[key] = tensor
+        stored = load_file(folder / OPTIMIZER)
+        for parameter, fields in moments["state"].items():
+            # Without any, the model was imported and is as it was: they are those of a new optimizer.
+            moments["state"][parameter] = {
+                key: stored[f"{parameter}.{key}"] if stored else torch.zeros_like(tensor) for key, tensor in fields.items()
+            }
     dist_state.set_optimizer_state_dict(module.model, module.optim, moments if is_first else {}, options=options)
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 

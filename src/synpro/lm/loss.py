@@ -13,14 +13,17 @@ Suffixes: `_B_T` batch by time, `_N_D` scored positions by width, `_N_V` scored 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
+
+T = TypeVar("T")
 
 LOGIT_ELEMENTS = 1 << 23
 """Most logits in memory at a time: 64 MiB in float64, for every vocabulary."""
@@ -141,7 +144,7 @@ def text_losses(
         # Longest first: a batch that does not fit into memory fails at once, and padding stays small.
         windows.sort(key=lambda w: (-len(w.ids), w.row, w.ids))
         done = 0
-        for batch in _batches(windows, batch_tokens):
+        for batch in padded_batches(windows, lambda window: len(window.ids) - 1, batch_tokens):
             for window, loss in zip(batch, _batch_losses(model, batch, start, padding_side), strict=True):
                 sums[window.row] += loss
             done += len(batch)
@@ -182,16 +185,33 @@ def _windows(row: int, ids: tuple[int, ...], limit: int) -> Iterator[_Window]:
         start += stride
 
 
-def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
-    """Groups of windows (longest first) whose padded size stays within `batch_tokens`."""
-    batch: list[_Window] = []
-    for window in windows:
-        if batch and (len(batch) + 1) * (len(batch[0].ids) - 1) > batch_tokens:
+def padded_batches(items: Iterable[T], tokens: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
+    """Groups of neighbours whose padded size stays within `batch_tokens`; one item always fits."""
+    batch: list[T] = []
+    longest = 0
+    for item in items:
+        size = tokens(item)
+        longest = max(longest, size)
+        if batch and (len(batch) + 1) * longest > batch_tokens:
             yield batch
-            batch = []
-        batch.append(window)
+            batch, longest = [], size
+        batch.append(item)
     if batch:
         yield batch
+
+
+def head_of(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What makes a model's logits of its last hidden states: its head, and what some models do to the logits after it (Cohere
+    and Granite scale them, Gemma 2 bounds them)."""
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    bound = getattr(config, "final_logit_softcapping", None)
+
+    def project(states: torch.Tensor) -> torch.Tensor:
+        logits = head(states) if scale == 1 else head(states) * scale
+        return (logits / bound).tanh() * bound if bound else logits
+
+    return project
 
 
 def _batch_losses(model: PreTrainedModel, batch: Sequence[_Window], pad: int, side: str) -> list[float]:
@@ -221,7 +241,7 @@ def _batch_losses(model: PreTrainedModel, batch: Sequence[_Window], pad: int, si
         ).last_hidden_state
         hidden_N_D = hidden_B_T_D[scored_B_T.to(device)]
         target_N = target_B_T[scored_B_T].to(device)
-        head = model.get_output_embeddings()
+        head = head_of(model)
         rows = max(1, LOGIT_ELEMENTS // model.config.vocab_size)
         losses: list[torch.Tensor] = []
         for i in range(0, len(target_N), rows):

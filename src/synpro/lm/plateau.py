@@ -155,13 +155,14 @@ def _is_flat(points: Sequence[tuple[int, float]], config: PlateauConfig) -> Plat
     spread = math.sqrt(sum((x - sum(places) / len(places)) ** 2 for x in places))
     slope, error = float(fit.slope), max(0.0 if constant else float(fit.stderr), NOISE_FLOOR / spread)
     margin = float(student.isf(_allowed_error(points, config), len(window) - 2)) * error
-    measured = f"{-slope:+.4f} ± {error:.4f} nats per doubling over the last {len(window)} measurements"
+    verb, per = ("rose" if slope > 0 else "fell"), f"nats per doubling over the last {len(window)} measurements"
+    measured = f"the loss {verb} by {abs(slope):.4f} ± {error:.4f} {per}"
     if slope - margin > 0:
-        return PlateauDecision(True, f"the loss is rising: it fell by {measured}", slope, error)
+        return PlateauDecision(True, f"{measured}: it is rising", slope, error)
     if -slope + margin < config.improvement:
-        return PlateauDecision(True, f"the loss fell by {measured}, surely less than {config.improvement}", slope, error)
+        return PlateauDecision(True, f"{measured}; its fall is surely less than {config.improvement}", slope, error)
     sure = "still falling" if -slope >= config.improvement else "too noisy to call flat"
-    return PlateauDecision(False, f"{sure}: the loss fell by {measured}; the threshold is {config.improvement}", slope, error)
+    return PlateauDecision(False, f"{sure}: {measured}; the threshold is {config.improvement}", slope, error)
 
 
 def _noise(losses: Sequence[float], floor: float) -> float | None:

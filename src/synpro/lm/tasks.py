@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from olmo_eval import HFTokenizer, ICLMetric, Tokenizer, build_task, list_tasks
 
+from synpro.lm.loss import head_of, padded_batches
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -120,7 +122,7 @@ def score_task(
     if not samples:
         return TaskScore({}, 0, too_long)
     metric = ICLMetric(metric_type=task.metric_type)
-    for batch in _batches(samples, batch_tokens):
+    for batch in padded_batches(samples, lambda sample: -(-len(sample["query"]) // 128) * 128, batch_tokens):
         fields = {
             name: value.to(model.device) if torch.is_tensor(value) else value for name, value in task.collate_fn(batch).items()
         }
@@ -135,20 +137,6 @@ def score_task(
     return TaskScore(scores, len(kept) - len(too_long), too_long)
 
 
-def _batches(samples: list[dict[str, Any]], batch_tokens: int) -> list[list[dict[str, Any]]]:
-    """Samples in order, in batches of at most so many tokens, padding included; one sample always fits."""
-    batches: list[list[dict[str, Any]]] = [[]]
-    width = 0
-    for sample in samples:
-        needed = -(-len(sample["query"]) // 128) * 128
-        if batches[-1] and (len(batches[-1]) + 1) * max(width, needed) > batch_tokens:
-            batches.append([])
-            width = 0
-        batches[-1].append(sample)
-        width = max(width, needed)
-    return batches
-
-
 class _LazyLogits:
     """`logits[row][positions]` of a batch, in float32 on the model's device, projected when it is asked for: a task scores the
     few positions of its answers, and of 100,000 logits per position nothing needs to be stored or moved."""
@@ -156,7 +144,7 @@ class _LazyLogits:
     def __init__(self, model: PreTrainedModel, input_B_T: torch.Tensor) -> None:
         # Padding is on the right, where no scored position sees it.
         self._states_B_T_D = model.base_model(input_ids=input_B_T, use_cache=False).last_hidden_state
-        self._head = model.get_output_embeddings()
+        self._head = head_of(model)
 
     def __getitem__(self, row: int) -> _LazyRow:
         return _LazyRow(self._head, self._states_B_T_D[row])

@@ -12,19 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_SEED = 20_260_517
 _MAX_INDICES = 4_000_000
 """Random indices held at once. They take 32 MB, whatever the number of documents."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`after - before` per unit, and its interval. Negative is better when the values are losses."""
+    """`after - before` per unit, and its 95% interval. Negative is better when the values are losses."""
 
     mean: float
     low: float
     high: float
-    level: float
-    """Nominal coverage of [low, high]."""
     documents: int
     """What was resampled: documents, or groups of them."""
     resamples: int
@@ -49,8 +48,6 @@ def paired_difference(
     *,
     groups: Sequence[str] | None = None,
     resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 20_260_517,
 ) -> Difference:
     """Percentile bootstrap (Efron and Tibshirani 1993, ch. 13) of the change per unit, paired by position.
 
@@ -79,8 +76,6 @@ def paired_difference(
         raise ValueError(f"an interval over documents needs at least two of them, got {n}")
     if not (np.isfinite(first).all() and np.isfinite(second).all() and np.isfinite(weight).all() and (weight > 0).all()):
         raise ValueError("paired values must be finite and units positive")
-    if not (0 < level < 1 and resamples > 0):
-        raise ValueError(f"level must lie between 0 and 1 and resamples above 0, got {level} and {resamples}")
 
     def change_per_unit(change: np.ndarray, weight: np.ndarray, axis: int = -1) -> np.ndarray:
         return change.sum(axis=axis) / weight.sum(axis=axis)
@@ -94,8 +89,8 @@ def paired_difference(
         method="percentile",
         n_resamples=resamples,
         batch=max(1, _MAX_INDICES // n),
-        confidence_level=level,
-        rng=np.random.default_rng(seed),
+        confidence_level=0.95,
+        rng=np.random.default_rng(_SEED),
     ).confidence_interval
     ends = float(interval.low), float(interval.high)
-    return Difference(float(change_per_unit(change, weight)), *ends, level, n, resamples, groups is not None)
+    return Difference(float(change_per_unit(change, weight)), *ends, n, resamples, groups is not None)

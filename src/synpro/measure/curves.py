@@ -4,7 +4,7 @@
 
 `repetition`: L = E + B D'^-beta with D' = U + U R* (1 - exp(-R / R*)) and R = T / U - 1, for T training tokens of which U are
 unique (Muennighoff et al. 2023, arXiv 2305.16264, section 3.1, equation 5; derived in appendix A). The model's size is fixed
-here, so their term in N is a part of E. R* is their 15.387756 (appendix A) unless it is fitted.
+here, so their term in N is a part of E. R* is their 15.387756 (appendix A): four to six anchors cannot fit a fourth number.
 
 `interpolation`: straight lines between anchors in log U. It assumes only that more text never hurts. It serves two anchors,
 and as a check of the other laws. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
@@ -36,9 +36,6 @@ MIN_ANCHORS: dict[Law, int] = {"power": 4, "repetition": 4, "interpolation": 2}
 """Anchors of different size that a law needs: one more than it has parameters."""
 _SCAN = 64
 _GOLDEN = (5**0.5 - 1) / 2
-_R_STARS = np.geomspace(0.5, 200.0, 40)
-_FREE_R_STAR = 5
-"""Least number of anchors with which R* may be fitted too: it is the fourth number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +55,6 @@ class Curve:
     """A (or B): the loss above E at `centre` tokens."""
     exponent_B: np.ndarray
     centre: float
-    r_star: float
 
     def loss(self, unique: np.ndarray | float) -> np.ndarray:
         """Loss at each number of unique tokens: `(B, n)`."""
@@ -87,7 +83,7 @@ class Curve:
     def _effective(self, unique_n: np.ndarray) -> np.ndarray:
         if self.law == "power":
             return unique_n
-        return effective_tokens(unique_n, self._training(unique_n), self.r_star)
+        return effective_tokens(unique_n, self._training(unique_n))
 
     def _training(self, unique_n: np.ndarray) -> np.ndarray:
         """Training tokens spent at U: straight between anchors in logs, the nearest anchor's beyond them."""
@@ -105,26 +101,18 @@ class Curve:
         return np.where(enough_B, high_B, np.inf)
 
 
-def effective_tokens(unique: np.ndarray, training: np.ndarray, r_star: float = R_STAR) -> np.ndarray:
+def effective_tokens(unique: np.ndarray, training: np.ndarray) -> np.ndarray:
     """D' of arXiv 2305.16264, equation 5: fresh tokens worth as much as `training` tokens over `unique` ones."""
     used = np.minimum(unique, training)
     repeats = training / used - 1.0
-    return used + used * r_star * (1.0 - np.exp(-repeats / r_star))
+    return used + used * R_STAR * (1.0 - np.exp(-repeats / R_STAR))
 
 
-def fit_curve(
-    unique: np.ndarray,
-    loss_B_K: np.ndarray,
-    *,
-    law: Law = "power",
-    training: np.ndarray | None = None,
-    r_star: float | None = R_STAR,
-) -> Curve:
+def fit_curve(unique: np.ndarray, loss_B_K: np.ndarray, *, law: Law = "power", training: np.ndarray | None = None) -> Curve:
     """Fit a law to losses `(B, K)` at K anchors, each of B sets on its own.
 
-    `training`: training tokens of each anchor, needed for `repetition`. `r_star=None` fits it too (one value, from the mean of
-    all sets) where there are at least five anchors. Raises ValueError for too few anchors, anchors that are not distinct,
-    an unknown law, or losses that are not finite.
+    `training`: training tokens of each anchor, needed for `repetition`. Raises ValueError for too few anchors, anchors that are
+    not distinct, an unknown law, or losses that are not finite.
     """
     order = np.argsort(unique, kind="stable")
     unique_K = np.asarray(unique, dtype=np.float64)[order]
@@ -141,28 +129,16 @@ def fit_curve(
     none = np.full(len(losses), np.nan)
     if law == "interpolation":
         lower = np.minimum.accumulate(losses, axis=1)
-        return Curve(law, unique_K, training_K, lower, none, none, none, 1.0, np.nan)
-    if law == "power":
-        return _fitted(law, unique_K, training_K, losses, unique_K, np.nan)
-    if training is None:
+        return Curve(law, unique_K, training_K, lower, none, none, none, 1.0)
+    if law == "repetition" and training is None:
         raise ValueError("the repetition law needs the training tokens of every anchor")
-    if r_star is None:
-        mean = losses.mean(axis=0, keepdims=True)
-        tried = [_power(effective_tokens(unique_K, training_K, r), mean)[3][0] for r in _R_STARS]
-        r_star = float(_R_STARS[int(np.argmin(tried))]) if len(unique_K) >= _FREE_R_STAR else R_STAR
-    return _fitted(law, unique_K, training_K, losses, effective_tokens(unique_K, training_K, r_star), r_star)
-
-
-def _fitted(
-    law: Law, unique_K: np.ndarray, training_K: np.ndarray, losses: np.ndarray, seen_K: np.ndarray, r_star: float
-) -> Curve:
-    offset_B, scale_B, exponent_B, _ = _power(seen_K, losses)
+    seen_K = effective_tokens(unique_K, training_K) if law == "repetition" else unique_K
     centre = float(np.exp(np.log(seen_K).mean()))
-    return Curve(law, unique_K, training_K, losses, offset_B, scale_B, exponent_B, centre, r_star)
+    return Curve(law, unique_K, training_K, losses, *_power(seen_K, losses), centre)
 
 
-def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(E, A, alpha, squared error), each `(B,)`, of loss = E + A (seen / centre)^-alpha."""
+def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, A, alpha), each `(B,)`, of loss = E + A (seen / centre)^-alpha."""
     log_K = np.log(seen_K)
     log_K = log_K - log_K.mean()
 
@@ -178,8 +154,8 @@ def _power(seen_K: np.ndarray, loss_B_K: np.ndarray) -> tuple[np.ndarray, np.nda
         left = error(a) <= error(b)
         low, high = np.where(left, low, a), np.where(left, b, high)
     alpha = np.exp((low + high) / 2)
-    offset, scale, squared = _linear(np.exp(-alpha[:, None] * log_K), loss_B_K)
-    return offset, scale, alpha, squared
+    offset, scale, _ = _linear(np.exp(-alpha[:, None] * log_K), loss_B_K)
+    return offset, scale, alpha
 
 
 def _linear(x_B_K: np.ndarray, y_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

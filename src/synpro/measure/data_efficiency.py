@@ -21,8 +21,8 @@ from typing import get_args
 
 import numpy as np
 
-from synpro.measure.curves import MIN_ANCHORS, PLAUSIBLE_EXPONENTS, R_STAR, Curve, Law, fit_curve
-from synpro.measure.losses import DEFAULT_RESAMPLING, Losses, Resampling, mean_losses, resample_means
+from synpro.measure.curves import MIN_ANCHORS, PLAUSIBLE_EXPONENTS, Curve, Law, fit_curve
+from synpro.measure.losses import DEFAULT_RESAMPLING, TAILS, Losses, Resampling, mean_losses, resample_means
 
 TUNED = ("weight_decay", "learning_rate", "epochs")
 """Settings of repetition that must have been searched before anything is claimed against it (arXiv 2509.14786, 2605.01640)."""
@@ -53,15 +53,10 @@ class Baseline:
 
     searched: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Setting -> the values that were trained with; `TUNED` names those that count."""
-    chosen: dict[str, float] = field(default_factory=dict)
     trainings: int = 0
-    """Trainings the search took: its budget, with `flops`."""
-    flops: float = 0.0
-    split: str = "reference"
-    """Where the choice was made. On the held-out split the baseline would be flattered: safe, but worth a word."""
+    """Trainings the search took."""
     carried: bool = False
     """The settings were chosen at one number of unique tokens and used at all: the other anchors may be better still."""
-
     open_axes: tuple[str, ...] = ()
     """Settings of which a neighbour of the chosen value was not tried, or won: the search is not settled."""
     gains_from_tokens: bool = False
@@ -84,26 +79,20 @@ class Baseline:
 
     @property
     def bound(self) -> str | None:
-        """Why a claim against this baseline is an upper bound only; None when its search settled."""
-        if not self.open_axes:
-            return None
-        axes = ", ".join(name.replace("_", " ") for name in self.open_axes)
-        return f"the search for repetition's settings did not settle: a better neighbour may be near in {axes}"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know about a tuned baseline."""
-        found = [] if self.bound is None else [self.bound]
+        """Why a claim against this baseline is an upper bound only; None when its searches settled. Every point of the curve
+        that is badly tuned lies too high, which flatters the method as much as a badly tuned repetition does."""
+        found = []
+        if self.open_axes:
+            axes = ", ".join(name.replace("_", " ") for name in self.open_axes)
+            found.append(f"the search for repetition's settings did not settle: a better neighbour may be near in {axes}")
         if self.carried:
             found.append("settings tuned at one number of unique tokens were used at all of them")
-        if self.split != "reference":
-            found.append(f"the settings were chosen on the {self.split} split")
-        return tuple(found)
+        return "; ".join(found) or None
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, and what it rests on."""
+    """A number with its 95% interval, and what it rests on."""
 
     quantity: str
     """`data efficiency`, `oracle-equivalent tokens` or `share of the oracle gap`."""
@@ -113,11 +102,8 @@ class Estimate:
     """Infinite where the curve never reaches the loss."""
     low: float
     high: float
-    level: float
-    """Nominal coverage of [low, high]."""
     seeds: int
     documents: int
-    resamples: int
     notes: tuple[str, ...] = ()
     """Extrapolation, one seed, a bad fit, an edge of the search: in a person's words."""
     extrapolated: bool = False
@@ -164,7 +150,6 @@ def data_efficiency(
     baseline: Baseline,
     *,
     law: Law = "power",
-    r_star: float | None = R_STAR,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Estimate | Refusal:
     """(a): unique tokens that tuned repetition needs for the method's loss, over the method's.
@@ -176,12 +161,12 @@ def data_efficiency(
     quantity = "data efficiency"
     if baseline.untuned is not None:
         return Refusal(quantity, baseline.untuned)
-    inverted = _unique_tokens_needed(quantity, "x", method, anchors, law=law, r_star=r_star, resampling=resampling)
+    inverted = _unique_tokens_needed(quantity, "x", method, anchors, law=law, resampling=resampling)
     if isinstance(inverted, Refusal):
         return inverted
     value, low, high = (tokens / method.unique_tokens for tokens in (inverted.value, inverted.low, inverted.high))
     laws = {name: tokens / method.unique_tokens for name, tokens in inverted.laws.items()}
-    bound, notes = baseline.bound is not None, (*baseline.notes, *inverted.notes)
+    bound, notes = baseline.bound is not None, (*_bound_notes(baseline), *inverted.notes)
     return replace(inverted, value=value, low=low, high=high, laws=laws, notes=notes, bound=bound)
 
 
@@ -198,9 +183,7 @@ def oracle_equivalent(
                 f"oracle-equivalent tokens need single passes; the anchor of {anchor.unique_tokens:,} unique tokens was "
                 f"trained on {anchor.training_tokens:,}"
             )
-    return _unique_tokens_needed(
-        "oracle-equivalent tokens", "tokens", method, passes, law=law, r_star=R_STAR, resampling=resampling
-    )
+    return _unique_tokens_needed("oracle-equivalent tokens", "tokens", method, passes, law=law, resampling=resampling)
 
 
 def oracle_gap(
@@ -222,43 +205,29 @@ def oracle_gap(
     low, high = resampling.interval((drawn_B_K[:, 1] - drawn_B_K[:, 0]) / gap_B)
     value = (start - reached) / (start - end)
     seeds, documents = len(method.losses.seeds), method.losses.units
-    notes = (*baseline.notes, *_seed_notes(seeds))
-    counts = (seeds, documents, resampling.resamples)
-    bound = baseline.bound is not None
-    return Estimate(quantity, "share", value, low, high, resampling.level, *counts, notes, bound=bound)
+    notes, bound = (*_bound_notes(baseline), *_seed_notes(seeds)), baseline.bound is not None
+    return Estimate(quantity, "share", value, low, high, seeds, documents, notes, bound=bound)
 
 
-def tuned_curve(anchors: Sequence[Anchor], *, law: Law = "power", r_star: float | None = R_STAR) -> Curve:
+def tuned_curve(anchors: Sequence[Anchor], *, law: Law = "power") -> Curve:
     """Fit the curve of the mean losses (one set: B = 1), for a picture. Raises ValueError where the law needs more anchors."""
     unique, training = _sizes(anchors)
-    return fit_curve(unique, mean_losses([a.losses for a in anchors])[None], law=law, training=training, r_star=r_star)
+    return fit_curve(unique, mean_losses([a.losses for a in anchors])[None], law=law, training=training)
 
 
 def curve_band(
-    anchors: Sequence[Anchor],
-    at: np.ndarray,
-    *,
-    law: Law = "power",
-    r_star: float | None = R_STAR,
-    resampling: Resampling = DEFAULT_RESAMPLING,
+    anchors: Sequence[Anchor], at: np.ndarray, *, law: Law = "power", resampling: Resampling = DEFAULT_RESAMPLING
 ) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of the fitted curve at each number of unique tokens in `at`, for a picture."""
     unique, training = _sizes(anchors)
     drawn_B_K = resample_means([a.losses for a in anchors], resampling)
-    losses_B_n = fit_curve(unique, drawn_B_K, law=law, training=training, r_star=r_star).loss(at)
-    low, high = np.quantile(losses_B_n, resampling.tails, axis=0)
+    losses_B_n = fit_curve(unique, drawn_B_K, law=law, training=training).loss(at)
+    low, high = np.quantile(losses_B_n, TAILS, axis=0)
     return low, high
 
 
 def _unique_tokens_needed(
-    quantity: str,
-    unit: str,
-    method: Method,
-    anchors: Sequence[Anchor],
-    *,
-    law: Law,
-    r_star: float | None,
-    resampling: Resampling,
+    quantity: str, unit: str, method: Method, anchors: Sequence[Anchor], *, law: Law, resampling: Resampling
 ) -> Estimate | Refusal:
     """Unique tokens at which the curve through the anchors reaches the method's loss.
 
@@ -276,14 +245,11 @@ def _unique_tokens_needed(
     unique, training = _sizes(anchors)
     settings = [*(a.losses for a in anchors), method.losses]
     mean_K, drawn_B_K = mean_losses(settings), resample_means(settings, resampling)
-    best = fit_curve(unique, mean_K[None, :-1], law=law, training=training, r_star=r_star)
-    if law == "repetition":
-        r_star = best.r_star  # fitted once, to the means
-    fitted = fit_curve(unique, drawn_B_K[:, :-1], law=law, training=training, r_star=r_star)
+    best, fitted = (fit_curve(unique, k, law=law, training=training) for k in (mean_K[None, :-1], drawn_B_K[:, :-1]))
     value = float(best.needed(mean_K[-1:])[0])
     needed_B = np.sort(fitted.needed(drawn_B_K[:, -1]))
-    low, high = (float(needed_B[min(resampling.resamples - 1, int(q * resampling.resamples))]) for q in resampling.tails)
-    laws = _by_law(mean_K, unique, training, {law: value}, r_star)
+    low, high = (float(needed_B[min(resampling.resamples - 1, int(q * resampling.resamples))]) for q in TAILS)
+    laws = _by_law(mean_K, unique, training, {law: value})
     fits = [laws[name] for name in ("power", "repetition") if name in laws and law != "interpolation"]
     if math.isfinite(value) and fits:
         low, high = max(0.0, low - (value - min(fits))), high + (max(fits) - value)
@@ -312,25 +278,26 @@ def _unique_tokens_needed(
             f"the {law} law has an exponent of {exponent:.2f}, outside {least:g} to {most:g}: its anchors are too few, too "
             "noisy or badly tuned"
         )
-    counts = (seeds, documents, resampling.resamples)
-    given = (quantity, unit, value, low, high, resampling.level, *counts, tuple(found))
+    given = (quantity, unit, value, low, high, seeds, documents, tuple(found))
     return Estimate(*given, extrapolated=outside, laws=laws, reachable=reachable)
 
 
-def _by_law(
-    mean_K: np.ndarray, unique: np.ndarray, training: np.ndarray, known: dict[Law, float], r_star: float | None
-) -> dict[str, float]:
+def _by_law(mean_K: np.ndarray, unique: np.ndarray, training: np.ndarray, known: dict[Law, float]) -> dict[str, float]:
     """The tokens needed by each law that the anchors suffice for. In single passes the two laws are the same."""
     found: dict[str, float] = {str(name): tokens for name, tokens in known.items()}
     for law in get_args(Law):
         if law not in found and len(set(unique)) >= MIN_ANCHORS[law]:
-            curve = fit_curve(unique, mean_K[None, :-1], law=law, training=training, r_star=r_star or R_STAR)
+            curve = fit_curve(unique, mean_K[None, :-1], law=law, training=training)
             found[law] = float(curve.needed(mean_K[-1:])[0])
     return found
 
 
 def _sizes(anchors: Sequence[Anchor]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([a.unique_tokens for a in anchors], float), np.array([a.training_tokens for a in anchors], float)
+
+
+def _bound_notes(baseline: Baseline) -> tuple[str, ...]:
+    return () if baseline.bound is None else (baseline.bound,)
 
 
 def _seed_notes(seeds: int) -> tuple[str, ...]:

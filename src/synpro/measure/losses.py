@@ -27,25 +27,21 @@ from typing import Any
 
 import numpy as np
 
+TAILS = (1 - 0.95) / 2, (1 + 0.95) / 2
+"""The quantiles at the two ends of an interval."""
+_SEED = 20_260_518
+
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made. The same losses always give the same interval."""
+    """How 95% intervals are made. The same losses always give the same interval."""
 
     resamples: int = 2000
-    """The ends of a 95% interval then have a relative standard error of about 3% of its half width."""
-    level: float = 0.95
-    """Nominal coverage of an interval."""
-    seed: int = 20_260_518
-
-    @property
-    def tails(self) -> tuple[float, float]:
-        """The quantiles at the two ends of an interval."""
-        return (1 - self.level) / 2, (1 + self.level) / 2
+    """The ends of an interval then have a relative standard error of about 3% of its half width."""
 
     def interval(self, values_B: np.ndarray) -> tuple[float, float]:
         """(low, high) of a quantity from its values in the resamples."""
-        low, high = np.quantile(values_B, self.tails)
+        low, high = np.quantile(values_B, TAILS)
         return float(low), float(high)
 
 
@@ -132,7 +128,7 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     mean_losses(settings)
     first = settings[0]
     seeds = len(first.seeds)
-    rng = np.random.default_rng(resampling.seed)
+    rng = np.random.default_rng(_SEED)
     nats_G_K = np.stack([s.nats.mean(axis=0) for s in settings], axis=1)
     tokens_G = first.tokens
     if first.groups:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from synpro.engines.base import Engine, Sampling
 from synpro.language.identification import known_language
@@ -41,6 +41,16 @@ class Example:
                 raise ValueError(f"{name}: is empty; a worked example needs a passage and its answer")
 
 
+def read_examples(file: str, key: str = "examples") -> tuple[Example, ...]:
+    """The worked examples under `key` in the TOML file beside an operation's Python file."""
+    return tuple(Example(**example) for example in _read_beside(file)[key])
+
+
+def _read_beside(file: str) -> dict[str, Any]:
+    data = Path(file).with_suffix(".toml")
+    return tomllib.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
+
+
 SELECTIONS = ("reward", "least_copied", "variety")
 """Values of `select_by` that are not the name of a reward."""
 LONG_PASSAGE = 1500
@@ -62,7 +72,7 @@ class OperationConfig:
     steps: int = setting(300, unit="optimizer steps", source="paper: 300 for rephrase, 240 for reformat", min=0)
     """GRPO steps in each round. 0: the generator works by prompt alone, the baseline without RL."""
     max_new_tokens: int = setting(2048, unit="tokens", source="paper", min=1)
-    """Longest answer, in training and in synthesis. Truncated answers are not learned from."""
+    """Longest answer, in training and in synthesis. RL learns from truncated answers too."""
     max_copied: float = setting(0.85, source="ours", min=0, max=1)
     """Largest share of a text's words in runs of 6 that the passage contains too. 1 accepts copies."""
     min_length: float = setting(0.3, source="ours", min=0)
@@ -220,9 +230,8 @@ class Operation(ABC):
     def reference_answers(self) -> Mapping[str, str]:
         """A careful person's answers to the passages of `audit/reference.toml`, by passage id; empty where there are none, and
         then the operation's rewards cannot be audited. Here: the TOML file beside the operation's Python file."""
-        file = Path(inspect.getfile(type(self))).with_suffix(".toml")
-        answers = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        return {id: answer.strip() for id, answer in answers.items()}
+        beside = _read_beside(inspect.getfile(type(self)))
+        return {id: answer.strip() for id, answer in beside.items() if isinstance(answer, str)}
 
 
 SAME_LANGUAGE = "Write the new text in the language of the passage."

@@ -8,12 +8,6 @@ from typing import ClassVar
 from synpro.operations.base import Operation, ParseError
 
 COUNTS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
-DANUBE = (
-    "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black Sea. It "
-    "passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest and Belgrade are "
-    "capitals on its banks."
-)
-"""The passage of the worked examples."""
 MAX_ENTRIES = 8
 """Most entries of an answer (paper)."""
 CHARACTERS_PER_ENTRY = 875

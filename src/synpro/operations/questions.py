@@ -6,8 +6,8 @@ not part of the SynPro paper; words, example and settings are ours. An answer is
 
 from __future__ import annotations
 
-from synpro.operations.base import Example, OperationConfig, ParseError
-from synpro.operations.entries import COUNTS, DANUBE, EntryOperation
+from synpro.operations.base import OperationConfig, ParseError, read_examples
+from synpro.operations.entries import COUNTS, EntryOperation
 
 
 class Questions(EntryOperation):
@@ -24,15 +24,7 @@ class Questions(EntryOperation):
         min_recall=0.45,
         min_precision=0.55,
     )
-    default_examples = (
-        Example(
-            source=DANUBE,
-            answer=(
-                "Question: How long is the Danube?\nAnswer: The Danube is about 2,850 kilometres long.\n"
-                "Question: Which capitals does it pass?\nAnswer: It passes Vienna, Bratislava, Budapest and Belgrade."
-            ),
-        ),
-    )
+    default_examples = read_examples(__file__)
 
     def instruction(self, text: str) -> str:
         question, answer = self.headings

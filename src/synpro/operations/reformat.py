@@ -9,8 +9,8 @@ eight.
 
 from __future__ import annotations
 
-from synpro.operations.base import Example, OperationConfig
-from synpro.operations.entries import COUNTS, DANUBE, EntryOperation
+from synpro.operations.base import OperationConfig, read_examples
+from synpro.operations.entries import COUNTS, EntryOperation
 
 FEW = 3
 """Most entries that are asked for without naming kinds."""
@@ -30,38 +30,8 @@ class Reformat(EntryOperation):
         min_recall=0.45,
         min_precision=0.65,
     )
-    default_examples = (
-        Example(
-            source=DANUBE,
-            answer=(
-                "Topic: Fact\nContent: The Danube flows about 2,850 kilometres from the Black Forest to the Black Sea.\n"
-                "Topic: Another fact\nContent: Ten countries and four capitals lie along the river."
-            ),
-        ),
-    )
-
-    long_examples = (
-        Example(
-            source=(
-                "Yoghurt is made by warming milk to about 85 degrees, letting it cool to 43 degrees and adding a spoonful of "
-                "older yoghurt. The bacteria in it, mainly Lactobacillus bulgaricus, turn lactose, the sugar of milk, into "
-                "lactic acid. The acid makes the proteins of the milk stick together, so after six hours the milk is thick and "
-                "sour. People who cannot digest lactose often bear yoghurt better than milk, as part of the sugar is gone. "
-                "If the milk is too hot when the spoonful is added, the bacteria die and the milk stays liquid."
-            ),
-            answer=(
-                "Topic: Fact: the bacteria\nContent: The bacterium that does most of the work in yoghurt is Lactobacillus "
-                "bulgaricus.\n"
-                "Topic: Definition: lactose\nContent: Lactose is the name of the sugar that milk contains.\n"
-                "Topic: Analysis: why yoghurt thickens\nContent: Bacteria make lactic acid out of lactose, and this acid lets "
-                "the milk's proteins cling to each other.\n"
-                "Topic: Comparison: yoghurt and milk\nContent: Yoghurt holds less lactose than milk, which is why people who "
-                "digest it badly prefer yoghurt.\n"
-                "Topic: Problem: the milk stays liquid\nContent: First check the heat: above the right 43 degrees the added "
-                "bacteria are killed, so let the milk cool before the spoonful goes in."
-            ),
-        ),
-    )
+    default_examples = read_examples(__file__)
+    long_examples = read_examples(__file__, "long_examples")
 
     def instruction(self, text: str) -> str:
         topic, content = self.headings

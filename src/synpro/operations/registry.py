@@ -1,4 +1,4 @@
-"""The operations there are. A new one is a file beside this one and a line here.
+"""The operations there are. A new one is a file beside this one, and an import and a line here.
 
 An operation of your own needs neither: a config names its file (`operation_files = ["my_operation.py"]`), and the last line of
 the file adds it to `OPERATIONS`. `examples/my_operation.py` is a whole one.
@@ -7,7 +7,7 @@ the file adds it to `OPERATIONS`. `examples/my_operation.py` is a whole one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from synpro.operations.base import Operation, OperationConfig, ParseError
@@ -15,24 +15,23 @@ from synpro.operations.questions import Questions
 from synpro.operations.reformat import Reformat
 from synpro.operations.rephrase import Rephrase
 from synpro.operations.topic import Topic
-from synpro.plugins import load_plugin
+from synpro.plugins import KEYS, files_of, load_files, registry
 from synpro.schema import SchemaError, build
 
-OPERATIONS: dict[str, type[Operation]] = {
-    "rephrase": Rephrase,
-    "reformat": Reformat,
-    "questions": Questions,
-}
+OPERATIONS: dict[str, type[Operation]] = registry(
+    "operation",
+    {
+        "rephrase": Rephrase,
+        "reformat": Reformat,
+        "questions": Questions,
+    },
+    Operation,
+)
 CONTROLS: dict[str, type[Operation]] = {"topic": Topic}
 """What the arms of a comparison generate without a source; not for a config."""
 BUILT_IN = dict(OPERATIONS)
 PAPER = ("rephrase", "reformat")
 """The operations of a config that names none."""
-
-
-def load_operations(files: Sequence[str]) -> tuple[str, ...]:
-    """Run files that add operations, once per process; the files with the sha256 of their contents. Raises ValueError."""
-    return tuple(load_plugin(file, OPERATIONS, BUILT_IN, "operation") for file in files)
 
 
 def find_operation(name: str) -> type[Operation]:
@@ -64,23 +63,25 @@ def operation_config(name: str, **given: Any) -> OperationConfig:
 def complete_operations(table: Mapping[str, Any]) -> dict[str, Any]:
     """A whole config's plain data, with the settings of its operations written out, before its types are checked.
 
-    Files of `operation_files` are run here, because they say what operations there are. Raises SchemaError.
+    Files of one's own are run here, because they say what operations, rewards and engines there are. Raises SchemaError.
     """
-    files, operations = table.get("operation_files", ()), table.get("operations", {name: {} for name in PAPER})
+    operations, found = table.get("operations", {name: {} for name in PAPER}), dict[str, tuple[str, ...]]()
     if not isinstance(operations, Mapping):
         hint = 'write a table for each, [operations.rephrase], instead of [[operations]] with name = "rephrase"'
         raise SchemaError("operations", f"is a list; {hint}")
-    try:
-        files = load_operations(files)
-    except ValueError as problem:
-        raise SchemaError("operation_files", str(problem)) from problem
+    for key in KEYS:
+        try:
+            found[key] = load_files(files_of(table, key))
+        except ValueError as problem:
+            raise SchemaError(key, str(problem)) from problem
+    files = found["operation_files"]
     completed = {}
     for name, given in operations.items():
         if isinstance(given, Mapping):
             settings = complete_settings(name, given) if name in OPERATIONS else {"name": name, **given}
             given = {**settings, "files": files}
         completed[name] = given
-    return {**table, "operation_files": files, "operations": completed}
+    return {**table, **({"operation_files": files} if files else {}), "operations": completed}
 
 
 def build_operation(config: OperationConfig) -> Operation:
@@ -88,7 +89,7 @@ def build_operation(config: OperationConfig) -> Operation:
 
     Raises ValueError for a name that is not in the registry, and for an example whose answer does not parse.
     """
-    load_operations(config.files)
+    load_files(config.files)
     try:
         return find_operation(config.name)(config)
     except ParseError as problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synpro.operations.base import LONG_PASSAGE, Example, OperationConfig
+from synpro.operations.base import LONG_PASSAGE, OperationConfig, read_examples
 from synpro.operations.prose import ProseOperation
 
 HEADING = "Rephrased:"
@@ -19,21 +19,7 @@ class Rephrase(ProseOperation):
         steps=300,
         max_copied=0.85,
     )
-    default_examples = (
-        Example(
-            source=(
-                "The Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to the Black "
-                "Sea. It passes through ten countries, more than any other river in the world. Vienna, Bratislava, Budapest "
-                "and Belgrade are capitals on its banks. For several centuries it was a frontier of the Roman Empire."
-            ),
-            answer=(
-                f"{HEADING}\nFrom its source in Germany's Black Forest, the Danube runs roughly 2,850 kilometres southeast "
-                "until it meets the Black Sea. No other river on Earth crosses as many countries: it touches ten. Four "
-                "capitals, Vienna, Bratislava, Budapest and Belgrade, were built along it. The Romans used it as a border of "
-                "their empire for hundreds of years."
-            ),
-        ),
-    )
+    default_examples = read_examples(__file__)
 
     def instruction(self, text: str) -> str:
         long = "Keep its paragraphs, and say as much as it does. " if len(text) >= LONG_PASSAGE else ""

@@ -11,7 +11,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from synpro.operations.base import Example, OperationConfig
+from synpro.operations.base import OperationConfig, read_examples
 from synpro.operations.prose import ProseOperation
 from synpro.records import Chat, Passage
 
@@ -24,16 +24,7 @@ class Topic(ProseOperation):
     name = "topic"
     headings = ("Passage:",)
     defaults = OperationConfig(name, weights={"format": 1.0}, steps=0, max_copied=1.0)
-    default_examples = (
-        Example(
-            source="the Danube",
-            answer=(
-                "Passage:\nThe Danube rises in the Black Forest of Germany and flows southeast for about 2,850 kilometres to "
-                "the Black Sea. It passes through ten countries, more than any other river in the world. Vienna, Bratislava, "
-                "Budapest and Belgrade are capitals on its banks."
-            ),
-        ),
-    )
+    default_examples = read_examples(__file__)
 
     def instruction(self, text: str) -> str:
         """What is asked about a topic; `text` is its name."""

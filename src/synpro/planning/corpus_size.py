@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synpro.config import RunConfig
 from synpro.planning.memory import TOKENS_PER_WORD
 from synpro.runner.artifacts import finished, read_record
+
+if TYPE_CHECKING:
+    from synpro.corpus.readers import SourceConfig
 
 SMALL_VOCABULARY = 1.7
 """Tokens per word of a small trained BPE on English. Replaced by the measured ratio once the corpus is prepared."""
@@ -19,8 +23,8 @@ CHARACTERS_PER_WORD = 6
 DOCUMENT_CHARACTERS = 5600
 """Mean length of a web document (DCLM-baseline: about 4T tokens in 3B documents, 4.2 characters a token). Assumed where nothing
 is known."""
-SAMPLE = 200
-"""Documents of a local source whose length is measured."""
+SAMPLE, SAMPLE_BYTES = 200, 1 << 24
+"""Documents of a local source whose length is measured, and bytes of it that are decompressed for its size."""
 
 
 class PlanError(ValueError):
@@ -54,7 +58,7 @@ def corpus_size(cfg: RunConfig, root: Path) -> CorpusSize:
     lengths, about = document_lengths(cfg)
     words = cfg.prepare.train_words
     if words is None:
-        size = sum(file.stat().st_size for source in cfg.prepare.sources for file in _local_files(source.path))
+        size = sum(_characters(source, sum(lengths) / len(lengths)) for source in cfg.prepare.sources)
         if not size:
             raise PlanError(
                 "the size of the corpus is not known before it is read: set prepare.train_words, or run the first step "
@@ -66,7 +70,7 @@ def corpus_size(cfg: RunConfig, root: Path) -> CorpusSize:
     documents = max(1, round(words * CHARACTERS_PER_WORD / mean))
     limits = cfg.prepare.passages
     target = limits.target_words or limits.max_words
-    passage = target * CHARACTERS_PER_WORD if target else limits.max_characters
+    passage = min(target * CHARACTERS_PER_WORD if target else math.inf, limits.max_characters)
     each = (
         sum(math.ceil(n / passage) for n in lengths) / len(lengths) if len(lengths) > 1 and not most else _cuts(mean, passage)
     )
@@ -91,10 +95,29 @@ def _cuts(mean: float, passage: float) -> float:
     return 1 / -math.expm1(-passage / mean)
 
 
-def _sample(source: object) -> list[float]:
-    from synpro.corpus.readers import SourceConfig, SourceRow, find_files, read_source
+def _characters(source: SourceConfig, mean: float) -> float:
+    """Characters of a local source, by what a byte of its first file holds: rows of Parquet, or what it decompresses to."""
+    import pyarrow.parquet as pq
 
-    assert isinstance(source, SourceConfig)
+    from synpro.corpus.readers import find_files
+
+    size, read = float(sum(file.stat().st_size for file in _local_files(source.path))), 0
+    try:
+        first = find_files(source, slot="prepare.sources").files[0]
+        if first.head().startswith(b"PAR1"):
+            return size * pq.read_metadata(first.path).num_rows * mean / first.size
+        for chunk in first.chunks():
+            read += len(chunk)
+            if read >= SAMPLE_BYTES:
+                break
+        return size * read / first.done
+    except Exception:  # whatever is wrong with a source is for `prepare` to say
+        return size
+
+
+def _sample(source: SourceConfig) -> list[float]:
+    from synpro.corpus.readers import SourceRow, find_files, read_source
+
     try:
         files = find_files(source, slot="prepare.sources").files
         rows = (row for file in files for row in read_source(file, source, 20_000_000))

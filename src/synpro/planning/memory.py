@@ -7,7 +7,9 @@ its gradient and Adam's two moments in float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from synpro.config import RunConfig, plain
@@ -16,7 +18,7 @@ from synpro.engines.vllm import MEMORY_UTILIZATION, VLLMConfig
 from synpro.judges.base import JudgeConfig
 from synpro.lm.model_config import ModelConfig, num_parameters, padded_vocab_size
 from synpro.lm.training_config import HardwareConfig
-from synpro.planning.model_sizes import model_size
+from synpro.planning.model_sizes import ModelSizeError, model_size
 from synpro.rewards.registry import needs_of
 from synpro.schema import build
 
@@ -35,8 +37,12 @@ BYTES_PER_DOCUMENT = 1350.0
 (docs/LOG.md)."""
 RESERVED_GPU_BYTES = 3.2e9
 """On a GPU: CUDA's context, communication buffers, and what the allocator cannot use. Assumed."""
-JUDGE_PROCESS_BYTES = 2.3e9
-"""The libraries and the small judges beside a generator (demo: 3.9 GiB in all)."""
+JUDGE_PROCESS_BYTES = 1.4e9
+"""The libraries beside a generator and its judges (demo: 3.9 GiB in all)."""
+ENCODER_BATCH_TOKENS, ENCODER_CACHED_TOKENS, ENCODER_VOCABULARY = 4096, 200_000, 50_000
+"""What the encoder reads at once on a GPU, and whose states it keeps (`judges/encoder.py`); rows of its table (DeBERTa's)."""
+JUDGE_CACHED_TOKENS = 32_768
+"""Most tokens whose keys and values a judge on a GPU holds at once (`engines/local.py`)."""
 GPUS_PER_NODE = 8
 """GPUs of a node, which `hsdp` shards over."""
 
@@ -69,12 +75,38 @@ def training_bytes(model: ModelConfig, vocab: int, length: int, batch_size: int,
     return states + micro * length * (per_token + logit_bytes(rows, dtype))
 
 
-def judge_bytes(cfg: RunConfig, operation: str) -> float:
-    """The language models that score one operation's texts in its process, and the models of influence in float32."""
-    total = 0.0
+def judge_bytes(cfg: RunConfig, operation: str, device_bytes: float = 0.0) -> float:
+    """The judges of one operation's texts in its process, and the models of influence in float32. On a GPU (`device_bytes`)
+    also the largest cache of a language model that reads a batch; on a CPU it reads one text at a time."""
+    total = small_judge_bytes(cfg, operation)
     if "probe" in needs_of(cfg.operations[operation].weights):
         total += (1 + cfg.probe.replicas) * 4.0 * num_parameters(cfg.pretrain.shape, cfg.vocab_size)
-    return total + sum(2.0 * model_size(j.model).parameters for j in language_judges(cfg, operation) if j.engine.reads_weights)
+    caches, length = [0.0], passage_tokens(cfg) + CLAIM_PROMPT_TOKENS + CLAIM_TOKENS
+    for judge in language_judges(cfg, operation):
+        if isinstance(engine := judge.engine, VLLMConfig):
+            total += device_bytes * (engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"])
+        elif engine.reads_weights:
+            size = model_size(judge.model)
+            total += 2.0 * size.parameters
+            caches.append(2.0 * size.kv_cache * min(JUDGE_CACHED_TOKENS, engine.batch_size * length))
+    return total + (max(caches) if device_bytes else 0.0)
+
+
+def small_judge_bytes(cfg: RunConfig, operation: str) -> float:
+    """The encoder, in float32 with its table, what it reads at once and the states that it keeps, and the model of fluency,
+    where they are in use; nothing for one whose size is not known before it is fetched."""
+    needs, verifier, total = needs_of(cfg.operations[operation].weights), cfg.train_verifier, 0.0
+    with suppress(ModelSizeError):
+        if "encoder" in needs or verifier.kind == "features":
+            size = model_size(cfg.judges.encoder.model)
+            reading = ENCODER_BATCH_TOKENS * (size.hidden_size + 30 * size.d_model)  # 24 of the 30: attention, of 512 tokens
+            states = (ENCODER_CACHED_TOKENS + ENCODER_VOCABULARY) * size.d_model
+            total += 4.0 * (size.parameters + states + reading)
+    with suppress(ModelSizeError):
+        if "quality" in needs and cfg.judges.quality == "fluency":
+            width = 4.0 if cfg.judges.fluency.dtype == "float32" else 2.0
+            total += width * model_size(cfg.judges.fluency.model).parameters
+    return total
 
 
 def language_judges(cfg: RunConfig, operation: str) -> list[JudgeConfig]:
@@ -92,7 +124,7 @@ def language_judges(cfg: RunConfig, operation: str) -> list[JudgeConfig]:
 def passage_tokens(cfg: RunConfig) -> float:
     """Tokens of a passage in the tokenizer of a generator."""
     p = cfg.prepare.passages
-    return TOKENS_PER_WORD * (p.target_words or p.max_words or p.max_characters / 6)
+    return TOKENS_PER_WORD * min(p.target_words or p.max_words or math.inf, p.max_characters / 6)
 
 
 def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device_bytes: float = 0.0) -> float:
@@ -100,8 +132,7 @@ def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device
     a step and learning from a micro-batch of them. vLLM takes its share of `device_bytes`."""
     t, size = cfg.train_generator, model_size(cfg.train_generator.base)
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
-    # Autocast's copies; the generator the round began with; the buckets of gradients.
-    trained = size.parameters * (18.0 + (4 if t.beta else 0) + (4 if world > 1 else 0))
+    trained = size.parameters * (18.0 + (4 if t.beta else 0))  # autocast's copies; the generator the round began with
     block = activation_bytes(1, size.d_model, size.hidden_size, t.dtype)
     per_token = size.n_layers * 4.0 * size.d_model + block if t.gradient_checkpointing else size.n_layers * block
     # Logits are computed in tiles. (One process on a CPU computes the prompt of a group once and holds less: engines/cpu.)
@@ -112,19 +143,18 @@ def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device
         generating = device_bytes * (t.engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"])
         learning += 0 if t.engine.enable_sleep_mode else generating
     weights = trained if t.tuning == "full" else 2.0 * size.parameters
-    return weights + max(learning, generating) + judge_bytes(cfg, operation)
+    return weights + max(learning, generating) + judge_bytes(cfg, operation, device_bytes)
 
 
 def synthesize_bytes(cfg: RunConfig, operation: str, device_bytes: float = 0.0) -> float:
     """Synthesis: the generator, the cache of a batch, and the judges."""
     size = model_size(cfg.train_generator.base)
     if isinstance(engine := cfg.synthesize.engine, VLLMConfig):  # closed before the judges open
-        return max(
-            device_bytes * (engine.gpu_memory_utilization or MEMORY_UTILIZATION["generator"]), judge_bytes(cfg, operation)
-        )
+        share = engine.gpu_memory_utilization or MEMORY_UTILIZATION["generator"]
+        return max(device_bytes * share, judge_bytes(cfg, operation, device_bytes))
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
     cache = cfg.synthesize.engine.batch_size * length * size.kv_cache * 2.0
-    return 2.0 * size.parameters + cache + judge_bytes(cfg, operation)
+    return 2.0 * size.parameters + cache + judge_bytes(cfg, operation, device_bytes)
 
 
 def verifier_bytes(cfg: RunConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def model_size(reference: str) -> ModelSize:
     block = 2 * width * width + 2 * width * width * kv // heads + 3 * width * hidden
     tables = vocab * width * (1 if c.get("tie_word_embeddings") else 2)
     return ModelSize(tables + layers * block, layers, width, hidden, 2 * layers * width * kv // heads)
+
+
+def lora_parameters(size: ModelSize, rank: int, modules: Collection[str] = ()) -> int:
+    """Weights of LoRA adapters on all linear layers of a model with Llama's names, or on some of them. A layer of another name
+    counts as the widest."""
+    d, wide = size.d_model, size.d_model + size.hidden_size
+    kv = d + size.kv_cache // (2 * size.n_layers)
+    ends = {"q_proj": 2 * d, "k_proj": kv, "v_proj": kv, "o_proj": 2 * d, "gate_proj": wide, "up_proj": wide, "down_proj": wide}
+    return rank * size.n_layers * sum(ends.get(name.rpartition(".")[2], wide) for name in modules or ends)

@@ -8,7 +8,7 @@ used. The formulas are those that a finished step is billed with (`step_cost.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synpro.config import RunConfig
@@ -23,7 +23,7 @@ from synpro.planning.memory import (
     TOKENS_PER_WORD,
     stage_bytes,
 )
-from synpro.planning.model_sizes import ModelSizeError, model_size
+from synpro.planning.model_sizes import ModelSizeError, lora_parameters, model_size
 from synpro.planning.step_cost import (
     CHARACTERS_PER_TOKEN,
     eval_flops,
@@ -81,6 +81,9 @@ class StageEstimate:
     """Bytes that stay."""
     seconds: float | None
     """None where nothing was calibrated."""
+    scratch: float = 0.0
+    """Bytes of disk that one step takes beside them until it ends: checkpoints to resume from, the newest and the one that is
+    being written."""
 
     @property
     def flops(self) -> float:
@@ -150,7 +153,10 @@ class _Estimates:
             seen += p.steps_after(seen) * p.tokens_per_step
         flops = float(seen * model_flops_per_token(self.cfg))
         work = {"pretraining": Cost(flops)}
-        return self._row("pretrain", count, seen, work, count * self._model() * 16, self._training_seconds(flops))
+        row = self._row("pretrain", count, seen, work, count * self._model() * 16, self._training_seconds(flops))
+        state, saves = 12.0 * self._model(), bool(p.checkpoint_every)
+        # The best state, and a checkpoint while it is written, are copies in the machine's memory.
+        return replace(row, scratch=2 * state * saves, memory=row.memory + state * (saves + (p.keep == "best")))
 
     def probe(self) -> StageEstimate:
         rounds = self.cfg.rounds
@@ -162,7 +168,8 @@ class _Estimates:
     def train_generator(self, operation: str) -> StageEstimate:
         t, op, rounds = self.cfg.train_generator, self.cfg.operations[operation], self.cfg.rounds
         answer = min(op.max_new_tokens, self.passage * 1.3)
-        prompts = (op.steps * t.prompts_per_step + 2 * t.validation_passages) * rounds
+        looks = 2 + (op.steps - 1) // t.validate_every if op.steps else 0  # before, on the way and after
+        prompts = (op.steps * t.prompts_per_step + looks * t.validation_passages) * rounds
         answers = prompts * t.num_generations
         generated = answers * answer
         read = self.passage + PROMPT_TOKENS
@@ -170,16 +177,20 @@ class _Estimates:
         decode = forward_flops(self.generator, generated)
         learn = rl_flops(self.cfg, self.generator, prompts=prompts * read, learned=learned)
         seconds = decode / self.speed.decode_at(t.answers_per_step) + learn / self.speed.prefill if self.speed else 0.0
-        disk = rounds * self.generator * (0.08 if t.tuning == "lora" else 2)
+        adapters = lora_parameters(model_size(t.base), t.lora_rank, t.lora_modules) if t.tuning == "lora" else 0
+        disk = 4.0 * adapters or 2.0 * self.generator
+        # Of each trained weight: itself, Adam's two moments, and the best state so far, in float32.
+        scratch = 2.0 * (16 if t.keep == "best" else 12) * (adapters or self.generator)
         judged = self._judging(operation, answers, answer, passages=prompts)
-        steps = self._decode_steps(t.engine, generated, t.answers_per_step)
+        steps = self._decode_steps(t.engine, generated, t.answers_per_step // self.cfg.machine.rl_processes)
         work = {
             "RL: answers": Cost(decode, decode, steps),
             "RL: learning": Cost(learn),
             "RL: judges": Cost(sum(part.flops for part in judged.values() if not part.is_tf32)),
             "RL: influence and encoder": Cost(sum(part.flops for part in judged.values() if part.is_tf32), is_tf32=True),
         }
-        return self._row(f"train-{operation}", rounds, generated, work, disk, seconds)
+        row = self._row(f"train-{operation}", rounds, generated, work, rounds * disk, seconds)
+        return replace(row, scratch=scratch)
 
     def synthesize(self, operation: str) -> StageEstimate:
         op, rounds, engine = self.cfg.operations[operation], self.cfg.rounds, self.cfg.synthesize.engine
@@ -201,15 +212,16 @@ class _Estimates:
         return self._row(f"synthesize-{operation}", rounds, generated, work, generated * 20, seconds)
 
     def evaluate(self) -> StageEstimate:
-        share = self.cfg.prepare.heldout_share / (1 - self.cfg.prepare.heldout_share)
-        count = self.cfg.rounds + 1
-        heldout = self.corpus.tokens * share
+        p, count = self.cfg.prepare, self.cfg.rounds + 1
+        read = max(1.0, (p.sample_words or 0) / p.train_words) if p.train_words else 1.0  # train words, over those used
+        heldout = self.corpus.tokens * read * p.heldout_share / (1 - p.heldout_share - p.reference_share)
         if self.cfg.evaluate.max_documents and self.corpus.documents:
             heldout = min(heldout, self.cfg.evaluate.max_documents * self.corpus.tokens / self.corpus.documents)
         tokens = (heldout + task_tokens(self.cfg)) * count
         flops = eval_flops(model_flops_per_token(self.cfg), tokens)
         # Every text that is trained on is searched once for items of the tasks.
-        words = self.corpus.passages * self.corpus.passage_words * (1 + self.cfg.rounds * len(self.cfg.operations))
+        versions = sum(operation.num_versions for operation in self.cfg.operations.values())
+        words = self.corpus.passages * self.corpus.passage_words * (1 + self.cfg.rounds * versions)
         host = (INDEX_SECONDS * count + words / SEARCHED_WORDS) if self.cfg.evaluate.tasks else 0.0
         seconds = flops / self.speed.training + host if self.speed else 0.0
         return self._row("evaluate", count, tokens, {"evaluating": Cost(flops, host_seconds=host, is_tf32=True)}, 1e6, seconds)

@@ -65,7 +65,8 @@ def _rehearsed_words(cfg: RunConfig) -> int:
     """Words of two chunks for each worker, and at least those of the documents that fill the small splits."""
     chunks = 2 * cfg.machine.workers * cfg.synthesize.chunk_size
     limits = cfg.prepare.passages
-    return max(chunks * (limits.target_words or limits.max_words or limits.max_characters // 7), DOCUMENTS * 100)
+    words = min(limits.target_words or limits.max_words or limits.max_characters, limits.max_characters // 7)
+    return max(chunks * words, DOCUMENTS * 100)
 
 
 def rehearsal_config(cfg: RunConfig, stress: Path | None, stress_words: int = 0) -> RunConfig:

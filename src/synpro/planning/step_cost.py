@@ -138,10 +138,7 @@ def verifier_cost(cfg: RunConfig, count: CountParameters, *, passages: int, pass
         return 0.0, 0.0
     if v.kind == "features":
         tokens = float(claims * CLAIM_TOKENS)
-        flops = forward_flops(count(cfg.judges.encoder.model), tokens)
-        if v.likelihood:
-            flops += forward_flops(count(cfg.judges.fluency.model), claims * (passage_tokens + 2 * CLAIM_TOKENS))
-        return tokens, flops
+        return tokens, forward_flops(count(cfg.judges.encoder.model), tokens)
     tokens = claims * (passage_tokens + CLAIM_PROMPT_TOKENS) * v.epochs
     return tokens, train_flops(count(v.base), tokens, adapters=v.lora_rank > 0)
 
@@ -258,7 +255,7 @@ class _FinishedStep:
         return {"generating": Cost(flops, self.seconds - judged.seconds, generated + prompts), "judging": judged}
 
     def _training(self, operation: str) -> CostBreakdown:
-        """GRPO: answers generated, judged and learned from, and two samples of the validation passages, before and after."""
+        """GRPO: answers generated, judged and learned from, and those to the validation passages, each time."""
         t, generator = self.cfg.train_generator, count_parameters(self.cfg.train_generator.base)
         _, passage_tokens = _passages(self.corpus)
         rows = list(read_lines(self.folder / "metrics.jsonl", whole=True))
@@ -266,9 +263,9 @@ class _FinishedStep:
         learned = sum(lengths) * t.answers_per_step
         prompts = len(lengths) * t.prompts_per_step * (passage_tokens + PROMPT_TOKENS)
         validation = read_json(self.folder / "validation.json")
-        samples = [validation["before"], validation["after"]] if lengths else [validation["before"]]
-        answered = sum(len(s["samples"]) for s in samples)
-        sampled = sum(s["completion_tokens"] * len(s["samples"]) * t.num_generations for s in samples)
+        ends = [v for v in (validation.get("before"), validation.get("last") or validation.get("after")) if v]
+        answered = len(validation.get("measured", ends)) * (len(ends[0]["samples"]) if ends else 0)
+        sampled = sum(s["completion_tokens"] for s in ends) / 2 * answered * t.num_generations
         generated = learned + sampled
         read = prompts + answered * (passage_tokens + PROMPT_TOKENS)
         flops = rl_flops(self.cfg, generator, prompts=read, learned=learned + prompts) + forward_flops(generator, generated)

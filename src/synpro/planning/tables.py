@@ -45,10 +45,11 @@ MAIN = ("pretraining", "generating")
 def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     """The plan as lines of text, a table with totals. `calibrate`: measure this machine, where no rehearsal has. Raises
     PlanError."""
+    corpus = corpus_size(cfg, root)  # says what is missing before the machine is measured
     speed, p, vocab, rehearsed = None, cfg.pretrain, cfg.vocab_size, read_rehearsal(root, cfg)
     if calibrate and not rehearsed:
         speed = measure_throughput(p.shape, vocab, p.sequence_length, seconds=10.0)
-    corpus, rows = corpus_size(cfg, root), estimate_stages(cfg, root, speed)
+    rows = estimate_stages(cfg, root, speed)
     out = [
         f"run {cfg.name}: {cfg.rounds} rounds, {sum(r.count for r in rows)} steps",
         f"corpus: {corpus.tokens:,} train tokens, {corpus.documents:,} documents, {corpus.passages:,} passages "
@@ -69,6 +70,9 @@ def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
     flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
     out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
+    most = max(rows, key=lambda r: r.scratch)
+    if most.scratch:
+        out.append(f"disk: what stays; {most.stage} takes {_bytes(most.scratch)} more until it ends, for its checkpoints")
     if rehearsed:
         devices = ", ".join(sorted({found["device"] for found in rehearsed.values()}))
         out += ["", f"times: by the rates that `synpro rehearse` measured on {devices}"]

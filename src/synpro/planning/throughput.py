@@ -42,11 +42,19 @@ def measure_throughput(model: ModelConfig, vocab_size: int, sequence_length: int
     return Throughput(training, prefill, decode)
 
 
+def training_sample(model: ModelConfig, vocab_size: int, sequence_length: int, device: str) -> tuple[int, int, int]:
+    """Layers, sequences and tokens of each that training is measured with: on a CPU few enough for a call of a second or two
+    and about a GiB, whatever the vocabulary."""
+    weights, tokens = (1 << 26, 4096) if device == "cuda" else (1 << 24, min(4096, (1 << 25) // vocab_size))
+    layers, length = max(1, min(model.n_layers, weights // (model.d_model**2 * 4))), min(sequence_length, tokens)
+    return layers, max(1, tokens // length), length
+
+
 def _training_rate(model: ModelConfig, vocab_size: int, sequence_length: int, seconds: float, device: str) -> float:
     import torch
     from transformers import Olmo2Config, Olmo2ForCausalLM
 
-    layers = max(1, min(model.n_layers, 64 * 1024 * 1024 // (model.d_model**2 * 4)))
+    layers, rows, length = training_sample(model, vocab_size, sequence_length, device)
     shape = Olmo2Config(
         hidden_size=model.d_model,
         intermediate_size=model.hidden_size,
@@ -60,14 +68,14 @@ def _training_rate(model: ModelConfig, vocab_size: int, sequence_length: int, se
     )
     trained: Any = Olmo2ForCausalLM(shape)
     trained.to(device)
-    ids = torch.randint(0, vocab_size, (max(1, 4096 // sequence_length), sequence_length), device=device)
+    ids = torch.randint(0, vocab_size, (rows, length), device=device)
 
     def train() -> None:
         trained(input_ids=ids, labels=ids).loss.backward()
         trained.zero_grad()
 
     measured = ModelConfig(layers, model.d_model, model.n_heads, model.hidden_size)
-    return flops_per_token(measured, vocab_size, sequence_length) * ids.numel() / _median_seconds(train, seconds, device)
+    return flops_per_token(measured, vocab_size, length) * ids.numel() / _median_seconds(train, seconds, device)
 
 
 def _decoder_rates(seconds: float, device: str) -> tuple[float, float]:

@@ -65,6 +65,7 @@ def loss(data: RunData) -> Figure | None:
         ("training mixture", lambda t: thinned(t.train), GREY, 1, 0.55),
         ("reference", lambda t: t.reference, BLUE, 2.5, 1),
         ("held-out", lambda t: t.heldout, RED, 2.5, 1),
+        *([("general text", lambda t: t.general, ORANGE, 1.5, 1)] if any(t.general for t in runs) else []),
     ]
     for name, pick, colour, width, opacity in lines:
         x: list[float | None] = []
@@ -92,26 +93,21 @@ def loss(data: RunData) -> Figure | None:
     for t in runs:
         first = min(points[0][0] for points in (t.train, t.reference, t.heldout) if points)
         start = next((p.tokens for p in data.trainings if p.round == t.round - 1 and p.tokens is not None), first)
-        figure.add_vline(x=start if t.round else 0, line={"width": 1, "dash": "dot", "color": GREY})
-        figure.add_annotation(
-            x=start if t.round else 0,
-            y=1,
-            yref="paper",
-            text=f" round {t.round}",
-            showarrow=False,
-            xanchor="left",
-            yanchor="top",
-        )
+        where = {"annotation_text": f" round {t.round}", "annotation_position": "top right"}
+        figure.add_vline(x=start if t.round else 0, line={"width": 1, "dash": "dot", "color": GREY}, **where)
     figure.update_yaxes(range=_loss_range(runs))
-    return _styled(figure, "training tokens since the run began", "loss, nats per token", height=430)
+    return styled(figure, "training tokens since the run began", "loss, nats per token", height=430)
 
 
 def _loss_range(runs: Sequence[PretrainRound]) -> list[float] | None:
-    """A range of loss that leaves out the steep first tenth of round 0, beside which everything else would look flat."""
+    """A range of loss that leaves out the first tenth of round 0, where everything else would look flat beside it."""
     begin = runs[0].tokens or max(x for points in (runs[0].train, runs[0].reference, runs[0].heldout) for x, _ in points)
-    values = [y for t in runs for points in (t.train, t.reference, t.heldout) for x, y in points if x >= begin / 10]
+    points = [point for t in runs for line in (t.train, t.reference, t.heldout, t.general) for point in line]
+    values, every = [y for x, y in points if x >= begin / 10], [y for _, y in points]
     if not values or min(values) == max(values):
         return None
+    if max(every) - min(every) < 3 * (max(values) - min(values)):  # a model that is continued begins where it matters
+        values = every
     margin = (max(values) - min(values)) * 0.06
     return [min(values) - margin, max(values) + 2 * margin]
 
@@ -165,7 +161,7 @@ def validation(data: RunData) -> Figure | None:
                 col=col,
             )
     figure.update_xaxes(tickangle=0, tickfont={"size": 11})
-    return _styled(figure, height=_height(len(names)), top=66)
+    return styled(figure, height=_height(len(names)), top=66)
 
 
 def influence(data: RunData) -> Figure | None:
@@ -197,7 +193,7 @@ def influence(data: RunData) -> Figure | None:
                 showlegend=False,
             )
     figure.add_hline(y=0, line={"width": 1, "color": GREY})
-    return _styled(figure, "", "influence over source, nats per token", height=380, top=16)
+    return styled(figure, "", "influence over source, nats per token", height=380, top=16)
 
 
 def kept(data: RunData) -> Figure | None:
@@ -227,7 +223,7 @@ def kept(data: RunData) -> Figure | None:
             hovertemplate=f"%{{y}}<br>{name}: %{{x:,}} (%{{customdata:.1%}})<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.35)
-    return _styled(figure, "answers", "", height=150 + 42 * len(shards))
+    return styled(figure, "answers", "", height=150 + 42 * len(shards))
 
 
 def cost(data: RunData) -> Figure | None:
@@ -259,7 +255,11 @@ def cost(data: RunData) -> Figure | None:
             row=1,
             col=i,
         )
-    return _styled(figure, height=100 + 25 * len(timed), top=36)
+    return styled(figure, height=100 + 25 * len(timed), top=36)
+
+
+CHARTS = (loss, rewards, health, validation, influence, kept, cost)
+"""The charts of a run's page, named as their functions; None of one that has nothing to draw yet."""
 
 
 def _over_steps(generators: Sequence[GeneratorTraining], keys: Sequence[str], titles: Sequence[str]) -> Figure | None:
@@ -290,7 +290,7 @@ def _over_steps(generators: Sequence[GeneratorTraining], keys: Sequence[str], ti
                 )
                 named |= {operation} if points else set()
                 begun += max((r["step"] for r in g.rows if r.get("step") is not None), default=0)
-    return _styled(figure, height=_height(len(shown)) + 30, top=96)
+    return styled(figure, height=_height(len(shown)) + 30, top=96)
 
 
 def _short(g: GeneratorTraining) -> str:
@@ -323,7 +323,8 @@ def _height(panels: int) -> int:
     return 90 + 240 * (1 if panels == 5 else -(-panels // 4))
 
 
-def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, height: int, top: int = 44) -> Figure:
+def styled(figure: Figure, x: str | None = None, y: str | None = None, *, height: int, top: int = 44) -> Figure:
+    """Give a figure the look of the pages, and its axes their titles; its text has the colour of the page."""
     figure.update_layout(
         template="none",
         height=height,
@@ -331,15 +332,7 @@ def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, heigh
         font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={
-            "orientation": "h",
-            "yref": "container",
-            "yanchor": "top",
-            "y": 1,
-            "xanchor": "left",
-            "x": 0,
-            "traceorder": "normal",
-        },
+        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1, "x": 0, "traceorder": "normal"},
         hoverlabel={"align": "left"},
     )
     axis: dict[str, Any] = {
@@ -349,10 +342,6 @@ def _styled(figure: Figure, x: str | None = None, y: str | None = None, *, heigh
         "zeroline": False,
         "automargin": True,
     }
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    if x is not None:
-        figure.update_xaxes(title_text=x)
-    if y is not None:
-        figure.update_yaxes(title_text=y)
+    figure.update_xaxes(**axis, **({} if x is None else {"title_text": x}))
+    figure.update_yaxes(**axis, **({} if y is None else {"title_text": y}))
     return figure

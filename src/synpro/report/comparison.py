@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,18 @@ from typing import Any
 
 from synpro.report.comparison_figures import TITLES, figures
 from synpro.report.figures import to_plotly, to_svg
+from synpro.report.html import chart, interval, render_template
 from synpro.report.what_pays import (
+    Table,
     absorption_table,
+    changes,
     checks_table,
-    interval,
     markdown_table,
     text_flops,
     verdict,
     what_pays,
 )
+from synpro.runner.artifacts import write_text
 
 Numbers = dict[str, Any]
 """`compare.json`, as compare/summary.py makes it."""
@@ -46,34 +48,9 @@ class ArmRow:
 
     arm: str
     about: str
-    loss: str
-    change: str
-    efficiency: str
-    gap: str
-    forced: str
-    """Change against tuned repetition under the settings of tuned repetition."""
-    forced_efficiency: str
-    generated: str
-    synthetic: str
-    text_flops: str
-    flops: str
+    cells: dict[str, str]
+    """The columns of HEAD after the name."""
     notes: tuple[str, ...]
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The columns in the order of HEAD, after the name."""
-        return (
-            self.loss,
-            self.change,
-            self.efficiency,
-            self.gap,
-            self.forced,
-            self.forced_efficiency,
-            self.generated,
-            self.synthetic,
-            self.text_flops,
-            self.flops,
-        )
 
 
 def rows(numbers: Numbers) -> list[ArmRow]:
@@ -82,23 +59,19 @@ def rows(numbers: Numbers) -> list[ArmRow]:
     for name, arm in numbers["arms"].items():
         loss, change, forced = arm["loss"], arm["change"], arm["forced"]
         measures = [arm["data_efficiency"], arm["oracle_gap"]]
-        table.append(
-            ArmRow(
-                name,
-                arm["about"],
-                f"{loss['mean']:.4f} [{loss['low']:.4f}, {loss['high']:.4f}]",
-                "–" if change is None or name == "tuned-repetition" else interval(change),
-                _words(measures[0], numbers),
-                _words(measures[1], numbers),
-                "–" if forced is None or forced["change"] is None else interval(forced["change"]),
-                "–" if forced is None else _words(forced["data_efficiency"], numbers),
-                f"{arm['generated_tokens']:,.0f}" if arm["shards"] else "–",
-                f"{arm['synthetic_tokens']:,.0f}" if arm["shards"] else "–",
-                f"{text_flops(arm):.2g}" if arm["shards"] else "–",
-                f"{arm['cost']['total']['flops']:.2g}",
-                tuple(dict.fromkeys(note for m in measures if m for note in m["notes"])),
-            )
+        cells = (
+            f"{loss['mean']:.4f} [{loss['low']:.4f}, {loss['high']:.4f}]",
+            "–" if change is None or name == "tuned-repetition" else interval(change),
+            *(_words(measure, numbers) for measure in measures),
+            "–" if forced is None or forced["change"] is None else interval(forced["change"]),
+            "–" if forced is None else _words(forced["data_efficiency"], numbers),
+            f"{arm['generated_tokens']:,.0f}" if arm["shards"] else "–",
+            f"{arm['synthetic_tokens']:,.0f}" if arm["shards"] else "–",
+            f"{text_flops(arm):.2g}" if arm["shards"] else "–",
+            f"{arm['cost']['total']['flops']:.2g}",
         )
+        about = tuple(dict.fromkeys(note for m in measures if m for note in m["notes"]))
+        table.append(ArmRow(name, arm["about"], dict(zip(HEAD[1:], cells, strict=True)), about))
     return table
 
 
@@ -116,8 +89,10 @@ def headline(numbers: Numbers) -> str:
     arms = {n: a for n, a in numbers["arms"].items() if a["shards"]}
     if not arms:
         return "No arm with synthetic text was compared."
-    synpro = [n for n in arms if n.partition("-")[0] == "synpro"]
-    name = synpro[0] if synpro else min(arms, key=lambda n: arms[n]["loss"]["mean"])
+    named = (
+        n for base in ("synpro", "prompt-only") for n in arms if n.startswith(base)
+    )  # not the best: that would be a choice
+    name = next(named, next(iter(arms)))
     said = arms[name]["data_efficiency"]
     return f"Data efficiency of {name} over tuned repetition: {said['words'] if said else 'no curve was measured'}."
 
@@ -126,7 +101,11 @@ def summary(numbers: Numbers) -> list[str]:
     """The result for a terminal: the headline, a line per arm, and the notes."""
     width = max(len(n) for n in numbers["arms"])
     lines = [headline(numbers), ""]
-    lines += [f"{r.arm:<{width}}  loss {r.loss}  efficiency {r.efficiency}  oracle gap {r.gap}" for r in rows(numbers)]
+    for row in rows(numbers):
+        loss, efficiency, gap = (
+            row.cells[f"{head} [95%]"] for head in ("held-out loss", "data efficiency", "oracle gap closed")
+        )
+        lines.append(f"{row.arm:<{width}}  loss {loss}  efficiency {efficiency}  oracle gap {gap}")
     return [*lines, *([""] if notes(numbers) else []), *notes(numbers)]
 
 
@@ -159,6 +138,17 @@ def notes(numbers: Numbers) -> list[str]:
             f"Repetition with the usual settings ({plain['mean']:.4f}) is better than with those the search found "
             f"({tuned['mean']:.4f}): the search was misled by its few seeds. Read every gain against the lower."
         )
+    seeds = {name: list(arm.get("seeds", {}).values()) for name, arm in numbers["arms"].items()}
+    if general := {
+        n: [s["general_loss"] for s in models] for n, models in seeds.items() if "general_loss" in (models or [{}])[0]
+    }:
+        means = ", ".join(f"{name} {sum(losses) / len(losses):.4f}" for name, losses in general.items())
+        untouched = next((s["start"] for models in seeds.values() for s in models if "start" in s), None)
+        said = "the model they started from {general_loss:.4f} (and {heldout_loss:.4f} on held-out text)"
+        before = f"; {said.format(**untouched)}" if untouched else ""
+        found.append(f"Loss on general text, mean over seeds: {means}{before}. A rise is what was forgotten.")
+    if len(commits := about.get("commits", ())) > 1:
+        found.append(f"Steps were run by {len(commits)} versions of the code: {', '.join(commits)}.")
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
     if any(a["shards"] for a in numbers["arms"].values()):
@@ -189,55 +179,26 @@ def markdown(numbers: Numbers, command: str) -> str:
         f"{corpora['u1']['tokens']['train']:,} unique organic tokens, {about['budget_tokens']:,} training tokens, "
         f"{about['parameters']:,} parameters, seeds {', '.join(map(str, about['seeds']))}, "
         f"{corpora['u1']['documents']['heldout']:,} held-out documents.",
-        "",
-        "| " + " | ".join(HEAD) + " |",
-        "|---" * len(HEAD) + "|",
     ]
-    lines += ["| " + " | ".join((r.arm, *r.cells)) + " |" for r in rows(numbers)]
-    lines += _contrast_table(numbers)
-    for table in (absorption_table(numbers), checks_table(numbers)):
+    arms: Table = (HEAD, [(r.arm, *r.cells.values()) for r in rows(numbers)])
+    for table in (arms, _contrast_table(numbers), absorption_table(numbers), checks_table(numbers)):
         lines += ["", *shown] if (shown := markdown_table(table)) else []
     lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
     return "\n".join(lines)
 
 
-def _contrast_table(numbers: Numbers) -> list[str]:
-    if not numbers["contrasts"]:
-        return []
-    lines = [
-        "",
-        "| arm | against | change of loss [95%] | at equal synthetic tokens | detectable | what it says |",
-        "|---" * 6 + "|",
+def _contrast_table(numbers: Numbers) -> Table:
+    head = ("arm", "against", "change of loss [95%]", "at equal synthetic tokens", "detectable", "what it says")
+    return head, [
+        (c["arm"], c["control"], *changes(c), f"{c['change']['detectable']:.3f}", c["about"]) for c in numbers["contrasts"]
     ]
-    for c in numbers["contrasts"]:
-        equal = interval(c["equal_tokens"]["change"]) if c.get("equal_tokens") else "–"
-        row = (c["arm"], c["control"], interval(c["change"]), equal, f"{c['change']['detectable']:.3f}", c["about"])
-        lines.append("| " + " | ".join(row) + " |")
-    return lines
 
 
 def write_page(root: Path, numbers: Numbers) -> Path:
     """Write ROOT/compare.html, by rename, and return its path."""
-    import jinja2
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    from synpro.report.page import count, number, seconds
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synpro.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"seconds": seconds, "count": count, "number": number, "interval": interval}
-    shown = {
-        name: Markup(to_plotly(figure).to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}"))
-        for name, figure in figures(numbers).items()
-    }
-    settings = root / "config.toml"
-    page = environment.get_template("comparison.html.jinja").render(
+    settings, page = root / "config.toml", root / "compare.html"
+    text = render_template(
+        "comparison.html.jinja",
         n=numbers,
         headline=headline(numbers),
         rows=rows(numbers),
@@ -246,12 +207,12 @@ def write_page(root: Path, numbers: Numbers) -> Path:
         absorbed=absorption_table(numbers),
         checks=checks_table(numbers),
         notes=notes(numbers),
-        charts=shown,
+        charts={name: chart(name, to_plotly(figure)) for name, figure in figures(numbers).items()},
         titles=TITLES,
-        plotly=get_plotlyjs(),
         settings=settings.read_text(encoding="utf-8") if settings.exists() else "",
     )
-    return _written(root / "compare.html", page)
+    write_text(page, text)
+    return page
 
 
 def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
@@ -266,10 +227,10 @@ def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
     here.mkdir(parents=True, exist_ok=True)
     for file in ("config.toml", "environment.json"):
         shutil.copyfile(root / file, here / file)
-    _written(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     pictures = figures(numbers)
     for picture, figure in pictures.items():
-        _written(here / f"{picture}.svg", to_svg(figure))
+        write_text(here / f"{picture}.svg", to_svg(figure))
     at = folder.absolute()
     at = at.relative_to(Path.cwd()) if at.is_relative_to(Path.cwd()) else folder  # a command others can give too
     command = f"synpro compare {at.as_posix()}/{name}/config.toml --results {at.as_posix()}"
@@ -292,14 +253,5 @@ def _replace_block(page: Path, title: str, name: str, body: str) -> Path:
         text = before + block + rest.partition(end)[2].removeprefix("\n")
     else:
         text = text.rstrip("\n") + "\n\n" + block
-    return _written(page, text)
-
-
-def _written(path: Path, text: str) -> Path:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    return path
+    write_text(page, text)
+    return page

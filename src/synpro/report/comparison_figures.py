@@ -61,7 +61,11 @@ def _shares(numbers: Numbers) -> Series | None:
     chosen = {k: v for k, v in search["chosen"].items() if k != "share"}
     seen: dict[float, list[float]] = {}
     for t in search["trials"]:
-        if {k: v for k, v in t["settings"].items() if k != "share"} == chosen and t["reference_loss"] is not None:
+        if (
+            {k: v for k, v in t["settings"].items() if k != "share"} == chosen
+            and t["reference_loss"] is not None
+            and not t["draw"]
+        ):
             seen.setdefault(t["settings"]["share"], []).append(t["reference_loss"])
     at = sorted(seen)
     if len(at) < 2:

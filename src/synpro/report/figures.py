@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from synpro.report.charts import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, YELLOW
+from synpro.report.charts import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, YELLOW, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,18 +74,9 @@ def to_plotly(figure: LineFigure) -> Figure:
         mode = "markers" if s.kind == "points" else "lines"
         marker = {"color": s.colour, "size": 9}
         chart.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
-    axis = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
-    chart.update_xaxes(**axis, title_text=figure.x, type="log" if figure.log_x else "linear")
-    chart.update_yaxes(**axis, title_text=figure.y, range=list(figure.y_range) if figure.y_range else None)
-    return chart.update_layout(
-        template="none",
-        height=460,
-        margin={"l": 64, "r": 16, "t": 70, "b": 58},
-        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
-        paper_bgcolor="rgba(0,0,0,0)",  # text colours are the page's
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1, "xanchor": "left", "x": 0},
-    )
+    chart.update_xaxes(type="log" if figure.log_x else "linear")
+    chart.update_yaxes(range=list(figure.y_range) if figure.y_range else None)
+    return styled(chart, figure.x, figure.y, height=460, top=70)
 
 
 def to_svg(figure: LineFigure) -> str:

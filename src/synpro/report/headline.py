@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from synpro.report.run_data import RoundEvaluation, RunData
@@ -75,6 +75,21 @@ def changes(data: RunData) -> tuple[Change, ...]:
         if loss is not None and per_byte is not None:
             result.append(Change(later.round, loss, per_byte))
     return tuple(result)
+
+
+def since_start(data: RunData) -> dict[str, Difference]:
+    """The change of the newest round's loss against the model that training started from, on `held-out` and `general` text, as
+    far as both were measured."""
+    start = data.evaluated[0].start if data.evaluated else None
+    if start is None:
+        return {}
+    found: dict[str, Difference] = {}
+    for name, field in (("held-out", "documents"), ("general", "general")):
+        before, after = (replace(e, documents=getattr(e, field)) for e in (start, data.evaluated[-1]))
+        ids = sorted(before.documents.keys() & after.documents.keys())
+        change = paired_change(data, ids, before, after, [float(before.documents[i][1]) for i in ids])
+        found |= {name: change} if change else {}
+    return found
 
 
 def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headline:

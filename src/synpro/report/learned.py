@@ -79,11 +79,11 @@ def positive_shares(data: RunData) -> list[PositiveShare]:
 
     found = []
     for shard in data.syntheses:
-        rows = stream_table(data.run / shard.step / "rewrites.parquet", ["scores"], pc.field("kept"))
-        scores = (json.loads(row["scores"] or "{}").get("influence") for row in rows)
-        values = [float(v) for v in scores if isinstance(v, int | float)]
-        if values:
-            found.append(PositiveShare(shard.name, positive_share(values), sum(values) / len(values)))
+        rows = stream_table(data.run / shard.step / "rewrites.parquet", ["document", "scores"], pc.field("kept"))
+        scores = ((json.loads(row["scores"] or "{}").get("influence"), row["document"]) for row in rows)
+        if pairs := [(float(v), document) for v, document in scores if isinstance(v, int | float)]:
+            values, documents = zip(*pairs, strict=True)
+            found.append(PositiveShare(shard.name, positive_share(values, documents), sum(values) / len(values)))
     return found
 
 

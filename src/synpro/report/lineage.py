@@ -12,17 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synpro.runner.artifacts import (
-    CorruptRun,
-    NotARun,
-    finished,
-    one_of,
-    operation_of,
-    read_lines,
-    read_record,
-    read_table,
-    steps,
-)
+from synpro.records import Passage
+from synpro.report.run_data import read_rejects
+from synpro.runner.artifacts import CorruptRun, NotARun, finished, one_of, operation_of, read_record, read_table, steps
 from synpro.runner.rejects import Reject
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
@@ -41,17 +33,6 @@ class Source:
     source: str
     """File and row."""
     words: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Span:
-    """A passage: characters `start` to `end` of its document."""
-
-    id: str
-    document: str
-    start: int
-    end: int
     text: str
 
 
@@ -78,7 +59,7 @@ class Origin:
     id: str
     step: str
     """The step that made it, `round-01/synthesize-rephrase`."""
-    span: Span
+    span: Passage
     operation: str
     round: int
     version: int
@@ -117,16 +98,16 @@ class Lineage:
     kind: Kind
     run: str
     source: Source | None
-    passages: tuple[Span, ...]
-    rewrites: tuple[Origin, ...]
+    passages: tuple[Passage, ...] = ()
+    rewrites: tuple[Origin, ...] = ()
     """The rewrites a synthetic text consists of, or those made from an organic one, in the order of the run."""
-    synthetic: tuple[str, ...]
+    synthetic: tuple[str, ...] = ()
     """Synthetic documents these rewrites were joined into."""
-    rejects: tuple[Reject, ...]
+    rejects: tuple[Reject, ...] = ()
     """Rows with this id in the reject logs."""
-    text: str | None
+    text: str | None = None
     """The synthetic document itself."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def why(run: Path | str, text_id: str) -> Lineage:
@@ -145,39 +126,32 @@ def why(run: Path | str, text_id: str) -> Lineage:
     shards = [s for s in begun if operation_of(s)[0] == "synthesize" and finished(run / s)]
     pending = [s for s in begun if operation_of(s)[0] == "synthesize" and not finished(run / s)]
     notes = tuple(f"{s} is not done: its texts cannot be traced yet" for s in pending)
-    rejects = tuple(Reject(**r) for r in read_lines(prepare / "rejects.jsonl", whole=True) if r.get("id") == text_id)
+    rejects = tuple(reject for reject in read_rejects(prepare) if reject.id == text_id)
+
+    def lineage(kind: Kind, source: Source | None, **found: Any) -> Lineage:
+        return Lineage(text_id, kind, run.name, source, notes=notes, **found)
 
     for shard in shards:
         joined = read_table(run / shard / "documents.parquet", ["id", "document", "text"], pc.field("id") == text_id)
         if joined:
-            origins = tuple(_origins(run, [shard], pc.field("synthetic") == text_id))
-            spans = tuple(o.span for o in origins)
-            source = _source(prepare, joined[0]["document"])
-            return Lineage(
-                text_id, "synthetic document", run.name, source, spans, origins, (text_id,), (), joined[0]["text"], notes
-            )
-        origins = tuple(_origins(run, [shard], pc.field("id") == text_id))
-        if origins:
-            span = origins[0].span
-            made = _joined(origins)
-            return Lineage(
-                text_id, "rewrite", run.name, _source(prepare, span.document), (span,), origins, made, (), None, notes
-            )
+            rewrites = tuple(origins(run, [shard], pc.field("synthetic") == text_id))
+            spans, source = tuple(o.span for o in rewrites), _source(prepare, joined[0]["document"])
+            given = {"passages": spans, "rewrites": rewrites, "synthetic": (text_id,), "text": joined[0]["text"]}
+            return lineage("synthetic document", source, **given)
+        rewrites = tuple(origins(run, [shard], pc.field("id") == text_id))
+        if rewrites:
+            span, made = rewrites[0].span, _joined(rewrites)
+            return lineage("rewrite", _source(prepare, span.document), passages=(span,), rewrites=rewrites, synthetic=made)
 
-    passages = _spans(prepare, pc.field("id") == text_id)
-    if passages:
-        origins = tuple(_origins(run, shards, pc.field("passage") == text_id))
-        source = _source(prepare, passages[0].document)
-        return Lineage(text_id, "passage", run.name, source, tuple(passages), origins, _joined(origins), rejects, None, notes)
-
-    source = _source(prepare, text_id)
-    if source is not None:
-        spans = tuple(_spans(prepare, pc.field("document") == text_id))
-        origins = tuple(_origins(run, shards, pc.field("document") == text_id))
-        made = _joined(origins)
-        return Lineage(text_id, "organic document", run.name, source, spans, origins, made, rejects, None, notes)
+    passages = tuple(_passages(prepare, pc.field("id") == text_id))
+    source = _source(prepare, passages[0].document if passages else text_id)
+    if passages or source is not None:
+        rewrites = tuple(origins(run, shards, pc.field("passage" if passages else "document") == text_id))
+        spans = passages or tuple(_passages(prepare, pc.field("document") == text_id))
+        given = {"passages": spans, "rewrites": rewrites, "synthetic": _joined(rewrites), "rejects": rejects}
+        return lineage("passage" if passages else "organic document", source, **given)
     if rejects:
-        return Lineage(text_id, "rejected row", run.name, None, (), (), (), rejects, None, notes)
+        return lineage("rejected row", None, rejects=rejects)
     raise UnknownText(_unknown(run, text_id, shards, notes))
 
 
@@ -199,7 +173,7 @@ def format_lineage(lineage: Lineage, width: int = 110) -> list[str]:
         if lineage.kind == "passage":
             lines += _span_lines(lineage.passages[0], width)
             lines += ["", f"rewritten {len(lineage.rewrites)} times, joined into: {', '.join(lineage.synthetic) or 'nothing'}"]
-        lines += [line for o in lineage.rewrites for line in _brief(o)]
+        lines += [f"  {o.id}  round {o.round}, {o.operation}, {verdict(o)}" for o in lineage.rewrites]
     else:
         for origin in lineage.rewrites:
             lines += _span_lines(origin.span, width) + _origin_lines(origin, width)
@@ -217,11 +191,7 @@ def verdict(origin: Origin) -> str:
     return f"dropped: {origin.reason}" + (f" ({origin.detail})" if origin.detail else "")
 
 
-def _brief(o: Origin) -> list[str]:
-    return [f"  {o.id}  round {o.round}, {o.operation}, {verdict(o)}"]
-
-
-def _span_lines(span: Span, width: int) -> list[str]:
+def _span_lines(span: Passage, width: int) -> list[str]:
     return ["", f"source span: passage {span.id}, characters {span.start} to {span.end}", *_quote(span.text, width)]
 
 
@@ -265,14 +235,14 @@ def _source(prepare: Path, document: str) -> Source | None:
     return Source(**rows[0]) if rows else None
 
 
-def _spans(prepare: Path, where: Any) -> list[Span]:
-    rows = read_table(prepare / "passages.parquet", ["id", "document", "start", "end", "text"], where)
-    return [Span(**r) for r in rows]
+def _passages(prepare: Path, where: Any) -> list[Passage]:
+    columns = ["id", "document", "index", "start", "end", "text"]
+    return [Passage(**r) for r in read_table(prepare / "passages.parquet", columns, where)]
 
 
-def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
-    """Rewrites of some shards, in the order of shards and of passages in a document."""
-
+def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
+    """Rewrites of some shards, in the order of shards and of passages in a document. `where`: which, as for `read_table`.
+    Raises CorruptRun."""
     from synpro.corpus.store import REWRITES
 
     for shard in shards:
@@ -281,7 +251,7 @@ def _origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
         if not rows:
             continue
         wanted = sorted({r["passage"] for r in rows})
-        spans = {s.id: s for s in _spans(run / "round-00" / "prepare", one_of("id", wanted))}
+        spans = {s.id: s for s in _passages(run / "round-00" / "prepare", one_of("id", wanted))}
         generators = _generators(run)
         for row in rows:
             if row["passage"] not in spans:
@@ -344,7 +314,8 @@ def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
         if operation_of(step)[0] == "train" and finished(run / step):
             record = read_record(run / step)
             where = record.get("adapter") or record.get("weights")
-            known[record["digest"]] = (record["round"], where["path"] if where else None)
+            if where:  # a generator of 0 steps is its base
+                known[record["digest"]] = (record["round"], where["path"])
     return known
 
 
@@ -358,7 +329,7 @@ def _unknown(run: Path, text_id: str, shards: list[str], notes: tuple[str, ...])
     files = [prepare / "documents.parquet", prepare / "passages.parquet"]
     files += [run / s / name for s in shards for name in ("documents.parquet", "rewrites.parquet")]
     ids = {row["id"] for file in files for row in read_table(file, ["id"])}
-    ids |= {row["id"] for row in read_lines(prepare / "rejects.jsonl", whole=True) if "id" in row}
+    ids |= {reject.id for reject in read_rejects(prepare)}
     if len(ids) > 5000:  # difflib is quadratic; in a large run only ids that start alike are compared
         ids = set(heapq.nlargest(500, sorted(ids), key=lambda i: _shared_start(i, text_id)))
     near = difflib.get_close_matches(text_id, sorted(ids), n=4, cutoff=0.4)

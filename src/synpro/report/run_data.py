@@ -6,7 +6,8 @@ An unfinished run is read as far as it goes: what is not there yet is named in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class PretrainRound:
     """(tokens since the run began, loss on the mixture in nats per token)."""
     reference: tuple[tuple[float, float], ...]
     heldout: tuple[tuple[float, float], ...]
+    general: tuple[tuple[float, float], ...]
     tokens: int | None
     """Tokens since the run began, at its end."""
     plateau: bool | None
@@ -81,6 +83,10 @@ class RoundEvaluation:
     """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
     general_loss: float | None = None
     """Of general text (`prepare.general`), nats per token."""
+    general: dict[str, tuple[float, int, int]] = field(default_factory=dict)
+    """As `documents`, of the general text."""
+    start: RoundEvaluation | None = None
+    """The same of the model that `pretrain.start` names, untouched; in round 0."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ class GeneratorTraining:
     """`metrics.jsonl` of the step."""
     before: Validation | None
     after: Validation | None
-    """That of the state that goes on."""
+    last: Validation | None
+    """`after`: that of the state that goes on, which looks better than it is where it was chosen on these passages."""
     kept: int | None = None
     """The step whose state goes on; None in a run of an older version."""
     measured: tuple[Json, ...] = ()
@@ -195,17 +202,16 @@ def load_run(run: Path) -> RunData:
     missing = [f"{name} was begun and is not done" for name in names if not finished(run / name)]
     settings = _read_settings(run)
     rounds = settings[1].get("rounds") if settings else None
-    if settings is None:
-        missing.append("config.toml is not there")
     environment = _flatten(read_json(run / "environment.json")) if (run / "environment.json").exists() else {}
-    if not environment:
-        missing.append("environment.json is not there")
+    missing += [f"{f} is not there" for f, found in (("config.toml", settings), ("environment.json", environment)) if not found]
     records = {n: read_record(run / n) for n in names if finished(run / n)}
-    rejects, reject_examples = _read_rejects(run / "round-00/prepare", done="round-00/prepare" in records)
-    trainings = tuple(
-        _read_pretraining(run / n, round_of(n), records.get(n)) for n in names if operation_of(n)[0] == "pretrain"
-    )
-    evaluated = tuple(_read_evaluation(run / n, round_of(n)) for n in records if operation_of(n)[0] == "evaluate")
+
+    def of(kind: str) -> list[str]:
+        return [n for n in records if operation_of(n)[0] == kind]
+
+    rejects, reject_examples = _count_rejects(run / "round-00/prepare") if "round-00/prepare" in records else ({}, ())
+    trainings = tuple(_read_pretraining(run / n, records.get(n)) for n in names if operation_of(n)[0] == "pretrain")
+    evaluated = tuple(_read_evaluation(run / n) for n in of("evaluate"))
     kinds = () if settings and settings[1].get("generate_only") else ("pretrain", "evaluate")
     wanted = [f"round-{r:02d}/{kind}" for r in range((rounds or 0) + 1) for kind in kinds]
     missing += [f"{name} has not begun" for name in wanted if name not in names]
@@ -217,11 +223,9 @@ def load_run(run: Path) -> RunData:
         reject_examples=reject_examples,
         trainings=trainings,
         evaluated=evaluated,
-        probes=tuple(
-            {"round": round_of(n), **read_json(run / n / "probe.json")} for n in records if operation_of(n)[0] == "probe"
-        ),
+        probes=tuple({"round": round_of(n), **read_json(run / n / "probe.json")} for n in of("probe")),
         generators=tuple(_read_generator(run / n, n, n in records) for n in names if operation_of(n)[0] == "train"),
-        syntheses=tuple(_read_shard(run / n, n, records[n]) for n in records if operation_of(n)[0] == "synthesize"),
+        syntheses=tuple(_read_shard(run / n, n, records[n]) for n in of("synthesize")),
         settings=settings[0] if settings else None,
         rounds=rounds,
         environment=environment,
@@ -245,29 +249,35 @@ def _read_settings(run: Path) -> tuple[str, Json] | None:
 
 def _flatten(value: Any, key: str = "") -> dict[str, str]:
     """Turn nested data into `a.b` -> text."""
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value, 1))
     if isinstance(value, dict):
-        return {
-            k: v for name, inner in value.items() for k, v in _flatten(inner, f"{key}.{name}" if key else str(name)).items()
-        }
+        inside = (_flatten(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items())
+        return {k: v for part in inside for k, v in part.items()}
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
 
 
-def _read_rejects(step: Path, done: bool) -> tuple[dict[str, int], tuple[Reject, ...]]:
-    counts: dict[str, int] = {}
-    first: dict[str, Reject] = {}
-    for row in read_lines(step / "rejects.jsonl", whole=done) if done else ():
-        reject = _to_reject(step, row)
-        counts[reject.reason] = counts.get(reject.reason, 0) + 1
+def read_rejects(step: Path) -> Iterator[Reject]:
+    """What a finished step did not take. Raises CorruptRun."""
+    for row in read_lines(step / "rejects.jsonl", whole=True):
+        try:
+            yield Reject(**row)
+        except TypeError as problem:
+            raise CorruptRun(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem
+
+
+def _count_rejects(step: Path) -> tuple[dict[str, int], tuple[Reject, ...]]:
+    """How many rejects have each reason, most first, and the first of each."""
+    counts, first = Counter[str](), dict[str, Reject]()
+    for reject in read_rejects(step):
+        counts[reject.reason] += 1
         first.setdefault(reject.reason, reject)
-    ordered = dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    ordered = _most_first(counts)
     return ordered, tuple(first[reason] for reason in ordered)
 
 
-def _to_reject(step: Path, row: Json) -> Reject:
-    try:
-        return Reject(**row)
-    except TypeError as problem:
-        raise CorruptRun(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda c: (-c[1], c[0])))
 
 
 def _step_cost(
@@ -293,53 +303,57 @@ def _step_cost(
     )
 
 
-def _read_pretraining(folder: Path, number: int, record: Json | None) -> PretrainRound:
-    rows = list(read_lines(folder / "metrics.jsonl", whole=record is not None))
-
-    def points(key: str) -> tuple[tuple[float, float], ...]:
-        return tuple((r["tokens"], r[key]) for r in rows if r.get(key) is not None and r.get("tokens") is not None)
-
+def _read_pretraining(folder: Path, record: Json | None) -> PretrainRound:
+    rows = [r for r in read_lines(folder / "metrics.jsonl", whole=record is not None) if r.get("tokens") is not None]
+    keys = ("train", "reference", "heldout", "general")
+    losses = {k: tuple((r["tokens"], r[f"{k}_loss"]) for r in rows if r.get(f"{k}_loss") is not None) for k in keys}
     return PretrainRound(
-        round=number,
+        round=round_of(f"{folder.parent.name}/{folder.name}"),
         done=record is not None,
-        train=points("train_loss"),
-        reference=points("reference_loss"),
-        heldout=points("heldout_loss"),
+        **losses,
         tokens=record["tokens_seen"] if record else None,
         plateau=record["plateau"] if record else None,
         reason=record["reason"] if record else None,
     )
 
 
-def _read_evaluation(folder: Path, number: int) -> RoundEvaluation:
-    body = read_json(folder / "evaluation.json")
-    rows = read_table(folder / "heldout.parquet", ["document", "nll", "tokens", "bytes"])
-    documents = {r["document"]: (r["nll"], r["tokens"], r["bytes"]) for r in rows}
-    if len(documents) != len(rows):
-        raise CorruptRun(f"{folder / 'heldout.parquet'} holds a document twice; remove {folder} and run the same command again")
+def _read_evaluation(folder: Path, of: str = "") -> RoundEvaluation:
+    body, general = read_json(folder / "evaluation.json"), folder / f"{of}general.parquet"  # earlier versions had none
+    body = body["start"] if of else body
     return RoundEvaluation(
-        round=number,
+        round=round_of(f"{folder.parent.name}/{folder.name}"),
         heldout_loss=body["heldout_loss"],
         bits_per_byte=body["bits_per_byte"],
         tasks=dict(body.get("tasks", {})),
         items=dict(body.get("items", {})),
         tokens_seen=body.get("tokens_seen"),
         overlap=tuple(body.get("overlap", ())),
-        documents=documents,
+        documents=_read_losses(folder / f"{of}heldout.parquet"),
         general_loss=body.get("general_loss"),
+        general=_read_losses(general) if general.exists() else {},
+        start=_read_evaluation(folder, of="start_") if "start" in body else None,
     )
 
 
+def _read_losses(file: Path) -> dict[str, tuple[float, int, int]]:
+    rows = read_table(file, ["document", "nll", "tokens", "bytes"])
+    documents = {r["document"]: (r["nll"], r["tokens"], r["bytes"]) for r in rows}
+    if len(documents) != len(rows):
+        raise CorruptRun(f"{file} holds a document twice; remove {file.parent} and run the same command again")
+    return documents
+
+
 def _read_generator(folder: Path, name: str, done: bool) -> GeneratorTraining:
-    rows = tuple(read_lines(folder / "metrics.jsonl", whole=done))
     body = read_json(folder / "validation.json") if done else {}
+    body = body if body.get("steps", 1) else {}  # nothing was trained, so there is nothing to compare
     return GeneratorTraining(
         operation=str(operation_of(name)[1]),
         round=round_of(name),
         done=done,
-        rows=rows,
+        rows=tuple(read_lines(folder / "metrics.jsonl", whole=done)),
         before=_to_validation(body.get("before")),
         after=_to_validation(body.get("after")),
+        last=_to_validation(body.get("last") or body.get("after")),
         kept=body.get("kept"),
         measured=tuple(body.get("measured", ())),
     )
@@ -358,21 +372,18 @@ def _to_validation(body: Json | None) -> Validation | None:
 
 
 def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:
-    counts: dict[str, int] = {}
-    kept = 0
+    counts, kept = Counter[str](), 0
     for (is_kept, reason), rows in count_table(folder / "rewrites.parquet", ["kept", "reason"]).items():
         if is_kept:
             kept += rows
         else:
-            label = reason or "no reason given"
-            counts[label] = counts.get(label, 0) + rows
-    total = kept + sum(counts.values())
+            counts[reason or "no reason given"] += rows
+    total = kept + counts.total()
     if (total, kept) != (answers := record.get("answers", record["passages"]), record["kept"]):
         raise CorruptRun(
             f"{folder / 'rewrites.parquet'} has {total} rows, {kept} of them kept, but the step's result says "
             f"{answers} and {record['kept']}; remove {folder} and run the same command again"
         )
-    _, examples = _read_rejects(folder, done=True)
     return ShardSummary(
         operation=record["operation"],
         round=record["round"],
@@ -381,8 +392,8 @@ def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:
         answers=total,
         kept=kept,
         covered=record.get("covered", kept),
-        reasons=dict(sorted(counts.items(), key=lambda c: (-c[1], c[0]))),
-        examples=examples,
+        reasons=_most_first(counts),
+        examples=_count_rejects(folder)[1],
         documents=record["documents"],
         tokens=record["tokens"],
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from synpro.report.lineage import scores_of
+from synpro.report.lineage import Origin, origins, scores_of
 from synpro.report.run_data import RunData
 from synpro.runner.artifacts import one_of, read_table
 
@@ -14,21 +13,6 @@ _SAMPLED = 2000
 """Rewrites of the last round from which samples are chosen: a large shard is not read whole."""
 MAX_VERSIONS = 3
 """Rewrites of a passage that are shown of each round."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """One rewrite of the passage."""
-
-    id: str
-    round: int
-    version: int
-    text: str
-    """The text trained on; the raw answer when it did not parse."""
-    kept: bool
-    reason: str | None
-    detail: str | None
-    scores: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +24,7 @@ class Sample:
     why: str
     """Why this one is shown."""
     source: str
-    versions: tuple[Version, ...]
+    versions: tuple[Origin, ...]
 
 
 def samples(data: RunData, per_operation: int = 3) -> tuple[Sample, ...]:
@@ -68,7 +52,7 @@ def samples(data: RunData, per_operation: int = 3) -> tuple[Sample, ...]:
         if not chosen:  # nothing parsed
             continue
         why = dict(zip(chosen, (labels * per_operation)[: len(chosen)], strict=True))
-        result += _sample(data, operation, [(s.round, s.step) for s in shards], why, len(rows))
+        result += _versions(data, operation, [s.step for s in shards], why, len(rows))
     return tuple(result)
 
 
@@ -79,34 +63,15 @@ def _evenly_spaced(ids: list[str], n: int) -> list[str]:
     return [ids[round(i * (len(ids) - 1) / (n - 1))] for i in range(n)] if n > 1 else ids[:1]
 
 
-def _sample(data: RunData, operation: str, shards: list[tuple[int, str]], why: dict[str, str], sampled: int) -> list[Sample]:
-
-    wanted = list(why)
+def _versions(data: RunData, operation: str, shards: list[str], why: dict[str, str], sampled: int) -> Iterator[Sample]:
+    """The passages that `why` chooses, with their rewrites in every shard."""
     passages = data.run / "round-00/prepare/passages.parquet"
-    sources = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], one_of("id", wanted))}
-    versions: dict[str, list[Version]] = {p: [] for p in wanted}
-    columns = ["id", "passage", "version", "answer", "text", "kept", "reason", "detail", "scores"]
-    for number, step in shards:
-        path: Path = data.run / step / "rewrites.parquet"
-        found = sorted(read_table(path, columns, one_of("passage", wanted)), key=lambda r: (not r["kept"], r["version"]))
-        shown: Counter[str] = Counter()
-        for r in found:
-            shown[r["passage"]] += 1
-            if shown[r["passage"]] > MAX_VERSIONS:
-                continue
-            versions[r["passage"]].append(
-                Version(
-                    id=r["id"],
-                    round=number,
-                    version=r["version"],
-                    text=r["text"] if r["text"] is not None else r["answer"],
-                    kept=r["kept"],
-                    reason=r["reason"],
-                    detail=r["detail"],
-                    scores=scores_of(r["scores"], path, r["id"]),
-                )
-            )
-    return [
-        Sample(operation, p, f"{why[p]} of {sampled:,} in the last round", sources.get(p, ""), tuple(versions[p]))
-        for p in wanted
-    ]
+    sources = {r["id"]: r["text"] for r in read_table(passages, ["id", "text"], one_of("id", list(why)))}
+    versions: dict[str, list[Origin]] = {passage: [] for passage in why}
+    for shard in shards:
+        found = sorted(origins(data.run, [shard], one_of("passage", list(why))), key=lambda o: (not o.kept, o.version))
+        for passage, shown in versions.items():
+            shown += [o for o in found if o.span.id == passage][:MAX_VERSIONS]
+    for passage, shown in versions.items():
+        about = f"{why[passage]} of {sampled:,} in the last round"
+        yield Sample(operation, passage, about, sources.get(passage, ""), tuple(shown))

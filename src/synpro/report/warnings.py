@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +43,16 @@ class RunWarning:
 
 
 def influence_change(generator: GeneratorTraining) -> Difference | None:
-    """Validation influence after training minus before, one rewrite per passage, paired by passage, where both pass the gate:
-    what failing costs is no influence. Resampled by document, where they are of several. None with fewer than two passages."""
+    """Validation influence of the last state minus that before training, one rewrite per passage, paired by passage, where both
+    pass the gate: what failing costs is no influence. Of the last state, because a best one is chosen on these passages.
+    Resampled by document, where they are of several. None with fewer than two passages."""
     from synpro.measure.bootstrap import paired_difference
 
-    if generator.before is None or generator.after is None:
+    if generator.before is None or generator.last is None:
         return None
     before, after, groups = [], [], []
     for passage, scores in generator.before.scores.items():
-        first, second = scores.get("influence"), generator.after.scores.get(passage, {}).get("influence")
+        first, second = scores.get("influence"), generator.last.scores.get(passage, {}).get("influence")
         if isinstance(first, float | int) and isinstance(second, float | int):
             before.append(first)
             after.append(second)
@@ -60,12 +61,12 @@ def influence_change(generator: GeneratorTraining) -> Difference | None:
     return paired_difference(before, after, groups=by_document) if len(before) > 1 else None
 
 
-def _memorization(probe: Mapping[str, Any]) -> RunWarning | None:
+def _memorization(probe: Mapping[str, Any]) -> Iterator[RunWarning]:
     """Influence of texts that were trained on far from that of unseen ones, beyond three standard errors."""
     seen = probe.get("memorization")
     if not seen or abs(gap := seen["train"] - seen["heldout"]) <= max(MEMORIZATION_GAP, 3 * seen["error"]):
-        return None
-    return RunWarning(
+        return
+    yield RunWarning(
         f"round-{probe['round']:02d}/probe",
         f"Influence tells what was trained on ({seen['train']:+.3f}) from what was not ({seen['heldout']:+.3f} nats per token, "
         f"{abs(gap) / max(seen['error'], 1e-12):.0f} standard errors apart): it measures memorisation as well as learning.",
@@ -85,7 +86,8 @@ def falls(data: RunData) -> tuple[RunWarning, ...]:
             goes_on = 'this last state all the same (train_generator.keep = "last")'
         what = (
             f"Training made this generator worse: after {last['step']} steps its reward on the validation passages had fallen"
-            f" by {-last['reward']:.2f} deviations, with {last['passed']:.0%} of the answers passing. On goes {goes_on}."
+            f" by {-last['reward']:.2f} deviations, with {last['passed']:.0%} of the answers passing. The run goes on with"
+            f" {goes_on}."
         )
         found.append(RunWarning(f"round-{g.round:02d}/train-{g.operation}", what, "Lower learning_rate, or raise beta."))
     return tuple(found)
@@ -102,106 +104,88 @@ def used_judges(settings: Mapping[str, Any]) -> set[str]:
 
 def find_warnings(data: RunData) -> tuple[RunWarning, ...]:
     """List what limits this run's results, the general ones first."""
-    found = [
-        RunWarning(
-            "whole run",
-            "There is no tuned-repetition arm, so the baseline (round 0) is not tuned.",
-            "Read the change in loss as this run's own progress, not as a gain over repetition.",
-        )
-    ]
+    return tuple(_warnings(data))
+
+
+def _warnings(data: RunData) -> Iterator[RunWarning]:
+    yield RunWarning(
+        "whole run",
+        "There is no tuned-repetition arm, so the baseline (round 0) is not tuned.",
+        "Read the change in loss as this run's own progress, not as a gain over repetition.",
+    )
     settings = tomllib.loads(data.settings or "")
     known = read_languages(data.run / "round-00/prepare")
     for line in abstentions(settings.get("judges", {}), known, used_judges(settings)):
-        found.append(RunWarning("judges", f"{line}.", "docs/languages.md says how to name a judge that knows them."))
-    found += falls(data)
-    found += [RunWarning(m.partition(" ")[0], m.partition(" ")[2].capitalize() + ".") for m in data.missing]
+        yield RunWarning("judges", f"{line}.", "docs/languages.md says how to name a judge that knows them.")
+    yield from falls(data)
+    for missing in data.missing:
+        where, _, what = missing.partition(" ")
+        yield RunWarning(where, what.capitalize() + ".")
     for t in data.trainings:
         if t.done and not t.plateau:
-            found.append(
-                RunWarning(
-                    f"round-{t.round:02d}/pretrain",
-                    f"Ended on its budget, not on a plateau ({t.reason}).",
-                    "The model may still have been learning: some of the next round's progress would have come anyway.",
-                )
+            yield RunWarning(
+                f"round-{t.round:02d}/pretrain",
+                f"Ended on its budget, not on a plateau ({t.reason}).",
+                "The model may still have been learning: some of the next round's progress would have come anyway.",
             )
-    found += [warning for probe in data.probes if (warning := _memorization(probe))]
+    for probe in data.probes:
+        yield from _memorization(probe)
     for g in data.generators:
-        found += _generator(g)
+        yield from _generator(g)
     for s in data.syntheses:
         if s.passages and s.covered / s.passages < LOW_YIELD:
             reason, count = next(iter(s.reasons.items()))
-            found.append(
-                RunWarning(
-                    s.step,
-                    f"Only {s.covered:,} of {s.passages:,} passages have a text; most often dropped as {reason!r} ({count:,}).",
-                    f"The synthetic text covers part of the corpus only; operations.{s.operation}.max_tries asks again.",
-                )
+            yield RunWarning(
+                s.step,
+                f"Only {s.covered:,} of {s.passages:,} passages have a text; most often dropped as {reason!r} ({count:,}).",
+                f"The synthetic text covers part of the corpus only; operations.{s.operation}.max_tries asks again.",
             )
     for row in contamination(data):
         if row.flagged:
             where = ", ".join(f"{count:,} in {kind} text" for kind, count in row.hit.items() if count)
-            found.append(
-                RunWarning("evaluate", f"Of {row.items:,} items of {row.group}, {where}.", "The model may have memorized them.")
-            )
+            what = f"Of {row.items:,} items of {row.group}, {where}."
+            yield RunWarning("evaluate", what, "The model may have memorized them.")
     if data.trainings and not any(t.heldout for t in data.trainings):
-        found.append(
-            RunWarning("pretrain", "No held-out loss was logged during training; the curve shows the reference loss alone.")
-        )
-    return tuple(found)
+        yield RunWarning("pretrain", "No held-out loss was logged during training; the curve shows the reference loss alone.")
 
 
-def _generator(g: GeneratorTraining) -> list[RunWarning]:
-    where, found = f"round-{g.round:02d}/train-{g.operation}", []
-    truncated, flat = g.mean("truncated"), g.mean("zero_std")
+def _generator(g: GeneratorTraining) -> Iterator[RunWarning]:
+    where = f"round-{g.round:02d}/train-{g.operation}"
+    truncated, flat, part = g.mean("truncated"), g.mean("zero_std"), g.mean("share/influence")
     if truncated is not None and truncated > MANY_TRUNCATED:
-        found.append(
-            RunWarning(
-                where, f"{truncated:.0%} of the answers were truncated.", "Raise max_new_tokens or shorten the passages."
-            )
-        )
+        what = f"{truncated:.0%} of the answers were truncated."
+        yield RunWarning(where, what, "Raise max_new_tokens or shorten the passages.")
     if flat is not None and flat > MANY_EQUAL:
-        found.append(
-            RunWarning(
-                where,
-                f"In {flat:.0%} of the groups every answer earned the same: no gradient came from them.",
-                "Sample more answers per passage, or look at which rewards are saturated.",
-            )
-        )
-    part = g.mean("share/influence")
+        what = f"In {flat:.0%} of the groups every answer earned the same: no gradient came from them."
+        yield RunWarning(where, what, "Sample more answers per passage, or look at which rewards are saturated.")
     if part is not None and part < LOW_INFLUENCE:
-        found.append(
-            RunWarning(
-                where,
-                f"Influence is {part:.0%} of the variance of what was learned from; failing is"
-                f" {round(g.mean('share/failing') or 0, 2) + 0:.0%}.",
-                "RL hardly learned what the model lacks: look at which gate fails, or raise the weight of influence.",
-            )
+        failing = round(g.mean("share/failing") or 0, 2) + 0
+        yield RunWarning(
+            where,
+            f"Influence is {part:.0%} of the variance of what was learned from; failing is {failing:.0%}.",
+            "RL hardly learned what the model lacks: look at which gate fails, or raise the weight of influence.",
         )
-    if g.before is None or g.after is None:
-        return found
+    if g.before is None or g.after is None or g.last is None:
+        return
     if g.before.passed is not None and g.after.passed is not None and g.after.passed < g.before.passed:
         fewer = f"{g.before.passed:.0%} to {g.after.passed:.0%}"
-        found.append(RunWarning(where, f"Fewer answers pass on validation after training than before: {fewer}."))
-    after, before = g.after.means.get("total"), g.before.means.get("total")
+        yield RunWarning(where, f"Fewer answers pass on validation after training than before: {fewer}.")
+    after, before = g.last.means.get("total"), g.before.means.get("total")
     if after is not None and before is not None and after <= before:
-        found.append(
-            RunWarning(
-                where,
-                f"RL did not beat its start: weighted reward on the validation passages {after - before:+.3f} deviations.",
-                "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
-            )
+        yield RunWarning(
+            where,
+            f"RL did not beat its start: weighted reward on validation is {after - before:+.3f} deviations at its end.",
+            "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
         )
     change = influence_change(g)
     if change is not None and not change.low > 0:
         verdict = "fell" if change.high < 0 else "did not clearly rise"
         units = "documents" if change.grouped else "passages"
-        found.append(
-            RunWarning(
-                where,
-                f"Influence on the validation passages {verdict} ({change.mean:+.4f} nats per token, 95% interval "
-                f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} {units}).",
-                "RL may have improved form, not what the model learns from the texts.",
-            )
+        yield RunWarning(
+            where,
+            f"Influence on the validation passages {verdict} ({change.mean:+.4f} nats per token, 95% interval "
+            f"{change.low:+.4f} to {change.high:+.4f}, {change.documents} {units}).",
+            "RL may have improved form, not what the model learns from the texts.",
         )
     worse = [
         f"{k} ({g.before.means[k]:.3f} to {g.after.means[k]:.3f})"
@@ -209,5 +193,4 @@ def _generator(g: GeneratorTraining) -> list[RunWarning]:
         if k in g.after.means and k not in ("influence", "total") and g.after.means[k] < g.before.means[k]
     ]
     if worse:
-        found.append(RunWarning(where, f"Lower on validation after training than before: {', '.join(worse)}."))
-    return found
+        yield RunWarning(where, f"Lower on validation after training than before: {', '.join(worse)}.")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from synpro.report.html import interval
+
 Numbers = dict[str, Any]
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Head and rows, formatted."""
 
 CHECK_OF = {"too short": "length", "too long": "length", "near copy": "near-copy"}
 """The check that gives a reason, where it has another name."""
-
-
-def interval(change: Numbers) -> str:
-    """Format a change as `-0.0123 [-0.0200, -0.0046]`."""
-    return f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
 
 
 def verdict(change: Numbers) -> str:
@@ -96,11 +93,12 @@ def checks_table(numbers: Numbers) -> Table:
             lost, tokens = dropped[check]
             contrast = without.get((name, check), {})
             given = (f"{lost:,}", f"{lost / answers:.1%}", f"{tokens:,}")
-            table.append((name, check, *given, *_changes(contrast)))
+            table.append((name, check, *given, *changes(contrast)))
     return head, table
 
 
-def _changes(contrast: Numbers) -> tuple[str, str]:
+def changes(contrast: Numbers) -> tuple[str, str]:
+    """The change of a contrast, and that at equal synthetic tokens; a dash for one that was not measured."""
     equal = contrast.get("equal_tokens")
     return interval(contrast["change"]) if contrast else "–", interval(equal["change"]) if equal else "–"
 
@@ -129,7 +127,7 @@ def parts_table(numbers: Numbers) -> Table:
         efficiency = f"{_efficiency(one)} against {_efficiency(other)}"
         flops = f"{text_flops(one):.2g} against {text_flops(other):.2g}"
         judged = equal["change"] if equal else c["change"]
-        table.append((f"{c['arm']}: {c['about']}", c["control"], *_changes(c), efficiency, flops, verdict(judged)))
+        table.append((f"{c['arm']}: {c['about']}", c["control"], *changes(c), efficiency, flops, verdict(judged)))
     return head, table
 
 

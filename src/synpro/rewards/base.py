@@ -1,4 +1,4 @@
-"""What a reward is. One reward = one file beside this one and one line in `registry.py`."""
+"""What a reward is. One reward = one file beside this one and an import and a line in `registry.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from synpro.judges.registry import JudgePool
 from synpro.operations.base import Operation
-from synpro.records import Passage, Probe, Rewrite
+from synpro.records import Probe, Rewrite
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.filters import FilterConfig
 
@@ -53,15 +53,6 @@ class Reward(ABC):
         """Whether it waits for a server. Then it is scored in a thread beside the others, and may share with them only what is
         thread-safe."""
         return False
-
-    @property
-    def reads_corpus(self) -> bool:
-        """Whether `prepare` must be called before `score`."""
-        return type(self).prepare is not Reward.prepare
-
-    def prepare(self, passages: Sequence[Passage]) -> None:  # noqa: B027 (most rewards have nothing to prepare)
-        """Take from the corpus what every score depends on (token counts, say). Called once, with its passages, or with 10,000
-        drawn from them. A source is scored when it is first shown, not here. Here: nothing to do."""
 
     @abstractmethod
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:

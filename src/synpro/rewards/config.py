@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from synpro.plugins import load_files
 from synpro.schema import setting
 
 MIN_FORM = 0.5
@@ -50,16 +51,13 @@ class FaithfulnessConfig:
 class SimilarityConfig:
     """When an output says what its source says, in other words."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "", "max_in_order": ""}
-    FIXED: ClassVar[Mapping[str, float]] = {"min_form": MIN_FORM, "max_in_order": 0.85}
+    RENAMED: ClassVar[Mapping[str, str]] = {"max_copied": "rubric.max_copied", "min_form": "", "max_in_order": "", "idf": ""}
+    FIXED: ClassVar[Mapping[str, float]] = {"min_form": MIN_FORM, "max_in_order": 0.85, "idf": False}
 
     value: Literal["threshold", "continuous"] = setting("threshold", source="paper")
     """`threshold`: 1 above the threshold, 0 below it. `continuous`: F1 itself, which also tells two good rewrites apart."""
     threshold: float = setting(0.65, source="paper", above=0, below=1)
     """BERTScore F1 above which an output counts as similar. F1 depends on the encoder."""
-    idf: bool = setting(False, source="ours")
-    """Weigh tokens by how rare they are in the passages of the corpus (arXiv 1904.09675, section 3; the paper names no
-    weights)."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,11 @@ class RubricConfig:
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     length: LengthConfig = field(default_factory=LengthConfig)
     files: tuple[str, ...] = ()
-    """Python files with rewards of your own (`examples/my_reward.py`), from the folder synpro is started in; their code is part
-    of the request of every step that scores."""
+    """Python files with rewards of your own (`examples/my_reward.py`), or engines, filters and operations, from the folder
+    synpro is started in; their code is part of the request of every step that scores."""
 
     def __post_init__(self) -> None:
-        if not self.files:
-            return
-        from synpro.rewards.registry import load_rewards  # late: the registry imports the rewards, which import this
-
         try:
-            object.__setattr__(self, "files", load_rewards(self.files))
+            object.__setattr__(self, "files", load_files(self.files))
         except ValueError as problem:
             raise ValueError(f"files: {problem}") from problem

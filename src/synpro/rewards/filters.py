@@ -13,6 +13,7 @@ from synpro.judges.text_stats import copied_share, repetition_ratio
 from synpro.language.identification import language, other_language
 from synpro.language.segmentation import count_words
 from synpro.operations.base import OperationConfig
+from synpro.plugins import registry
 from synpro.records import Rewrite
 from synpro.schema import setting
 
@@ -113,18 +114,22 @@ def _unjudged(s: Sample, cfg: FilterConfig) -> str | None:
 
 
 Filter = Callable[[Sample, FilterConfig], str | None]
-RULES: dict[str, Filter] = {
-    "no_answer": _no_answer,
-    "unparsed": _unparsed,
-    "truncated": _truncated,
-    "too short": _too_short,
-    "too long": _too_long,
-    "loop": _loop,
-    "language": _language,
-    "copy": _copy,
-}
+RULES: dict[str, Filter] = registry(
+    "filter",
+    {
+        "no_answer": _no_answer,
+        "unparsed": _unparsed,
+        "truncated": _truncated,
+        "too short": _too_short,
+        "too long": _too_long,
+        "loop": _loop,
+        "language": _language,
+        "copy": _copy,
+    },
+    object,
+)
 """Filters that need no model, by the reason they give in the log of rejects."""
-BY_SCORE: dict[str, Filter] = {"unjudged": _unjudged, "support": _unfaithful}
+BY_SCORE: dict[str, Filter] = registry("filter", {"unjudged": _unjudged, "support": _unfaithful}, object)
 """Filters on scores."""
 
 

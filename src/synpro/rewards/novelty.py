@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.judges.text_stats import overlap
+from synpro.judges.text_stats import copied_share
 from synpro.records import Rewrite
 from synpro.rewards.base import Reward
 
 
 class Novelty(Reward):
-    """Rewards saying it in words of one's own (runs of 6 words that the source has too count as copied)."""
+    """Rewards saying it in words of one's own (runs of 6 words of the source count as copied, and what keeps its order)."""
 
     name = "novelty"
 
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        return [self.worst if r.text is None else 1.0 - overlap(r.text, r.passage.text).share for r in rewrites]
+        return [self.worst if r.text is None else 1.0 - copied_share(r.text, r.passage.text) for r in rewrites]

@@ -1,4 +1,4 @@
-"""The rewards there are. A new one is a file beside this one and a line here.
+"""The rewards there are. A new one is a file beside this one, and an import and a line here.
 
 A reward of your own needs neither: a config names its file (`rubric.files = ["my_reward.py"]`), and the last line of the file
 adds its class to `REWARDS`. `examples/my_reward.py` is a whole one.
@@ -6,9 +6,9 @@ adds its class to `REWARDS`. `examples/my_reward.py` is a whole one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from synpro.plugins import load_plugin
+from synpro.plugins import registry
 from synpro.rewards.base import Need, Reward
 from synpro.rewards.faithfulness import Faithfulness
 from synpro.rewards.format import Format
@@ -19,22 +19,20 @@ from synpro.rewards.quality import Quality
 from synpro.rewards.similarity import Similarity
 from synpro.rewards.structure import Structure
 
-REWARDS: dict[str, type[Reward]] = {
-    "influence": InfluenceReward,
-    "quality": Quality,
-    "faithfulness": Faithfulness,
-    "similarity": Similarity,
-    "structure": Structure,
-    "length": Length,
-    "format": Format,
-    "novelty": Novelty,
-}
-_BUILT_IN = dict(REWARDS)
-
-
-def load_rewards(files: Sequence[str]) -> tuple[str, ...]:
-    """Run files that add rewards, once per process; the files with the sha256 of their contents. Raises ValueError."""
-    return tuple(load_plugin(file, REWARDS, _BUILT_IN, "reward") for file in files)
+REWARDS: dict[str, type[Reward]] = registry(
+    "reward",
+    {
+        "influence": InfluenceReward,
+        "quality": Quality,
+        "faithfulness": Faithfulness,
+        "similarity": Similarity,
+        "structure": Structure,
+        "length": Length,
+        "format": Format,
+        "novelty": Novelty,
+    },
+    Reward,
+)
 
 
 def needs_of(weights: Mapping[str, float]) -> frozenset[Need]:

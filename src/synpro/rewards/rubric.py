@@ -20,11 +20,9 @@ from synpro.records import Passage, Rewrite
 from synpro.rewards.base import FAILED, Reward, RewardContext
 from synpro.rewards.faithfulness import Checked, Faithfulness
 from synpro.rewards.filters import Sample, rule_failure
-from synpro.rewards.registry import REWARDS, load_rewards
+from synpro.rewards.registry import REWARDS
 from synpro.rewards.scoring import Scoring
 
-CORPUS_SAMPLE = 10_000
-"""Passages that rewards learn a corpus from (`Reward.prepare`)."""
 BROKEN_BY_TEXT = (ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
 """What a judge raises over one odd text. A judge that is gone, or a full memory, raises something else, and ends the step."""
 T = TypeVar("T")
@@ -62,7 +60,6 @@ class Rubric:
         Raises ValueError when no reward has a weight, and what a judge that cannot be opened raises.
         """
         weights, probe = operation.config.weights, scoring.probe
-        load_rewards(scoring.rubric.files)
         names = [n for n, w in weights.items() if w > 0 and ("probe" not in REWARDS[n].needs or probe is not None)]
         if not names:
             raise ValueError(f"operations.{operation.name}.weights: no reward that can be computed here has a weight above 0")
@@ -79,24 +76,10 @@ class Rubric:
         """The rewards in use, in the order of the config."""
         return [reward.name for reward in self.rewards]
 
-    def read_corpus(self, folder: Path) -> None:
-        """Call `prepare` with passages of the corpus in `folder`, the same ones for every chunk, worker and step: at most
-        `CORPUS_SAMPLE`. Reads nothing where no reward takes anything from the corpus."""
-        if any(reward.reads_corpus for reward in self.rewards):
-            from synpro.corpus.store import sample_passages
-
-            self.prepare(sample_passages(folder, CORPUS_SAMPLE, seed=0))
-
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Let rewards take from passages what they need."""
-        for reward in self.rewards:
-            if reward.reads_corpus:
-                reward.prepare(passages)
-
     def score(self, rewrites: Sequence[Rewrite]) -> list[dict[str, float | None]]:
         """Raw values by reward name, one dict per rewrite: None = does not apply, FAILED = fails the reward; FAILED in all
-        = rejected by a rule. An answer that a judge cannot read, or gives NaN for, has None in all, and is counted in
-        `failures`. Raises TooManyFailures, and when a judge fails.
+        = rejected by a rule, or an answer that a judge cannot read, or gives NaN for; these are counted in `failures`.
+        Raises TooManyFailures, and when a judge fails.
 
         Rewards that wait for a server are scored side by side, in threads, while the others are scored here one by one.
         """
@@ -104,8 +87,9 @@ class Rubric:
         some = [r for r, ok in zip(rewrites, allowed, strict=True) if ok]
         scored = score_each(self.score_valid, some)
         self.failures.add(scored)
-        rows = (dict.fromkeys(self.names) if isinstance(row, Unanswered) else row for row in scored)
-        return [next(rows) if ok else dict.fromkeys(self.names, FAILED) for ok in allowed]
+        failed: dict[str, float | None] = dict.fromkeys(self.names, FAILED)
+        rows = ({**failed} if isinstance(row, Unanswered) else row for row in scored)
+        return [next(rows) if ok else {**failed} for ok in allowed]
 
     def _passes(self, rewrite: Rewrite) -> bool:
         if self._context is None:  # made without an operation's limits

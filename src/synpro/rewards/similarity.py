@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synpro.judges.base import Encoder, Idf
-from synpro.judges.text_stats import overlap, reads_like
-from synpro.records import Passage, Rewrite
+from synpro.judges.base import Encoder
+from synpro.judges.text_stats import MAX_IN_ORDER, overlap, reads_like
+from synpro.records import Rewrite
 from synpro.rewards.base import Reward, RewardContext
 from synpro.rewards.config import MIN_FORM, RubricConfig
-
-MAX_IN_ORDER = 0.85
-"""Longest common subsequence of words, over the words of the shorter text, above which the output is a copy (reference answers:
-0.36 to 0.65)."""
 
 
 class Similarity(Reward):
@@ -30,31 +26,18 @@ class Similarity(Reward):
         self.encoder = encoder
         self.rubric = cfg or RubricConfig()
         self.cfg = self.rubric.similarity
-        self._idf: Idf | None = None
 
     @classmethod
     def from_context(cls, context: RewardContext) -> Similarity:
         return cls(context.judges.encoder, context.cfg)
 
-    @property
-    def reads_corpus(self) -> bool:
-        return self.cfg.idf
-
-    def prepare(self, passages: Sequence[Passage]) -> None:
-        """Count tokens, where rare ones weigh more. The sources themselves are embedded when they are first seen."""
-        if self.cfg.idf:
-            self._idf = self.encoder.idf([p.text for p in passages])
-
     def score(self, rewrites: Sequence[Rewrite]) -> list[float | None]:
-        """Raises ValueError when tokens have weights and `prepare` has seen no passage."""
-        if self.cfg.idf and self._idf is None:
-            raise ValueError("similarity.idf: no passages to count tokens in; call prepare with those of the corpus first")
         texts, sources = [r.text or "" for r in rewrites], [r.passage.text for r in rewrites]
         return [
             (None if a is None else self._value(a.f1))
             if r.text is not None and self._in_other_words(r.text, r.passage.text)
             else self.worst
-            for r, a in zip(rewrites, self.encoder.align(texts, sources, self._idf), strict=True)
+            for r, a in zip(rewrites, self.encoder.align(texts, sources), strict=True)
         ]
 
     def _value(self, f1: float) -> float:

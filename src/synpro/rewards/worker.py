@@ -50,15 +50,11 @@ class RubricSpec:
     operation: OperationConfig
     scoring: Scoring
     scratch: Path
-    corpus: Path
-    """The corpus' folder: what a reward takes from it must not depend on the chunk."""
     share: float = 1.0
     """Share of the rewrites that all rewards are computed of; of the others only faithfulness is."""
 
     def open(self, progress: Callable[[float], None]) -> RubricWorker:
-        rubric = Rubric.build(build_operation(self.operation), self.scoring, self.scratch)
-        rubric.read_corpus(self.corpus)
-        return RubricWorker(rubric, progress, self.share)
+        return RubricWorker(Rubric.build(build_operation(self.operation), self.scoring, self.scratch), progress, self.share)
 
 
 class RubricWorker:

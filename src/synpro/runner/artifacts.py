@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ class CorruptRun(ValueError):
 
 class NotARun(FileNotFoundError):
     """A folder that is not a run directory, or not one far enough along for what was asked."""
+
+
+RESUME_FOLDERS = ("scratch", "chunks", "trl")
+"""Folders of a step that it resumes from. No part of its result: they go when `result.json` is there, and not before."""
+
+
+def delete_resume_folders(step: Path) -> None:
+    """Delete what a finished step was to resume from."""
+    for name in RESUME_FOLDERS:
+        shutil.rmtree(step / name, ignore_errors=True)
 
 
 def finished(step: Path) -> bool:
@@ -85,13 +96,25 @@ def read_record(step: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write plain data as `write_text` does."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
     """Write by rename: the file exists whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle, indent=1, sort_keys=True, ensure_ascii=False)
-        handle.flush()
-        os.fsync(handle.fileno())
+        handle.write(text)
+    sync(temporary)
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or all files of a folder, on the disk: what is then renamed is whole, or not there, after a power failure
+    too."""
+    for file in (p for p in (path, *path.rglob("*")) if p.is_file()):
+        with file.open("r+b") as handle:
+            os.fsync(handle.fileno())
 
 
 def read_lines(path: Path, *, whole: bool) -> Iterator[dict[str, Any]]:
@@ -181,7 +204,7 @@ def count_table(path: Path, columns: Sequence[str]) -> dict[tuple[Any, ...], int
 
 
 def _redo(path: Path) -> str:
-    for parent in path.parents:
-        if parent.parent.name.startswith("round-"):
+    for parent in path.parents:  # the steps of a comparison are not all below a round
+        if parent.parent.name.startswith("round-") or finished(parent) or (parent / "request.json").exists():
             return f"remove {parent} and run the same command again to do that step again"
     return "restore it from a copy"

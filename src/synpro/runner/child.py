@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synpro.plugins import load_config_files
 from synpro.records import digest_of, encode
-from synpro.runner.artifacts import write_json
+from synpro.runner.artifacts import RESUME_FOLDERS, delete_resume_folders, write_json
 from synpro.runner.context import StepContext
 from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.launch import die_with_parent
@@ -50,6 +51,7 @@ def run_child(out: Path, root: Path) -> None:
             apply_umask(out)
             files = hash_outputs(out)
             write_json(out / "result.json", {"request": digest_of(request), "record": encode(record, root), "files": files})
+            delete_resume_folders(out)
     except Exception as problem:
         broken = disk_error(problem)
         message = explain(broken, out) if broken is not None else str(problem)
@@ -66,6 +68,7 @@ def call_stage(request: dict[str, Any], out: Path, root: Path, logger: StepLogge
     machine, settings = last_execution(out)
     if machine.tracker != "none":
         logger.track(partial(TRACKERS[machine.tracker], root, out.relative_to(root).as_posix()))
+    load_config_files(root / "config.toml")  # first: they say what engines there are
     stage, cfg, inputs = call_arguments(copy.deepcopy(request), settings, root)
     ctx = StepContext(out, logger, request["seed"], group, workers_of(request["stage"], machine))
     return stage(cfg, **inputs, ctx=ctx)
@@ -76,7 +79,7 @@ def hash_outputs(out: Path) -> dict[str, dict[str, Any]]:
     files = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name = path.relative_to(out).as_posix()
-        if name not in RUNNER_FILES and not name.startswith("scratch/") and not name.endswith((".tmp", ".lock")):
+        if name not in RUNNER_FILES and name.split("/")[0] not in RESUME_FOLDERS and not name.endswith((".tmp", ".lock")):
             with path.open("rb") as handle:
                 files[name] = {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
     return files

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from synpro.runner.artifacts import sync
 
 ChunkRows = list[dict[str, Any]]
 
@@ -39,16 +40,13 @@ class ChunkStore:
         with partial.open("w", encoding="utf-8") as file:
             file.write(key + "\n")
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        sync(partial)
         partial.replace(path)
 
     def drop(self, kinds: str) -> None:
         """Delete the chunks of some kinds (`*` and `?` match as in a file name)."""
         for path in self._dir.glob(f"*.{kinds}.json"):
             path.unlink()
-
-    def clear(self) -> None:
-        """Delete all chunks: the step's result holds them now."""
-        shutil.rmtree(self._dir)
 
     def _path(self, kind: str, number: int) -> Path:
         return self._dir / f"{number:06d}.{kind}.json"

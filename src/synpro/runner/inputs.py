@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ Stats = dict[str, dict[str, list[int]]]
 PATH_KEYS = ("path", "source", "data", "base", "model", "reference", "start")
 """Last parts of the keys that name a file, a folder or an asset."""
 MAX_FILES = 100_000
-"""Files of one path that are remembered, by name; those of larger folders are not watched one by one."""
+"""Files of one path that are remembered, by name; those of larger folders are not watched."""
 
 
 def stat_inputs(request: Mapping[str, Any]) -> Stats:
@@ -39,6 +40,8 @@ def changed_files(out: Path) -> list[str]:
         return []
     lines = []
     for key, old in read_json(file).items():
+        if len(old) >= MAX_FILES:
+            continue
         new = _stat_path(key.partition(" = ")[2])
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         parts = [f"{len(changed)} changed ({changed[0]})"] if changed else []
@@ -61,12 +64,15 @@ def _stat_path(text: str) -> dict[str, list[int]]:
         if here.is_file():
             files = [here]
         elif here.is_dir():
-            files = sorted(p for p in here.rglob("*") if p.is_file())
+            files = list(islice((p for p in here.rglob("*") if p.is_file()), MAX_FILES))
         elif any(c in text for c in "*?["):
-            files = [p for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()]  # noqa: PTH207 (absolute)
+            found = map(Path, glob.iglob(text, recursive=True))  # noqa: PTH207 (absolute)
+            files = list(islice((p for p in found if p.is_file()), MAX_FILES))
         else:
             return {}
-        names = {os.fsencode(p).decode("utf-8", "backslashreplace"): p for p in files[:MAX_FILES]}  # a name need not be UTF-8
+        if len(files) == MAX_FILES:  # to list them all, at every start, takes minutes
+            return {}
+        names = {os.fsencode(p).decode("utf-8", "backslashreplace"): p for p in sorted(files)}  # a name need not be UTF-8
         return {name: [(s := p.stat()).st_size, s.st_mtime_ns] for name, p in names.items()}
     except (OSError, ValueError):  # a text that is no path
         return {}

@@ -54,6 +54,8 @@ def run_jobs(jobs: Mapping[str, Job], max_parallel: int, stop: Callable[[bool], 
                     results[running[future]] = future.result()
                     del running[future]
         except BaseException as error:
-            stop(not isinstance(error, Exception))
+            stop(interrupted := not isinstance(error, Exception))
+            while interrupted and wait(running, timeout=0.2).not_done:
+                stop(interrupted)  # a step that was about to start has started since
             raise
     return {name: results[name] for name in jobs}

@@ -236,6 +236,8 @@ def end_running() -> None:
 
 
 def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+    """Hand events on until the step ends. A display that fails (a closed terminal) loses them: a step whose pipe nobody reads
+    would wait for ever."""
     with pipe.open("r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.encode() == END:
@@ -245,7 +247,8 @@ def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> N
             except json.JSONDecodeError:  # two workers wrote into one line; the next one is whole
                 continue
             if isinstance(event, dict):
-                on_event(event)
+                with contextlib.suppress(Exception):
+                    on_event(event)
 
 
 def tail(log: Path, lines: int = 25) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synpro.runner.artifacts import read_lines
+from synpro.runner.artifacts import read_lines, write_text
 from synpro.runner.rejects import RejectLog
 from synpro.runner.trackers import MetricSender, Tracker
 
@@ -76,9 +76,7 @@ class StepLogger:
                 continue
             if all(row.get(key, limit) <= limit for key, limit in keep.items()):
                 rows.append(line + "\n")
-        partial = path.with_name(path.name + ".tmp")  # a full disk must not cost the rows there are
-        partial.write_text("".join(rows), encoding="utf-8")
-        partial.replace(path)
+        write_text(path, "".join(rows))  # a full disk must not cost the rows there are
 
     def progress(self, done: float, total: float, label: str = "", **startup: float) -> None:
         """Report how far the step is; the parent draws the bar and the time left. Sends at most ten events a second, and each

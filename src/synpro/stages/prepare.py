@@ -59,7 +59,7 @@ class PrepareConfig:
     sources: tuple[SourceConfig, ...] = ()
     """Where text comes from; at least one."""
     general: tuple[SourceConfig, ...] = ()
-    """General text, such as the model of `pretrain.start` was trained on before. Half of its rows are only measured, to show
+    """General text, such as the model of `pretrain.start` was trained on before. Half of it is only measured, to show
     what the model forgets; the others may be replayed (`pretrain.mixture.replay_share`)."""
     general_words: int = setting(200_000, unit="words", source="ours", min=1)
     """Most words of general text that are read."""
@@ -279,26 +279,26 @@ def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: S
 def _write_general(
     cfg: PrepareConfig, tokenizer: Tokenizer, eos: int, dtype: str, benchmarks: BenchmarkIndex | None, ctx: StepContext
 ) -> dict[str, int]:
-    """Write `general.parquet` and its two halves, `tokens/general.bin` and `tokens/replay.bin`, by the hash of a row's text (no
-    text is in both); returns tokens of each. What cannot be used, or holds what `benchmarks` excludes, goes to the reject log.
-    Raises CorpusError when a half has no text."""
+    """Write `general.parquet` and its halves, `tokens/general.bin` and `tokens/replay.bin`: a row goes to the one with fewer
+    words so far, the same text always to the same one. Returns tokens of each. What cannot be used, or holds what `benchmarks`
+    excludes, goes to the reject log. Raises CorpusError when a half has no text."""
     from synpro.corpus import store
     from synpro.corpus.readers import find_files, read_source
-    from synpro.corpus.splits import id_hash
     from synpro.language.segmentation import count_words
 
     rejects = ctx.logger.rejects
     rows: list[dict[str, Any]] = []
-    words, unusable = 0.0, 0
+    halves, unusable = {"general": 0.0, "replay": 0.0}, 0
+    half_of: dict[str, str] = {}
     for number, source in enumerate(cfg.general):
-        if words >= cfg.general_words:
+        if sum(halves.values()) >= cfg.general_words:
             ctx.logger.log(f"prepare.general.{number}: not read, the others have the general_words = {cfg.general_words:,}")
             continue
         found = find_files(source, slot=f"prepare.general.{number}", log=ctx.logger.log, progress=ctx.logger.progress)
         for reject in found.rejects:
             rejects.append(reject)
         for item in (item for file in found.files for item in read_source(file, source, cfg.max_row_bytes)):
-            if words >= cfg.general_words:
+            if sum(halves.values()) >= cfg.general_words:
                 break
             if isinstance(item, Reject):
                 rejects.append(item)
@@ -309,9 +309,10 @@ def _write_general(
                 rejects.append(Reject(id, *why, source=item.source, text=item.text))
                 unusable += 1
                 continue
-            half, size = "general" if id_hash(digest_of(item.text)) < 0.5 else "replay", count_words(item.text)
+            size = count_words(item.text)
+            half = half_of.setdefault(digest_of(item.text), min(halves, key=lambda name: halves[name]))
             rows.append({"id": id, "split": half, "text": item.text, "source": item.source, "words": round(size), "group": id})
-            words += size
+            halves[half] += size
     store.write_rows(ctx.out / "general.parquet", store.DOCUMENTS, rows)
     tokens = {}
     for half in ("general", "replay"):

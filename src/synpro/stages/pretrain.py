@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from synpro.corpus.epochs import MixtureEpochs
     from synpro.lm.callbacks import PretrainCallback
 
+FINAL_TOKENS = 2_000_000
+"""Reference tokens on which the state that is kept is measured, at least; all of a smaller split."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -217,19 +220,22 @@ def pretrain(
         _log_sizes(cfg, shape, corpus, epochs, steps, ctx.logger)
     _export(cfg, shape, module, corpus, scratch / "hf")  # what cannot be exported is found before the budget is spent
     result = trainer.train(module, stream, callback, steps=steps, work_dir=scratch / "olmo")
+    if callback.diverged and not (cfg.keep == "best" and callback.best):
+        raise RuntimeError(f"{result.stop_reason}; lower pretrain.optimizer.learning_rate")
     if callback.best_state is not None:
         if ctx.group.is_first:
             checkpoint.write(scratch / "best", callback.best_state, {})
         barrier()
         checkpoint.load(module, scratch / "best")
+    reference_loss = _reference_loss(cfg, module, corpus)
     losses = callback.best if cfg.keep == "best" else callback.latest
     summary: dict[str, Any] = {
-        "plateau": result.stop_reason is not None,
+        "plateau": result.stop_reason is not None and not callback.diverged,
         "reason": result.stop_reason or _budget_reason(cfg, steps, callback.plateau_reason),
         "steps": result.steps + callback.previous_steps,
         "tokens_seen": result.tokens + callback.previous_tokens,
-        "reference_loss": losses["reference"],
-        "last_reference_loss": callback.latest["reference"],
+        "reference_loss": reference_loss,
+        "last_reference_loss": None if callback.diverged else callback.latest["reference"],
         "best_tokens": callback.best_step * cfg.tokens_per_step + callback.previous_tokens,
     }
     measured = {f"{name}_loss": loss for name, loss in losses.items() if name != "reference"}
@@ -242,7 +248,6 @@ def pretrain(
     checkpoint.save(module, out / "trainer", training)
     _export(cfg, shape, module, corpus, out / "hf")
     if ctx.group.is_first:
-        shutil.rmtree(scratch)
         (out / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         ctx.logger.log(f"training ended after {result.tokens:,} tokens: {summary['reason']}")
         if callback.best_state is not None:
@@ -250,7 +255,19 @@ def pretrain(
                 f"the best state is kept: reference loss {losses['reference']:.4f} at {summary['best_tokens']:,} tokens of the "
                 f"run; it ended at {callback.latest['reference']:.4f}"
             )
-    return Checkpoint(dir=out, digest=digest_files(out, out / "hf", out / "trainer"), **summary)
+    digest = digest_files(out, out / "hf", out / "trainer") if ctx.group.is_first else ""  # the first one's record counts
+    return Checkpoint(dir=out, digest=digest, **summary)
+
+
+def _reference_loss(cfg: PretrainConfig, module: TransformerTrainModule, corpus: Corpus) -> float:
+    """Loss of the state that is kept: of far more of the split than the loop measures, for searches compare it."""
+    from synpro.corpus.tokens import read_tokens
+    from synpro.lm.batches import eval_tokens
+    from synpro.lm.callbacks import packed_loss
+
+    split = read_tokens(corpus.dir / "tokens" / "reference.bin", corpus.dtype)
+    tokens = eval_tokens(split, corpus.eos_id, max(cfg.evaluate_tokens, FINAL_TOKENS))
+    return packed_loss(module, tokens, batch_size=cfg.hardware.micro_batch_size)
 
 
 def _export(cfg: PretrainConfig, shape: ModelConfig, module: TransformerTrainModule, corpus: Corpus, folder: Path) -> None:
@@ -301,6 +318,7 @@ def _callback(
         checkpoints=ctx.out / "scratch" / "states",
         plateau=None if cfg.round_tokens else cfg.plateau,
         min_tokens=min_tokens,
+        starts_trained=cfg.start is not None,
         keep_best=cfg.keep == "best",
         previous_steps=start.steps if start else 0,
         previous_tokens=start.tokens_seen if start else 0,

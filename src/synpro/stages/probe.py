@@ -278,18 +278,18 @@ def _compare_replicas(cfg: ProbeConfig, corpus: Corpus, before: Path, afters: Se
 
     Raises ValueError when the corpus has fewer than two passages.
     """
-    from synpro.corpus.store import read_passages
+    from synpro.corpus.store import read_passages, read_rows
     from synpro.lm.influence import Influence
     from synpro.measure.agreement import spearman
 
-    available = read_passages(corpus.dir)
+    available = [row["id"] for row in read_rows(corpus.dir / "passages.parquet", ["id"])]
     if len(available) < 2:
         raise ValueError(
             f"probe.replicas: the corpus has {len(available)} passages, which cannot be ranked; give more text to "
             "prepare.sources, or set probe.replicas = 1"
         )
     count = min(len(available), RANKED_PASSAGES)
-    ranked = [available[i * len(available) // count] for i in range(count)]
+    ranked = read_passages(corpus.dir, {available[i * len(available) // count] for i in range(count)})
     influence = Influence(before, *afters).score_each([p.text for p in ranked])
     pairs = {f"{i + 1} and {j + 1}": spearman(influence[i], influence[j]) for i, j in combinations(range(len(afters)), 2)}
     known = [value for value in pairs.values() if value is not None]

@@ -37,7 +37,7 @@ def synthesize(
     chunk on, TooManyFailures when too many passages have no answer, and what the engine, the judges and the files raise.
     """
     from synpro.corpus.store import batched_passages
-    from synpro.synthesis.blocks import BLOCK_CHUNKS, Blocks
+    from synpro.synthesis.blocks import Blocks
     from synpro.synthesis.shard import row_maker, write_shard
 
     op, index = build_operation(operation), None
@@ -46,14 +46,11 @@ def synthesize(
         from synpro.lm.tasks import benchmark_items
 
         index = BenchmarkIndex.of(benchmark_items(tasks))
-    blocks, count, row = Blocks(cfg, op, generator, scoring, corpus, ctx, index), 0, row_maker(op, generator, round)
-    for passages in batched_passages(corpus.dir, BLOCK_CHUNKS * cfg.chunk_size):
-        blocks.run(count, passages, row)
-        count += 1
+    blocks = Blocks(cfg, op, generator, scoring, corpus, ctx, index)
+    count = blocks.run(lambda: batched_passages(corpus.dir, blocks.block_size), row_maker(op, generator, round))
     ctx.logger.metrics(step=0, **blocks.seconds)
     rows = (row for number in range(count) for row in blocks.rows(number))
     # Without a reward that uses the encoder, nothing is embedded: it is not open.
     max_embedded = cfg.max_embedded if "encoder" in needs_of(operation.weights) else 0
     shard = write_shard(op, scoring, corpus, round, rows, max_embedded, ctx)
-    blocks.store.clear()
     return shard

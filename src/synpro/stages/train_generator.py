@@ -26,6 +26,7 @@ from synpro.records import Corpus, Generator, Passage, Rewrite, digest_files, di
 from synpro.rewards.advantages import is_value, readable, variance_shares
 from synpro.rewards.rubric import Rubric
 from synpro.rewards.scoring import Scoring
+from synpro.runner.artifacts import sync
 from synpro.runner.context import StepContext
 from synpro.schema import setting
 
@@ -97,11 +98,11 @@ def train_generator(
     shown = max(1, operation.steps) * cfg.prompts_per_step
     train, validation = draw_passages(corpus.dir, shown, cfg.validation_passages, ctx.seed)
     previous = start if cfg.start == "previous" else None
-    ctx.logger.progress(0, operation.steps + 2, "judges")
+    learned = step_of(checkpoint) if checkpoint else -1  # a resumed attempt begins where it goes on
+    ctx.logger.progress(1 + learned, operation.steps + 2, "judges")
     state_dir = out / "scratch" / (f"rank-{group.rank}" if group.size > 1 else "")
     rubric = Rubric.build(op, scoring, state_dir)
     try:
-        rubric.read_corpus(corpus.dir)
         return _Training(cfg, op, rubric, train, validation, previous, round, ctx).run(checkpoint)
     finally:
         rubric.close()
@@ -149,7 +150,9 @@ class _Training:
 
         logger = self.ctx.logger
         run = self.grpo = self._open()
-        learned = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        if not self.steps:  # nothing is trained, and another engine may be what generates: there is nothing to measure
+            return self._save(run.policy, run.tokenizer, {"kept": 0, "steps": 0, "measured": []})
+        learned = step_of(checkpoint) if checkpoint else 0
         logger.progress(1 + learned, self.steps + 2, "before", startup=0.0, ago=0.0)
         if checkpoint is not None:
             logger.log(f"{self.op.name}: carrying on from {checkpoint.name}")
@@ -158,14 +161,13 @@ class _Training:
             groups, scores = self._sample(run.engine)
             self.scale = RewardScale.of(_flat(scores), self.rubric.weights)
             self._measure(0, groups, scores)
-            for warning in preflight(groups, scores, self.rubric.weights, self.op.config.max_new_tokens) if self.steps else ():
+            for warning in preflight(groups, scores, self.rubric.weights, self.op.config.max_new_tokens):
                 logger.log(warning)
-        if self.steps:
-            run.train(checkpoint)
-            logger.progress(self.steps + 1, self.steps + 2, "after")
-            self._measure(self.steps, *self._sample(run.engine))
+        run.train(checkpoint)
+        logger.progress(self.steps + 1, self.steps + 2, "after")
+        self._measure(self.steps, *self._sample(run.engine))
         if str(self.rubric.failures):
-            logger.log(f"{self.rubric.failures}; they earn nothing and cost nothing")
+            logger.log(f"{self.rubric.failures}; they count as failed")
         first, last = self.measured[0], self.measured[-1]
         best = max(self.measured, key=lambda m: (m.reward, m.step)) if self.cfg.keep == "best" else last
         if best is not last:
@@ -176,6 +178,8 @@ class _Training:
             restore(run.policy, best.weights)  # a process that saves nothing has none: its policy stays as it is
         points = [{"step": m.step, "reward": m.reward, "passed": m.summary["passed"]} for m in self.measured]
         summary = {"before": first.summary, "after": best.summary, "kept": best.step, "steps": self.steps, "measured": points}
+        if best is not last:  # what "after" shows was chosen on these very passages; the last state was not
+            summary["last"] = last.summary
         return self._save(run.policy, run.tokenizer, summary)
 
     def _after_step(self, step: int) -> None:
@@ -218,6 +222,7 @@ class _Training:
                 save_file(m.weights, checkpoint / f"best-{m.step}.safetensors")
         draft = checkpoint / "state.tmp"
         draft.write_text(json.dumps({"scale": asdict(self.scale), "measured": measured}), encoding="utf-8")
+        sync(checkpoint)
         draft.rename(checkpoint / _STATE)
         for other in checkpoint.parent.glob("checkpoint-*"):
             if other != checkpoint:
@@ -301,7 +306,6 @@ class _Training:
             else:
                 weights = out / "weights"
                 save_weights(policy, tokenizer, cfg.dtype, weights)
-        shutil.rmtree(out / "trl", ignore_errors=True)
         body = json.dumps(summary, indent=1, ensure_ascii=False)
         (out / "validation.json").write_text(body + "\n", encoding="utf-8")
         files = digest_files(out, *(p for p in (adapter, weights) if p is not None))

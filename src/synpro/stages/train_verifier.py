@@ -44,10 +44,10 @@ class TrainVerifierConfig:
         "micro_batch": "micro_batch_size",
         "claims": "max_claims",
         "written": "handwritten_share",
-        **dict.fromkeys(("calibration", "heldout", "min_confirmed", "min_paraphrase_precision"), ""),
+        **dict.fromkeys(("calibration", "heldout", "min_confirmed", "min_paraphrase_precision", "likelihood"), ""),
     }
     FIXED: ClassVar[Mapping[str, float]] = {
-        **{"calibration": CALIBRATION, "heldout": HELDOUT},
+        **{"calibration": CALIBRATION, "heldout": HELDOUT, "likelihood": False},
         **dict.fromkeys(("min_confirmed", "min_paraphrase_precision"), MIN_PRECISION),
     }
 
@@ -61,9 +61,6 @@ class TrainVerifierConfig:
     """Maximum number of claims made from the corpus, for training, calibration and measuring together."""
     handwritten_share: float = setting(0.4, source="ours", min=0, below=1)
     """Fraction of the training weight that claims written by hand have: they teach that other words can mean the same."""
-    likelihood: bool = False
-    """For `features`: also use the likelihood of a claim under the fluency model, with its passage and without (slow: see
-    docs/LOG.md)."""
     epochs: int = setting(2, source="ours", min=0)
     """For `llm`, like all keys below. 0: no training, only the probability is calibrated."""
     batch_size: int = setting(32, unit="claims", source="ours", min=1)
@@ -101,11 +98,9 @@ def train_verifier(cfg: TrainVerifierConfig, *, corpus: Corpus, judges: JudgesCo
     if cfg.kind == "none":
         ctx.logger.log("no verifier is trained: claims are checked by rule")
         return TrainedVerifier(ctx.out, "none", digest_of("none"))
-    from synpro.corpus.store import read_passages
-
     pool = JudgePool(judges, ctx.out / "scratch")
     try:
-        passages = _sample(read_passages(corpus.dir), cfg.max_claims)
+        passages = _sample(corpus.dir, cfg.max_claims)
         known = passages if cfg.kind == "llm" else [p for p in passages if pool.encoder.knows(p.text)]
         if len(known) < len(passages) / 2:
             ctx.logger.log(
@@ -122,11 +117,13 @@ def train_verifier(cfg: TrainVerifierConfig, *, corpus: Corpus, judges: JudgesCo
         pool.close()
 
 
-def _sample(passages: Sequence[Passage], claims: int) -> list[Passage]:
-    """Enough passages for `claims` claims, by hash of id, in the order of the corpus: a large corpus is not read whole."""
-    count = max(3, claims // 4)
-    chosen = {p.id for p in nsmallest(count, passages, key=lambda p: sha256(p.id.encode()).digest())}
-    return [p for p in passages if p.id in chosen]
+def _sample(corpus: Path, claims: int) -> list[Passage]:
+    """Enough passages for `claims` claims, by hash of id, in the order of the corpus: a large corpus is not held whole."""
+    from synpro.corpus.store import read_passages, read_rows
+
+    ids = (str(row["id"]) for row in read_rows(corpus / "passages.parquet", ["id"]))
+    chosen = nsmallest(max(3, claims // 4), ids, key=lambda id: sha256(id.encode()).digest())
+    return read_passages(corpus, frozenset(chosen))
 
 
 def _confirmed(claims: Sequence[Claim], judges: JudgePool, logger: StepLogger) -> list[Claim]:
@@ -152,7 +149,7 @@ def _training_claims(cfg: TrainVerifierConfig, split: Split) -> tuple[TrainingCl
 
 def _train_features(cfg: TrainVerifierConfig, split: Split, judges: JudgePool, ctx: StepContext) -> TrainedVerifier:
     from synpro.faithfulness.feature_verifier import FILE, FeatureVerifier
-    from synpro.faithfulness.registry import open_features
+    from synpro.faithfulness.features import FeatureExtractor
     from synpro.faithfulness.train import train_features
 
     train, calibration = _training_claims(cfg, split)
@@ -164,7 +161,7 @@ def _train_features(cfg: TrainVerifierConfig, split: Split, judges: JudgePool, c
         done += more
         ctx.logger.progress(done, total, "claims")
 
-    features = open_features(judges, cfg.likelihood)
+    features = FeatureExtractor(judges.encoder)
     model = train_features(train, calibration, features, progress)
     model.save(ctx.out)
     weights = dict(zip(model.faithful.names, model.faithful.weights, strict=True))

@@ -1,13 +1,20 @@
-"""Answers to passages, with what is known of each, and the counts that stop a step whose answers come to nothing."""
+"""Answers to passages, with what is known of each; who makes them; and the counts that stop a step whose answers come to
+nothing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from synpro.records import Rewrite
-from synpro.rewards.filters import Failure
+from synpro.corpus.contamination import BenchmarkIndex
+from synpro.engines.base import Sampling
+from synpro.engines.batch_generator import BatchGenerator, BatchGeneratorFactory
+from synpro.operations.base import OperationConfig, parse_completion
+from synpro.operations.registry import build_operation
+from synpro.records import Completion, Passage, Rewrite
+from synpro.rewards.filters import Failure, FilterConfig, Sample, rule_failure
 from synpro.rewards.worker import Scored
 
 MIN_ANSWERS = 32
@@ -34,6 +41,43 @@ class Answer:
     @property
     def text(self) -> str:
         return self.rewrite.text or ""
+
+
+@dataclass(frozen=True)
+class AnswerFactory:
+    """Opens a generator that also looks by the rules at what it answers, a few milliseconds a text, wherever it is opened."""
+
+    generators: BatchGeneratorFactory
+    operation: OperationConfig
+    filters: FilterConfig
+    index: BenchmarkIndex | None
+    """Evaluation items that no text may contain."""
+
+    def open(self, progress: Callable[[float], None]) -> CheckedGenerator:
+        return CheckedGenerator(self, self.generators.open(progress))
+
+
+class CheckedGenerator:
+    """Answers to chunks of passages: of each a row with its completion and why a rule drops it, None where none does."""
+
+    def __init__(self, spec: AnswerFactory, generator: BatchGenerator) -> None:
+        self.spec, self.generator, self.operation = spec, generator, build_operation(spec.operation)
+
+    def __call__(self, task: tuple[Sequence[Passage], Sampling], /) -> list[dict[str, Any]]:
+        passages, sampling = task
+        completions = self.generator(([self.operation.prompt(p) for p in passages], sampling))
+        of = [p for p in passages for _ in range(len(completions) // len(passages))]
+        return [{"completion": c, "failure": self._failure(p, Completion(**c))} for p, c in zip(of, completions, strict=True)]
+
+    def _failure(self, passage: Passage, completion: Completion) -> Failure | None:
+        rewrite = parse_completion(self.operation, passage, completion)
+        failure = rule_failure(Sample(rewrite, self.spec.operation), self.spec.filters)
+        if failure is None and self.spec.index is not None:
+            return self.spec.index.contaminated(rewrite.text or "")
+        return failure
+
+    def close(self) -> None:
+        self.generator.close()
 
 
 class TooFewKept(RuntimeError):

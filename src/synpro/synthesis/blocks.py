@@ -1,8 +1,11 @@
-"""Generates, scores and selects the texts of a corpus, block by block, each chunk of a block once and by whoever is free.
+"""Generates, scores and selects the texts of a corpus, chunk by chunk, each once and by whoever is free.
 
 A block is a stretch of the corpus. Its passages are asked for as many answers as they lack, in waves: those whose answers fail
 a rule are asked again at once, those whose answers fail by their scores when all have been scored. Generator and judges need
-not fit into memory together, so one is closed before the other is opened.
+not fit into memory together, so there are two passes over the corpus: one opens the generator and answers, one opens the judges
+and scores; where texts that the judges drop are asked for again, there are more. Memory holds the blocks that are worked on:
+one, or as many as keep all workers busy. What is known of the others is on the disk. The first block goes through both passes
+alone: a generator whose answers come to nothing is stopped there.
 
 Everything is a function of the config, the corpus and the step's seed. A chunk is one call of the engine with a seed of its
 own; its rows are stored under a key of everything it depends on, and so are those of a finished block. A step that is killed
@@ -13,41 +16,41 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, Literal
 
 from synpro.corpus.contamination import BenchmarkIndex
-from synpro.engines.base import Unanswered
-from synpro.engines.batch_generator import BatchGeneratorFactory, Chunk
+from synpro.engines.base import Sampling, Unanswered
+from synpro.engines.batch_generator import BatchGeneratorFactory
 from synpro.engines.failures import FailureCount
-from synpro.engines.parallel_map import Worker, WorkerFactory, parallel_map
+from synpro.engines.parallel_map import WorkerFactory, parallel_map
 from synpro.operations.base import Operation, parse_completion
 from synpro.records import Completion, Corpus, Generator, Passage, Rewrite, digest_of
-from synpro.rewards.filters import Failure, Sample, rule_failure, score_failure
+from synpro.rewards.filters import BY_SCORE, Failure, Sample, score_failure
 from synpro.rewards.scoring import Scoring
 from synpro.rewards.worker import RubricSpec, Scored
 from synpro.runner.chunks import ChunkRows, ChunkStore
 from synpro.runner.context import StepContext
-from synpro.synthesis.answers import Answer, PassCount
-from synpro.synthesis.selection import count_distinct, select
+from synpro.synthesis.answers import Answer, AnswerFactory, PassCount
+from synpro.synthesis.selection import CHOICES, count_distinct, select
 from synpro.synthesis.settings import SynthesizeConfig
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-BLOCK_CHUNKS = 64
-"""Chunks of a block's first wave: what memory holds, and how many workers can be busy."""
-SCORING_COST = 0.25
-"""Time of scoring an answer over that of generating it, for the progress bar."""
-MISSING = {"no_answer": "answers", "unjudged": "texts to judge"}
-"""Reasons of answers that are missing or that no judge can read, and what is missing then."""
-Groups = list[list[Answer]]
-"""The answers to each passage of a block."""
+Kind = Literal["answers", "scores"]
+COSTS: dict[Kind, float] = {"answers": 1.0, "scores": 0.25}
+"""Time of an answer and of scoring one, for the progress bar."""
+BLOCK_PASSAGES = 4096
+"""Passages of a block, or those of one chunk where that has more."""
+MISSING: dict[Kind, tuple[str, str]] = {"answers": ("no_answer", "answers"), "scores": ("unjudged", "texts to judge")}
+"""The reason of answers that are missing, or that no judge can read, and what is missing then."""
+ChunkId = tuple[int, int]
+"""Numbers of a block, and of a chunk of one kind in it."""
 
 
 class Blocks:
-    """The blocks of a corpus, one after the other."""
+    """The blocks of a corpus."""
 
     def __init__(
         self,
@@ -60,76 +63,198 @@ class Blocks:
         index: BenchmarkIndex | None = None,
     ) -> None:
         """`index`: evaluation items that no text may contain."""
-        self.cfg, self.operation, self.scoring, self.corpus, self.ctx = cfg, operation, scoring, corpus, ctx
-        self.index, self.settings, self.filters = index, operation.config, scoring.filters
+        self.cfg, self.operation, self.scoring, self.ctx = cfg, operation, scoring, ctx
+        self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
         self.made_by = [generator.digest, cfg.engine.result_settings()]
+        self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
         scratch = ctx.out / "scratch"
-        self.generators = _KeptOpen(BatchGeneratorFactory(generator, cfg.engine, scratch=scratch))
         self.share = 1.0 if self.settings.selects else cfg.scored_share
-        self.judges = RubricSpec(self.settings, scoring, scratch, corpus.dir, self.share)
-        self.by_rule, self.by_score = (PassCount(operation.name, cfg.min_kept) for _ in range(2))
+        self.factories: dict[Kind, WorkerFactory[Any, ChunkRows]] = {
+            "answers": AnswerFactory(
+                BatchGeneratorFactory(generator, cfg.engine, scratch=scratch), self.settings, self.filters, index
+            ),
+            "scores": RubricSpec(self.settings, scoring, scratch, self.share),
+        }
+        self.passed: dict[Kind, PassCount] = {kind: PassCount(operation.name, cfg.min_kept) for kind in COSTS}
         key = "synthesize.max_failed"
-        self.failed = {reason: FailureCount(f"synthesize: {what}", cfg.max_failed, key) for reason, what in MISSING.items()}
+        self.failed = {kind: FailureCount(f"synthesize: {what}", cfg.max_failed, key) for kind, (_, what) in MISSING.items()}
         self.seconds = {"seconds/generate": 0.0, "seconds/reward": 0.0}
-        self.done, self.total = 0.0, (1 + SCORING_COST) * corpus.passages * self.settings.candidates
+        self.done, self.total = 0.0, sum(COSTS.values()) * corpus.passages * self.settings.candidates
+        self.finished: set[int] = set()
+        self.counted: set[tuple[Kind, ChunkId]] = set()
+        """Chunks that this process has counted; a block comes by in each pass."""
 
-    def run(self, number: int, passages: Sequence[Passage], row: Callable[[Answer], dict[str, Any]]) -> None:
-        """Store the rows of a block, `row` of each answer, where they are not stored already.
+    @property
+    def block_size(self) -> int:
+        """Passages of a block."""
+        return self.cfg.chunk_size * max(1, BLOCK_PASSAGES // self.cfg.chunk_size)
+
+    def run(self, read: Callable[[], Iterable[Sequence[Passage]]], row: Callable[[Answer], dict[str, Any]]) -> int:
+        """Store the rows of all blocks that `read` gives, `row` of each answer, where they are not stored already, and return
+        the number of blocks.
 
         Raises what the engine, the judges and the files raise, TooFewKept and TooManyFailures.
         """
-        key = self._key(passages)
-        stored = self.store.load("block", number, key)
-        if stored is not None:
-            for reason in MISSING:
-                self.count(reason, [None if r["kept"] else (r["reason"], r["detail"]) for r in stored])
-            self.done += (1 + SCORING_COST) * len(passages) * self.settings.candidates
-            return
-        block = _Block(self, number, passages)
-        while asked := block.wanted():
-            began = time.monotonic()
-            try:
-                while asked:  # all waves with one opened generator
-                    block.generate(asked)
-                    asked = block.wanted()
-            finally:
-                self.generators.close()
-            generated = time.monotonic()
-            block.score()
-            self.seconds["seconds/generate"] += generated - began
-            self.seconds["seconds/reward"] += time.monotonic() - generated
-        select(block.groups, self.settings, self.filters.max_version_overlap)
-        self.store.save("block", number, key, (row(answer) for group in block.groups for answer in group))
-        self.store.drop(f"{number:05d}.*")
+        self.row = row
+        for end in (1, None):
+            while self._pass("answers", islice(read(), end)) and self._pass("scores", islice(read(), end)):
+                continue
+        return len(self.finished)
 
-    def _key(self, passages: Sequence[Passage]) -> str:
-        """Key of a block's rows: everything that decides them."""
-        settings = [asdict(self.settings), asdict(self.filters), self.cfg.chunk_size, self.index is not None, *self.sampled]
-        prompts = [[p.id, digest_of(self.operation.prompt(p))] for p in passages]
-        return digest_of([self.made_by, self.scoring.digest, self.ctx.seed, settings, prompts])
+    def _pass(self, kind: Kind, blocks: Iterator[Sequence[Passage]]) -> int:
+        """Do all that can be done with one kind of model open, and return how many blocks wait for the other kind."""
+        began, log, feed = time.monotonic(), self.ctx.logger, _Feed(self, kind, blocks)
+        label = {"answers": "answers", "scores": "answers, scoring"}[kind]
+
+        def tell(part: float = 0.0, **more: float) -> None:
+            done = self.done + COSTS[kind] * part
+            log.progress(done, max(self.total, done), label, **more)
+
+        def on_open(seconds: float, ago: float) -> None:
+            tell(startup=seconds, ago=ago)
+
+        workers = self.ctx.workers
+        for number, rows in parallel_map(
+            self.factories[kind], feed, machine=workers, progress=tell, log=log.log, on_open=on_open
+        ):
+            feed.take(number, rows)
+            tell()
+        self.seconds["seconds/generate" if kind == "answers" else "seconds/reward"] += time.monotonic() - began
+        return feed.let_go
+
+    def is_finished(self, block: Block) -> bool:
+        """Whether a block's rows are stored."""
+        if block.number in self.finished:
+            return True
+        stored = self.store.load("block", block.number, block.key)
+        if stored is None:
+            return False
+        failures = [None if r["kept"] or r["reason"] in CHOICES else (r["reason"], r["detail"]) for r in stored]
+        self.count("answers", [f if f is not None and f[0] not in BY_SCORE else None for f in failures])
+        self.count("scores", [f for f in failures if f is None or f[0] in BY_SCORE])
+        self.done += sum(COSTS.values()) * len(block.passages) * self.settings.candidates
+        self.finished.add(block.number)
+        return True
+
+    def finish(self, block: Block) -> None:
+        """Select among the answers to a block's passages and store all rows."""
+        select(block.groups, self.settings, self.filters.max_version_overlap)
+        self.store.save("block", block.number, block.key, (self.row(answer) for group in block.groups for answer in group))
+        self.store.drop(f"{block.number:05d}.*")
+        self.finished.add(block.number)
 
     @property
     def sampled(self) -> list[float]:
         """What belongs to the keys of scores where only a sample has all of them."""
         return [self.share] if self.share < 1 else []
 
-    def count(self, reason: str, failures: Sequence[Failure | None]) -> None:
-        """Count those that failed for a reason of MISSING. Raises TooManyFailures."""
-        self.failed[reason].add(Unanswered(f[1]) if f is not None and f[0] == reason else None for f in failures)
+    def count(self, kind: Kind, failures: Sequence[Failure | None]) -> None:
+        """Count answers, or scores, and why some failed. Raises TooManyFailures and TooFewKept."""
+        reason = MISSING[kind][0]
+        self.failed[kind].add(Unanswered(f[1]) if f is not None and f[0] == reason else None for f in failures)
+        self.passed[kind].add(failures)
 
     def rows(self, number: int) -> Iterator[dict[str, Any]]:
         """The rows of a block that was run, one by one."""
         return self.store.read("block", number)
 
 
-class _Block:
-    """One block: the answers to its passages so far, and the chunks that were run for it."""
+class _Feed:
+    """The tasks of one pass. A block is read when a worker has nothing else to do, goes on as soon as its chunks are done, and
+    is let go when it needs the other kind of model. An iterator that ends may have more once results are taken."""
+
+    def __init__(self, blocks: Blocks, kind: Kind, unread: Iterator[Sequence[Passage]]) -> None:
+        self.blocks, self.kind, self.unread = blocks, kind, enumerate(unread)
+        self.ready = deque[tuple[Block, int]]()
+        self.open: dict[int, Block] = {}
+        self.let_go = 0
+        """Blocks that wait for the other kind of model."""
+
+    def __iter__(self) -> Iterator[tuple[ChunkId, Any]]:
+        return self
+
+    def __next__(self) -> tuple[ChunkId, Any]:
+        while not self.ready:
+            block = Block(self.blocks, *next(self.unread))
+            if not self.blocks.is_finished(block):
+                self._go_on(block)
+        block, chunk = self.ready.popleft()
+        return (block.number, chunk), block.task(chunk)
+
+    def take(self, number: ChunkId, rows: ChunkRows) -> None:
+        """Store the rows of a chunk, and see what they make of its block."""
+        block = self.open[number[0]]
+        self.blocks.store.save(block.kind(self.kind), number[1], block.chunks[number[1]].key, rows)
+        block.take(number[1], rows)
+        if not block.chunks:
+            del self.open[number[0]]
+            self._go_on(block)
+
+    def _go_on(self, block: Block) -> None:
+        kind = block.advance()
+        if kind == self.kind:
+            self.open[block.number] = block
+            self.ready.extend((block, chunk) for chunk in sorted(block.chunks))
+        elif kind is None:
+            self.blocks.finish(block)
+        else:
+            self.let_go += 1
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A chunk that is asked for or scored."""
+
+    key: str
+    """Digest of everything that decides its rows."""
+    places: Sequence[int] = ()
+    """Passages of the block that are asked for answers."""
+    sampling: Sampling | None = None
+    """How they are asked; None for answers to score."""
+    answers: Sequence[Answer] = ()
+    """Answers that are scored."""
+
+
+class Block:
+    """One block: the answers to its passages so far, and the chunks that it waits for."""
 
     def __init__(self, blocks: Blocks, number: int, passages: Sequence[Passage]) -> None:
         self.blocks, self.number, self.passages = blocks, number, passages
-        self.groups: Groups = [[] for _ in passages]
-        self.chunks = {"answers": 0, "scores": 0}
+        self.groups: list[list[Answer]] = [[] for _ in passages]
+        self.chunks: dict[int, _Chunk] = {}
+        self.waits_for: Kind = "answers"
+        self.numbers: dict[Kind, int] = {"answers": 0, "scores": 0}
+
+    @cached_property
+    def key(self) -> str:
+        """Key of its rows: everything that decides them."""
+        b = self.blocks
+        settings = [asdict(b.settings), asdict(b.filters), b.cfg.chunk_size, b.index is not None, *b.sampled]
+        prompts = [[p.id, digest_of(b.operation.prompt(p))] for p in self.passages]
+        return digest_of([b.made_by, b.scoring.digest, b.ctx.seed, settings, prompts])
+
+    def kind(self, kind: Kind) -> str:
+        """Kind of its chunks in the store."""
+        return f"{self.number:05d}.{kind}"
+
+    def advance(self) -> Kind | None:
+        """Go on as far as stored chunks reach; return the kind of those that are missing (`chunks`), None when there are
+        none."""
+        while True:
+            if asked := self.wanted():
+                self.waits_for = "answers"
+                self._ask(asked)
+            elif new := [a for group in self.groups for a in group if a.failure is None and a.scored is None]:
+                self.waits_for = "scores"
+                self._score(new)
+            else:
+                return None
+            for number, chunk in list(self.chunks.items()):
+                if (rows := self.blocks.store.load(self.kind(self.waits_for), number, chunk.key)) is not None:
+                    self.take(number, rows)
+            if self.chunks:
+                return self.waits_for
 
     def wanted(self) -> dict[int, int]:
         """How many answers each passage that lacks some is asked for."""
@@ -142,142 +267,71 @@ class _Block:
                 asked[place] = min(lacking, settings.tries - len(group))
         return asked
 
-    def generate(self, asked: Mapping[int, int]) -> None:
-        """Answers to the passages at the given places: passages that lack equally many share a chunk, so that what is asked of
-        each is sampled in one call."""
-        blocks, size, op = self.blocks, self.blocks.cfg.chunk_size, self.blocks.operation
-        tasks, keys, places = dict[int, Chunk](), dict[int, str](), dict[int, list[int]]()
+    def task(self, number: int) -> Any:
+        """What a worker is given of a chunk."""
+        chunk = self.chunks[number]
+        if chunk.sampling is None:
+            return [answer.rewrite for answer in chunk.answers]
+        return [self.passages[place] for place in chunk.places], chunk.sampling
+
+    def take(self, number: int, rows: ChunkRows) -> None:
+        """The answers, or the scores, of a chunk."""
+        b, chunk, kind = self.blocks, self.chunks.pop(number), self.waits_for
+        if kind == "answers":
+            answers = [
+                answer for i, place in enumerate(chunk.places) for answer in self._answers(number, place, i, chunk, rows)
+            ]
+        else:
+            answers = [*chunk.answers]
+            for answer, row in zip(answers, rows, strict=True):
+                answer.scored = Scored(**row)
+                problem = answer.scored.problem
+                sample = Sample(answer.rewrite, b.settings, answer.scored.scores)
+                answer.failure = ("unjudged", problem) if problem else score_failure(sample, b.filters)
+        if (kind, (self.number, number)) in b.counted:
+            return
+        b.counted.add((kind, (self.number, number)))
+        failures = [answer.failure for answer in answers]
+        b.done += COSTS[kind] * len(answers)
+        if kind == "answers":
+            b.total += sum(COSTS.values()) * sum(answer.version >= b.settings.candidates for answer in answers)
+            b.total -= COSTS["scores"] * sum(failure is not None for failure in failures)  # these are not scored
+        b.count(kind, failures)
+
+    def _ask(self, asked: dict[int, int]) -> None:
+        """Chunks of the passages at the given places: those that lack equally many share one, so that what is asked of each is
+        sampled in one call."""
+        b, size = self.blocks, self.blocks.cfg.chunk_size
         for n in sorted(set(asked.values()), reverse=True):
             alike = [place for place, lacking in asked.items() if lacking == n]
             for first in range(0, len(alike), size):
-                chunk = self._next("answers")
-                places[chunk] = alike[first : first + size]
-                sampling = op.config.sampling(n, self._seed(chunk))
-                tasks[chunk] = [op.prompt(self.passages[place]) for place in places[chunk]], sampling
-                keys[chunk] = digest_of([blocks.made_by, asdict(sampling), tasks[chunk][0]])
-        retried = sum(asked.values()) if any(self.groups) else 0
-        blocks.total += (1 + SCORING_COST) * retried
+                number, places = self._next("answers"), alike[first : first + size]
+                sampling = b.settings.sampling(n, self._seed(number))
+                prompts = [b.operation.prompt(self.passages[place]) for place in places]
+                key = digest_of([b.made_by, asdict(sampling), prompts, b.rules])
+                self.chunks[number] = _Chunk(key, places, sampling)
 
-        def take(chunk: int, rows: ChunkRows) -> None:
-            completions = [Completion(**row) for row in rows]
-            n, new = len(completions) // len(places[chunk]), list[Answer]()
-            for i, place in enumerate(places[chunk]):
-                for completion in completions[n * i : n * (i + 1)]:
-                    rewrite = parse_completion(op, self.passages[place], completion)
-                    answer = Answer(rewrite, len(self.groups[place]), self._seed(chunk), self._rule(rewrite))
-                    self.groups[place].append(answer)
-                    new.append(answer)
-            failures = [answer.failure for answer in new]
-            blocks.total -= SCORING_COST * sum(failure is not None for failure in failures)  # these are not scored
-            blocks.count("no_answer", failures)
-            blocks.by_rule.add(failures)
-
-        self._run("answers", blocks.generators, tasks, keys, 1.0, take)
-
-    def score(self) -> None:
-        """Scores of the answers that pass the rules and have none."""
-        blocks, size = self.blocks, self.blocks.cfg.chunk_size
-        new = [a for group in self.groups for a in group if a.failure is None and a.scored is None]
-        tasks, keys, parts = dict[int, Sequence[Rewrite]](), dict[int, str](), dict[int, list[Answer]]()
+    def _score(self, new: Sequence[Answer]) -> None:
+        """Chunks of the answers that pass the rules and have no scores."""
+        b, size = self.blocks, self.blocks.cfg.chunk_size
         for first in range(0, len(new), size):
-            chunk = self._next("scores")
-            parts[chunk] = new[first : first + size]
-            tasks[chunk] = [answer.rewrite for answer in parts[chunk]]
-            rewrites = [asdict(r) for r in tasks[chunk]]
-            keys[chunk] = digest_of([blocks.scoring.digest, blocks.settings.weights, rewrites, *blocks.sampled])
+            answers = new[first : first + size]
+            rewrites = [asdict(answer.rewrite) for answer in answers]
+            key = digest_of([b.scoring.digest, b.settings.weights, rewrites, *b.sampled])
+            self.chunks[self._next("scores")] = _Chunk(key, answers=answers)
 
-        def take(chunk: int, rows: ChunkRows) -> None:
-            for answer, row in zip(parts[chunk], rows, strict=True):
-                answer.scored = Scored(**row)
-                problem = answer.scored.problem
-                sample = Sample(answer.rewrite, blocks.settings, answer.scored.scores)
-                answer.failure = ("unjudged", problem) if problem else score_failure(sample, blocks.filters)
-            failures = [answer.failure for answer in parts[chunk]]
-            blocks.count("unjudged", failures)
-            blocks.by_score.add(failures)
+    def _answers(self, number: int, place: int, i: int, chunk: _Chunk, rows: ChunkRows) -> list[Answer]:
+        """The answers to the i-th passage of a chunk, added to those it has."""
+        b, n, group = self.blocks, len(rows) // len(chunk.places), self.groups[place]
+        for row in rows[n * i : n * (i + 1)]:
+            rewrite: Rewrite = parse_completion(b.operation, self.passages[place], Completion(**row["completion"]))
+            failure: Failure | None = tuple(row["failure"]) if row["failure"] else None
+            group.append(Answer(rewrite, len(group), self._seed(number), failure))
+        return group[-n:]
 
-        self._run("scores", blocks.judges, tasks, keys, SCORING_COST, take)
-
-    def _rule(self, rewrite: Rewrite) -> Failure | None:
-        blocks = self.blocks
-        failure = rule_failure(Sample(rewrite, blocks.settings), blocks.filters)
-        if failure is None and blocks.index is not None:
-            return blocks.index.contaminated(rewrite.text or "")
-        return failure
-
-    def _run(
-        self,
-        kind: str,
-        factory: WorkerFactory[T, ChunkRows],
-        tasks: Mapping[int, T],
-        keys: Mapping[int, str],
-        cost: float,
-        take: Callable[[int, ChunkRows], None],
-    ) -> None:
-        """Hand the rows of each chunk to `take`, in order: stored ones, and the rest, which is done and stored."""
-        blocks, kind = self.blocks, f"{self.number:05d}.{kind}"
-        ready = {chunk: rows for chunk, key in keys.items() if (rows := blocks.store.load(kind, chunk, key)) is not None}
-        missing = {chunk: task for chunk, task in tasks.items() if chunk not in ready}
-        turns = deque(sorted(tasks))
-
-        def hand_over() -> None:
-            while turns and turns[0] in ready:
-                rows = ready.pop(turn := turns.popleft())
-                blocks.done += cost * len(rows)
-                take(turn, rows)
-
-        hand_over()
-        log = blocks.ctx.logger
-
-        def progress(part: float) -> None:
-            log.progress(blocks.done + cost * part, max(blocks.total, blocks.done), "answers")
-
-        def on_open(seconds: float, ago: float) -> None:
-            log.progress(blocks.done, max(blocks.total, blocks.done), "answers", startup=seconds, ago=ago)
-
-        workers = blocks.ctx.workers
-        for chunk, rows in parallel_map(factory, missing, machine=workers, progress=progress, log=log.log, on_open=on_open):
-            blocks.store.save(kind, chunk, keys[chunk], rows)
-            ready[chunk] = rows
-            hand_over()
-            progress(0)
-
-    def _next(self, kind: str) -> int:
-        self.chunks[kind] += 1
-        return self.chunks[kind] - 1
+    def _next(self, kind: Kind) -> int:
+        self.numbers[kind] += 1
+        return self.numbers[kind] - 1
 
     def _seed(self, chunk: int) -> int:
         return int(digest_of([self.blocks.ctx.seed, self.number, chunk])[:12], 16)
-
-
-class _KeptOpen:
-    """Opens a worker once for several waves, until it is closed. Workers of Ray each open their own."""
-
-    def __init__(self, factory: WorkerFactory[Any, Any]) -> None:
-        self.factory = factory
-        self.worker: Worker[Any, Any] | None = None
-        self.progress: Callable[[float], None] = lambda done: None
-
-    def open(self, progress: Callable[[float], None]) -> Worker[Any, Any]:
-        """The worker, which `close` of this object closes, not its own."""
-        self.progress = progress
-        self.worker = self.worker or self.factory.open(lambda done: self.progress(done))
-        return _Borrowed(self.worker)
-
-    def close(self) -> None:
-        """Close the worker, where it is open."""
-        worker, self.worker = self.worker, None
-        if worker is not None:
-            worker.close()
-
-
-class _Borrowed:
-    """A worker that its borrower cannot close."""
-
-    def __init__(self, worker: Worker[Any, Any]) -> None:
-        self.worker = worker
-
-    def __call__(self, task: Any, /) -> Any:
-        return self.worker(task)
-
-    def close(self) -> None: ...

@@ -12,6 +12,8 @@ from synpro.operations.base import OperationConfig
 from synpro.rewards.advantages import is_value, normalized_totals
 from synpro.synthesis.answers import Answer, passing
 
+CHOICES = ("near copy", "not selected")
+"""Why a text that passes the filters is not kept."""
 RUN = 5
 """Words of the runs that two versions may share."""
 

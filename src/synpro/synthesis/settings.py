@@ -33,8 +33,8 @@ class SynthesizeConfig:
     engine: EngineTable = field(default_factory=TransformersConfig)
     """What generates the texts (docs/engines.md)."""
     chunk_size: int = setting(1024, unit="passages", min=1)
-    """Passages between two save points: one call of the engine, which one worker does. 64 chunks make a block; generator and
-    judges are opened for each block, and memory holds one."""
+    """Passages between two save points: one call of the engine, which one worker does. A call ends with its slowest answer, so
+    a GPU should have many; more workers than chunks find no work."""
     keep_contaminated: bool = False
     """Keep texts with an evaluation item (13 of its words in a row, or 80% of its 5-word runs; corpus/contamination.py)."""
     scored_share: float = setting(1.0, source="ours", min=0, max=1)

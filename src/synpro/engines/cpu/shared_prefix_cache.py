@@ -29,7 +29,7 @@ class UnsupportedAttention(Exception):
 
 
 class SharedPrefixCache(Cache):
-    """Keys and values of one batch: a shared prefix, and rows of their own lengths. SharedPrefixCache `0..count` are in use.
+    """Keys and values of one batch: a shared prefix, and rows of their own lengths. Rows `0..count` are in use.
 
     Use: `fill_prefix()`, then a forward pass over the prefix; `fill(...)`, then one over the rest of new prompts; `step()`,
     then one over the next token of every row. Models hand new keys to `update` and queries to `attend`.
@@ -42,10 +42,8 @@ class SharedPrefixCache(Cache):
         self.prefix = 0
         self.count = 0
         self.lengths_R = torch.zeros(capacity, dtype=torch.long)
-        self._prefix: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer: keys (H, D, P) and values (H, P, D)
-        self._own: list[
-            tuple[torch.Tensor, torch.Tensor]
-        ] = []  # per layer: keys (R, H, D, columns) and values (R, H, columns, D)
+        # Of each layer: keys (H, D, P) and values (H, P, D) of the prefix; of the rows (R, H, D, columns), (R, H, columns, D).
+        self._prefix, self._own = list[tuple[torch.Tensor, torch.Tensor]](), list[tuple[torch.Tensor, torch.Tensor]]()
         self._mode = "prefix"
         self._of: torch.Tensor | None = None
         self._mask: torch.Tensor | None = None

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synpro.audit.attacks import Attack, bare_prompt, inject, succeeded
-from synpro.audit.exploits import another_text, stuffed
+from benchmarks.attacks import Attack, bare_prompt, inject, succeeded
+from synpro.audit.exploits import EXPLOITS, Case
 from synpro.audit.reference import ReferenceAnswer, as_rewrite
 from synpro.engines.base import Engine, Sampling
 from synpro.operations.base import Operation, parse_completion
@@ -20,8 +20,8 @@ from synpro.records import Chat, Completion, Passage, Rewrite
 from synpro.rewards.base import Reward
 from synpro.rewards.rubric import Rubric
 
-BAD = {"another passage's text": another_text, "keyword stuffing": stuffed}
-"""Outputs that the attack tries to lift."""
+BAD = ("another passage's text", "keyword stuffing")
+"""Exploits that the attack tries to lift; they apply to every operation."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,22 @@ def against_judges(
 ) -> list[JudgeOutcome]:
     """Every reward that reads text, for bad outputs with the attack at their end and for passages that carry it.
 
-    `rubric` is prepared here. Raises ValueError for fewer than two subjects, and what a judge raises.
+    Raises ValueError for fewer than two subjects, and what a judge raises.
     """
     if len(subjects) < 2:
         raise ValueError("a bad output is another passage's text; give at least two passages")
     # attack, place, (bad, reference) without it, (bad, reference) with it
     cases: list[tuple[Attack, Literal["output", "passage"], tuple[Rewrite, Rewrite], tuple[Rewrite, Rewrite]]] = []
     for i, subject in enumerate(subjects):
-        other = subjects[(i + 1) % len(subjects)]
+        case = Case(operation, subject, subjects[(i + 1) % len(subjects)])
         reference = subject.rewrite(operation)
-        for make in BAD.values():
-            bad = make(operation, subject, other)
-            assert bad is not None  # these two apply to every operation
+        for bad in (EXPLOITS[name](case) or "" for name in BAD):
             plain = as_rewrite(operation, subject, bad)
             for attack in attacks:
                 lifted = as_rewrite(operation, subject, operation.append(bad, attack.text, topic="Note"))
                 cases.append((attack, "output", (plain, reference), (lifted, reference)))
                 carried = inject(attack, subject.passage, "end")
                 cases.append((attack, "passage", (plain, reference), (_moved(plain, carried), _moved(reference, carried))))
-    rubric.prepare([s.passage for s in subjects])
     distinct = list({id(r): r for case in cases for pair in case[2:] for r in pair}.values())
     value = dict(zip(map(id, distinct), rubric.score(distinct), strict=True))
     found = []

@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 from synpro.language.segmentation import sentences
@@ -54,7 +54,7 @@ class Attack:
 @cache
 def attacks(target: str | None = None) -> tuple[Attack, ...]:
     """The shipped attacks, all or those of a target, in the order of the file."""
-    lines = resources.files("synpro.audit").joinpath("attacks.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = Path(__file__).with_name("attacks.jsonl").read_text(encoding="utf-8").splitlines()
     found = [Attack(**json.loads(line)) for line in lines]
     return tuple(a for a in found if target in (None, a.target))
 

@@ -1,7 +1,8 @@
-"""Steps of a comparison in this process instead of one each."""
+"""Steps of a run or comparison in this process instead of one each: Python and its libraries start once."""
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from synpro.runner.step import Steps
 
 
 class Here(Steps):
-    """Steps in this process, without starting Python and its libraries for each; counts those it does."""
+    """Steps in this process; counts those it does."""
 
     most: int | None = None
     """Stops like a killed run after so many."""
@@ -21,6 +22,10 @@ class Here(Steps):
         self.done = [*getattr(self, "done", []), name]
         if self.most is not None and len(self.done) > self.most:
             raise KeyboardInterrupt
+        if not gc.get_freeze_count():  # OLMo-core collects garbage after a training: not among what libraries hold
+            import synpro.lm.trainer  # noqa: F401
+
+            gc.freeze()
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "request.json", request)
         note_execution(out, self.machine, settings, 1, self.root)

@@ -1,0 +1,19 @@
+"""A filter of your own: drops texts with a number that their passage does not have.
+
+rubric.files = ["examples/my_filter.py"]
+"""
+
+from __future__ import annotations
+
+import re
+
+from synpro.rewards.filters import RULES, FilterConfig, Sample
+
+
+def new_number(s: Sample, cfg: FilterConfig) -> str | None:
+    """What is wrong with a sample, with the numbers; None for one that passes."""
+    invented = sorted(set(re.findall(r"\d+", s.text)) - set(re.findall(r"\d+", s.source)))
+    return f"its passage does not have {', '.join(invented)}" if invented else None
+
+
+RULES["new number"] = new_number

@@ -1,0 +1,105 @@
+"""Files of one's own: what they add is there before a step's process reads its config, and what cannot run is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synpro import plugins
+from synpro.config import ConfigError, dumps, load_config
+from synpro.engines.base import Sampling
+from synpro.engines.parallel_map import _Actor
+from synpro.engines.registry import ENGINES
+from synpro.engines.scripted import ScriptedEngine
+from synpro.operations.base import OperationConfig, rewrite_passages
+from synpro.operations.registry import build_operation
+from synpro.records import Evaluation, Passage, digest_files
+from synpro.rewards.filters import RULES, FilterConfig, Sample, rule_failure
+from synpro.runner.context import StepContext
+from synpro.runner.launch import MachineConfig
+from synpro.runner.progress import NullProgress
+from synpro.stages.synthesize import SynthesizeConfig
+from tests.in_process import Here
+
+ROOT = Path(__file__).parents[1]
+SETS = ['synthesize.engine={type="reversed"}', 'rubric.files=["my_engine.py", "my_filter.py"]', "operations.rephrase.steps=0"]
+SOURCE = "Tin melts at 232 degrees. It is soft."
+
+
+def forget() -> None:
+    """Put registries and modules back to those of a fresh process."""
+    for _, entries, built_in, _ in plugins._REGISTRIES:
+        entries.clear()
+        entries.update(built_in)
+    plugins._LOADED.clear()
+    for module in [name for name in sys.modules if name.startswith("synpro_plugin_")]:
+        del sys.modules[module]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the two examples and a config."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("my_engine.py", "my_filter.py"):
+        shutil.copy(ROOT / "examples" / name, name)
+    Path("my.toml").write_text('name = "mine"\n[operations.rephrase]\n')
+    yield tmp_path
+    forget()
+
+
+def first_reason(cfg: SynthesizeConfig, *, operation: OperationConfig, ctx: StepContext) -> Evaluation:
+    """A stage: write what the engine of the config answers, and why the answer with a number added is dropped."""
+    passage = Passage("d#0", "d", 0, 0, len(SOURCE), SOURCE)
+    op = build_operation(operation)
+    ((rewrite,),) = rewrite_passages(op, [passage], cfg.engine.open("", slot="synthesize"), Sampling())
+    other = Passage("e#0", "e", 0, 0, 39, "Lead is heavy and grey. Nobody eats it.")
+    ((dropped,),) = rewrite_passages(op, [other], ScriptedEngine([rewrite.answer]), Sampling())
+    failure = rule_failure(Sample(dropped, operation), FilterConfig())
+    (ctx.out / "said.txt").write_text(f"{rewrite.text}\n{failure}")
+    return Evaluation(ctx.out, 0.0, 0.0, digest=digest_files(ctx.out, ctx.out / "said.txt"))
+
+
+def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config("my.toml", SETS)
+    Path("run").mkdir()
+    Path("run/config.toml").write_text(dumps(cfg))
+    files = plugins.loaded_files()
+    forget()  # as in the step's own process
+    steps = Here(folder / "run", seed=7, machine=MachineConfig(threads=1), listener=NullProgress())
+    done = steps("round-01/say", first_reason, cfg.synthesize, operation=cfg.operations["rephrase"])
+    said = (done.dir / "said.txt").read_text()
+    assert said == "It is soft. Tin melts at 232 degrees.\n('new number', 'its passage does not have 232')"
+
+    from ray import cloudpickle
+
+    engine = cloudpickle.dumps(load_config("run/config.toml").synthesize.engine)
+    forget()
+    monkeypatch.setattr("synpro.runner.launch.die_with_parent", lambda: None)
+    assert _Actor(files, engine).factory == ENGINES["reversed"]() and "new number" in RULES
+
+
+@pytest.mark.parametrize(
+    ("code", "reported"),
+    [
+        ("from synpro.engines.registry import ENGINES\nENGINES['vllm'] = None", "name of a built-in engine: vllm"),
+        (
+            "from synpro.engines.registry import ENGINES\nENGINES['mine'] = print",
+            "engine 'mine', which is no subclass of Engine",
+        ),
+        (
+            "from synpro.engines.registry import ENGINES, EngineSpec\nclass Mine(EngineSpec): ...\nENGINES['mine'] = Mine",
+            "adds the engine 'mine', which lacks open_model",
+        ),
+        ("from synpro.rewards.filters import RULES\nRULES['mine'] = 3", "adds the filter 'mine', which is no function"),
+    ],
+)
+def test_what_a_file_adds_can_be_used(code: str, reported: str) -> None:
+    Path("bad.py").write_text(code)
+    for key in plugins.KEYS:
+        with pytest.raises(ConfigError, match=rf"{key}: bad\.py .*{reported}"):
+            load_config("my.toml", [f'{key}=["bad.py"]'])
+        forget()
