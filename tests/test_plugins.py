@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("my_engine.py", "my_filter.py"):
         shutil.copy(ROOT / "examples" / name, name)
     Path("my.toml").write_text('name = "mine"\n[operations.rephrase]\n')
+    forget()  # what other tests of this process loaded
     yield tmp_path
     forget()
 
