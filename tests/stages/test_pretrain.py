@@ -143,6 +143,7 @@ def test_rounds_that_cannot_happen_are_counted() -> None:
     # The published interval: the first plateau cannot be seen before half of the budget, and the third not at all.
     assert dataclasses.replace(often, evaluate_every=1092).rounds_that_fit(3) < 3
     assert dataclasses.replace(often, plateau=None).rounds_that_fit(3) == 0
+    assert often.rounds_that_fit(3, 8_000_000_000) == 2, "no plateau is looked for before a pass"
 
 
 def test_a_plateau_waits_for_a_pass_over_the_mixture(corpus, tmp_path: Path) -> None:

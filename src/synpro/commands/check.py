@@ -13,6 +13,7 @@ from synpro.commands.configs import steps_of
 from synpro.commands.machine import disk_problem, memory_problems
 from synpro.config import ConfigError, RunConfig
 from synpro.judges.languages import abstentions, read_languages
+from synpro.planning.memory import TOKENS_PER_WORD
 from synpro.report.warnings import used_judges
 from synpro.runner.artifacts import finished
 
@@ -70,12 +71,13 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
 
 def rounds_problem(cfg: RunConfig) -> list[str]:
     """What is said where the token budget cannot hold the rounds; empty where it can."""
-    if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds)) >= cfg.rounds:
+    organic = round((cfg.prepare.train_words or 0) * TOKENS_PER_WORD)  # a round's mixture has no less
+    if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds, organic)) >= cfg.rounds:
         return []
     return [
         f"rounds = {cfg.rounds}, but pretrain.total_tokens = {cfg.pretrain.total_tokens:,} holds {max(fitting, 0)} at the "
         "most, where every plateau comes as early as it can be seen: lower rounds, measure more often "
-        "(pretrain.evaluate_every), raise the budget, or set pretrain.round_tokens"
+        "(pretrain.evaluate_every), ask for fewer passes (pretrain.min_passes), raise the budget, or set pretrain.round_tokens"
     ]
 
 

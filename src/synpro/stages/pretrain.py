@@ -130,17 +130,18 @@ class PretrainConfig:
             left = min(left, self.total_tokens - tokens_seen)
         return max(0, left // self.tokens_per_step)
 
-    def rounds_that_fit(self, wanted: int) -> int:
+    def rounds_that_fit(self, wanted: int, organic_tokens: int = 0) -> int:
         """How many of the `wanted` rounds after the first plateau the run's token budget holds, where each plateau comes as
-        early as it can: on a loss that does not fall at all."""
+        early as it can: on a loss that does not fall at all, after `min_passes` over `organic_tokens`, as far as known."""
         seen, interval = 0, self.evaluate_every * self.tokens_per_step
+        least = max(self.min_tokens, math.ceil(self.min_passes * organic_tokens))
         for number in range(wanted + 1):
             budget = self.steps_after(seen) * self.tokens_per_step
             if budget == 0:
                 return number - 1
             used = budget
             if self.plateau is not None and not self.round_tokens:
-                used = earliest_plateau(self.plateau, seen=seen, interval=interval, budget=budget, min_tokens=self.min_tokens)
+                used = earliest_plateau(self.plateau, seen=seen, interval=interval, budget=budget, min_tokens=least)
             seen += used
         return wanted
 
