@@ -57,7 +57,8 @@ _PASSIVE = re.compile(
 def unknown_numbers(claim: ParsedText, passage: ParsedText) -> int:
     """Numbers, years and days of a month that the passage does not have."""
     ambiguous = ("first", "half", "one", "second")  # often no numbers
-    return sum(w.number not in (None, *passage.numbers) and w.text.lower() not in ambiguous for w in claim.words)
+    known = {None, *passage.numbers}
+    return sum(w.number not in known and w.text.lower() not in ambiguous for w in claim.words)
 
 
 def wrong_months(claim: ParsedText, passage: ParsedText) -> int:
