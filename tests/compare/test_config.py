@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from synpro.commands import run_dir
 from synpro.commands.configs import load_comparison
 from synpro.commands.run_dir import init_or_verify
 from synpro.compare.arms import ARMS, CHECKS, arm_order, find_arm
@@ -191,3 +193,12 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
     with pytest.raises(ConfigError, match=r"compare\.budget_tokens: 65536 -> 70000"):
         init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
     assert load_comparison(tmp_path / "config.toml") == fewer, "a refusal changes nothing"
+
+
+def test_another_version_that_carries_on_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_comparison(SMALL)
+    for day, commit in (("2026-11-01", "a"), ("2026-11-02", "a"), ("2026-11-03", "b"), ("2026-11-04", "b")):
+        monkeypatch.setattr(run_dir, "describe_environment", lambda d=day, c=commit: {"started": d, "commit": c, "cores": 2})
+        init_or_verify(cfg, tmp_path)
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found == {"started": "2026-11-01", "commit": "a", "cores": 2, "changed": [{"on": "2026-11-03", "commit": "b"}]}

@@ -45,6 +45,12 @@ def test_a_round_without_a_plateau_says_that_its_budget_is_used(first: Checkpoin
     assert [r["step"] for r in found if "heldout_loss" in r] == [0, 4, 8, 12]
 
 
+def test_the_state_that_is_kept_is_measured_on_the_whole_split(first: Checkpoint, corpus, tmp_path: Path) -> None:
+    sampled = run(dataclasses.replace(CFG, evaluate_tokens=100, keep="last"), corpus, tmp_path)
+    assert sampled.reference_loss == first.reference_loss, "searches compare it; the same weights, measured on all tokens"
+    assert rows(sampled.dir)[-2]["reference_loss"] != sampled.reference_loss
+
+
 def test_another_folder_gives_the_same_digest_and_leftovers_do_no_harm(first: Checkpoint, corpus, tmp_path: Path) -> None:
     shutil.copytree(first.dir, tmp_path / "again")
     again = run(dataclasses.replace(CFG, checkpoint_every=None), corpus, tmp_path / "again")
