@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from synpro import plugins
 from synpro.records import TrainedVerifier, decode, encode
 from tests import chat_server, tiny_qwen
 
@@ -71,6 +72,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     for line in dict.fromkeys(lines):
         terminalreporter.write_line(f"measured: {line}")
+
+
+def forget_plugins() -> None:
+    """Put registries and modules back to those of a process that has run no file of one's own."""
+    for _, entries, built_in, _ in plugins._REGISTRIES:
+        entries.clear()
+        entries.update(built_in)
+    plugins._LOADED.clear()
+    for module in [name for name in sys.modules if name.startswith("synpro_plugin_")]:
+        del sys.modules[module]
+
+
+@pytest.fixture(autouse=True)
+def no_plugins() -> Iterator[None]:
+    """What a test loads is gone after it: tests share a process, in an order that differs from machine to machine."""
+    yield
+    if plugins._LOADED:
+        forget_plugins()
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from synpro.runner.context import StepContext
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.stages.synthesize import SynthesizeConfig
+from tests.conftest import forget_plugins
 from tests.in_process import Here
 
 ROOT = Path(__file__).parents[1]
@@ -30,26 +29,14 @@ SETS = ['synthesize.engine={type="reversed"}', 'rubric.files=["my_engine.py", "m
 SOURCE = "Tin melts at 232 degrees. It is soft."
 
 
-def forget() -> None:
-    """Put registries and modules back to those of a fresh process."""
-    for _, entries, built_in, _ in plugins._REGISTRIES:
-        entries.clear()
-        entries.update(built_in)
-    plugins._LOADED.clear()
-    for module in [name for name in sys.modules if name.startswith("synpro_plugin_")]:
-        del sys.modules[module]
-
-
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the two examples and a config."""
     monkeypatch.chdir(tmp_path)
     for name in ("my_engine.py", "my_filter.py"):
         shutil.copy(ROOT / "examples" / name, name)
     Path("my.toml").write_text('name = "mine"\n[operations.rephrase]\n')
-    forget()  # what other tests of this process loaded
-    yield tmp_path
-    forget()
+    return tmp_path
 
 
 def first_reason(cfg: SynthesizeConfig, *, operation: OperationConfig, ctx: StepContext) -> Evaluation:
@@ -69,7 +56,7 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
     Path("run").mkdir()
     Path("run/config.toml").write_text(dumps(cfg))
     files = plugins.loaded_files()
-    forget()  # as in the step's own process
+    forget_plugins()  # as in the step's own process
     steps = Here(folder / "run", seed=7, machine=MachineConfig(threads=1), listener=NullProgress())
     done = steps("round-01/say", first_reason, cfg.synthesize, operation=cfg.operations["rephrase"])
     said = (done.dir / "said.txt").read_text()
@@ -78,7 +65,9 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
     from ray import cloudpickle
 
     engine = cloudpickle.dumps(load_config("run/config.toml").synthesize.engine)
-    forget()
+    forget_plugins()
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")  # a worker's working directory
     monkeypatch.setattr("synpro.runner.launch.die_with_parent", lambda: None)
     assert _Actor(files, engine).factory == ENGINES["reversed"]() and "new number" in RULES
 
@@ -103,4 +92,4 @@ def test_what_a_file_adds_can_be_used(code: str, reported: str) -> None:
     for key in plugins.KEYS:
         with pytest.raises(ConfigError, match=rf"{key}: bad\.py .*{reported}"):
             load_config("my.toml", [f'{key}=["bad.py"]'])
-        forget()
+        forget_plugins()

@@ -50,7 +50,8 @@ def load_config_files(config: Path) -> None:
 
 
 def loaded_files() -> tuple[str, ...]:
-    """The files that were run in this process, for another one that needs what they add."""
+    """The files that were run in this process, for another one that needs what they add; by whole path, for its working
+    directory may be another."""
     return tuple(_LOADED)
 
 
@@ -78,7 +79,7 @@ def _load(reference: str) -> str:
     if problem := next(filter(None, (_problem(*each) for each in _REGISTRIES)), ""):
         del sys.modules[module]
         raise ValueError(f"{name} {problem}")
-    _LOADED[f"{name}{MARK}{digest}"] = None
+    _LOADED[f"{path.resolve()}{MARK}{digest}"] = None
     return f"{name}{MARK}{digest}"
 
 

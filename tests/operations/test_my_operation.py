@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from synpro.config import ConfigError, dumps, load_config
-from synpro.operations.registry import OPERATIONS, build_operation
+from synpro.operations.registry import build_operation
 from synpro.records import Passage
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
@@ -23,17 +21,12 @@ CONFIG = 'name = "mine"\n[operations.rephrase]\n'
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The example as a user has it: beside the config, outside the package."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
     (tmp_path / "my.toml").write_text(CONFIG)
-    before = dict(OPERATIONS)
-    yield Path(shutil.copy(ROOT / "examples" / "my_operation.py", tmp_path / "my_operation.py"))
-    OPERATIONS.clear()
-    OPERATIONS.update(before)
-    for module in [name for name in sys.modules if name.startswith("synpro_plugin_")]:
-        del sys.modules[module]  # a file is run once per process: another test that names it needs its line again
+    return Path(shutil.copy(ROOT / "examples" / "my_operation.py", tmp_path / "my_operation.py"))
 
 
 def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp_path: Path) -> None:

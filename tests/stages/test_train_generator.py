@@ -19,7 +19,6 @@ from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
 from synpro.records import Corpus, Generator, Passage
 from synpro.rewards.config import RubricConfig
-from synpro.rewards.registry import REWARDS
 from synpro.rewards.scoring import Scoring
 from synpro.runner.launch import MachineConfig
 from synpro.runner.logger import StepLogger
@@ -154,7 +153,6 @@ def test_two_processes_train_the_generator_of_one_and_score_each_answer_once(
 
     from synpro.grpo import trl
 
-    monkeypatch.setitem(REWARDS, "noting", None)  # so that it is gone after the test
     monkeypatch.setattr(trl, "SAVE_SECONDS", trl.SAVE_SECONDS)
     rows, notes, records = {}, {}, {}
     for count in (1, 2):
