@@ -8,10 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from synpro.runner import launch
 
 
-def test_a_display_that_fails_does_not_hold_the_step(tmp_path: Path) -> None:
+def test_a_display_that_fails_does_not_hold_the_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """More events than a pipe takes: a step whose events nobody reads would wait for ever."""
     code = "import os\nwith open(os.environ['SYNPRO_PROGRESS'], 'w') as pipe: pipe.writelines(['{\"done\": 1}\\n'] * 9000)"
     used = list[launch.Usage]()
@@ -27,6 +29,7 @@ def test_a_display_that_fails_does_not_hold_the_step(tmp_path: Path) -> None:
     waiting.join(20)
     launch.end_running()
     assert [u.exit_code for u in used] == [0]
+    assert caplog.messages == ["progress is not shown: BrokenPipeError: ; the step goes on"], "told once"
 
 
 def test_running_steps_are_asked_to_end_once(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from synpro.grpo.passages import draw_passages
 from synpro.grpo.preflight import PreflightError
 from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
+from synpro.operations.base import rewrite_passages
 from synpro.records import Corpus, Generator, Passage
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.scoring import Scoring
@@ -104,13 +105,28 @@ def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, 
     assert any((weights[k] != moved[k]).any() for k in weights)
 
 
-def test_full_weights(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_full_weights(
+    base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     from transformers import AutoModelForCausalLM
 
+    from synpro.stages import train_generator as stage
+
+    types = list[torch.dtype]()
+
+    def noted(operation: object, passages: object, engine: Any, sampling: object) -> Any:
+        hook = engine.model.lm_head.register_forward_hook(lambda module, given, logits: types.append(logits.dtype))
+        found = rewrite_passages(operation, passages, engine, sampling)  # type: ignore[arg-type]
+        hook.remove()
+        return found
+
+    monkeypatch.setattr(stage, "rewrite_passages", noted)
     done = train(config(base, tuning="full", dtype="bfloat16"), corpus, tmp_path)
     assert done.weights is not None and done.adapter is None
     before, after = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (base, done.weights))
     assert any((before[k].bfloat16() != after[k]).any() for k in before)
+    assert set(types) == {torch.bfloat16}, "the state before training answers in the arithmetic of those after"
+    assert not [w for w in recwarn if "shared-prefix" in str(w.message)], "checked by the bound of what it computes in"
     with pytest.raises(ValueError, match=r'"lora" cannot carry on from .* "full"'):
         train(config(base), corpus, tmp_path / "lora", done)
 

@@ -147,8 +147,10 @@ class GRPORun:
         )
         self.trainer.remove_callback(PrinterCallback)  # what it prints goes to metrics.jsonl
         self.tokenizer = policy.tokenizer
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        self.engine = HFEngine(model, policy.tokenizer, batch_size=settings.engine.batch_size)
+        accelerator = self.trainer.accelerator
+        model = accelerator.unwrap_model(self.trainer.model)
+        # Training sets autocast in the model for good; the engine sets it before too, so that all states answer alike.
+        self.engine = HFEngine(model, policy.tokenizer, batch_size=settings.engine.batch_size, autocast=accelerator.autocast)
 
     @property
     def policy(self) -> Any:

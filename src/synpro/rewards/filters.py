@@ -1,7 +1,7 @@
 """Filters on generated text: what may be trained on, and why not. One function and one line in `RULES` or `BY_SCORE` each.
 
-Synthesis drops what they reject, and RL pays it the failing reward. The rules need no model, so that they are looked at first,
-where an answer is parsed: what fails them costs no judge anything.
+Synthesis drops what they reject. `RULES` need no model, so they are applied first, where an answer is parsed: what fails them
+is not scored, and RL gives it the failing reward. `BY_SCORE` look at the scores of a judge, and RL at those scores themselves.
 """
 
 from __future__ import annotations

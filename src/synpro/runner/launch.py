@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from synpro.schema import setting
 
+log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 MASTER_PORT = 29500
 """First of a thousand ports; the nodes of a job meet on the one that follows from the job's number."""
@@ -236,8 +238,9 @@ def end_running() -> None:
 
 
 def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand events on until the step ends. A display that fails (a closed terminal) loses them: a step whose pipe nobody reads
-    would wait for ever."""
+    """Hand events on until the step ends. A display that fails (a closed terminal) loses them, with one warning: a step whose
+    pipe nobody reads would wait for ever."""
+    failed = False
     with pipe.open("r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.encode() == END:
@@ -247,8 +250,12 @@ def _read_events(pipe: Path, on_event: Callable[[Mapping[str, Any]], None]) -> N
             except json.JSONDecodeError:  # two workers wrote into one line; the next one is whole
                 continue
             if isinstance(event, dict):
-                with contextlib.suppress(Exception):
+                try:
                     on_event(event)
+                except Exception as problem:
+                    if not failed:  # a closed terminal takes no warning either
+                        log.warning("progress is not shown: %s: %s; the step goes on", type(problem).__name__, problem)
+                    failed = True
 
 
 def tail(log: Path, lines: int = 25) -> str:
