@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from synpro.commands.check import check, preconditions
+from synpro.commands.check import check, preconditions, rounds_problem
 from synpro.commands.check_assets import Asset, active_assets, open_asset
+from synpro.commands.configs import load_comparison
 from synpro.config import ConfigError, RunConfig, load_config
 from tests.chat_server import NAME, Nursery, Server
 
@@ -58,6 +59,29 @@ def test_with_assets_it_asks_the_server(nursery: Nursery, qwen: Path, tmp_path: 
         server.kill()
         with pytest.raises(ConfigError, match=rf"judges\.dataman: the server http://127\.0\.0\.1:{server.port}/v1 .*refused"):
             check(cfg, fetch=True, log=lines.append)
+
+
+def test_a_cap_on_words_refuses_no_rounds_and_a_counted_corpus_does(tmp_path: Path) -> None:
+    cap = "prepare.train_words=6_000_000_000"
+    cfg = load_config(CONFIGS / "400m.toml", [cap])
+    assert not rounds_problem(cfg, tmp_path) and "holds 2 at" in rounds_problem(cfg, tmp_path, estimate=True)[0]
+    lines: list[str] = []
+    small = replace(with_server_judge(URL, tmp_path, cap), rounds=3, pretrain=cfg.pretrain)
+    check(small, fetch=False, log=lines.append)
+    assert "WARNING: if there are as many words as prepare.train_words allows: rounds = 3, but" in lines[1]
+
+    def done(step: str, tokens: int) -> None:
+        (tmp_path / step).mkdir(parents=True, exist_ok=True)
+        (tmp_path / step / "result.json").write_text(json.dumps({"record": {"tokens": {"train": tokens}}}))
+
+    done("round-00/prepare", 70_000_000)
+    assert not rounds_problem(cfg, tmp_path, estimate=True)
+    done("round-00/prepare", 8_000_000_000)
+    assert rounds_problem(cfg, tmp_path) and not rounds_problem(replace(cfg, generate_only=True), tmp_path)
+    compared = load_comparison(CONFIGS / "compare.toml", ["rounds=9", "pretrain.total_tokens=20_480"])
+    assert not rounds_problem(compared) and rounds_problem(load_config(CONFIGS / "tiny.toml", ["pretrain.total_tokens=20_480"]))
+    done("round-00/pretrain", 0)
+    assert not rounds_problem(cfg, tmp_path), "its rounds cannot be changed any more"
 
 
 def test_only_the_models_of_the_judges_in_use_are_fetched() -> None:

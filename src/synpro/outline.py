@@ -19,6 +19,7 @@ class NotRun:
     reference_loss: float
     """Falls from step to step, so that a search for settings goes on to its last trial."""
     tokens_seen: int = 0
+    diverged: bool = False
     text_tokens: int = 1
     """Another number for each step, so that arms differ in it."""
     tokens: Mapping[str, float] = field(default_factory=lambda: {"train": math.inf})

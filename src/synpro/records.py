@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,17 @@ class Checkpoint:
     """Why training ended, in words."""
     reference_loss: float
     """Mean cross-entropy per token on the reference split (2M tokens of it at most), nats: of this state, the best of those
-    that were measured on a sample."""
+    that were measured on a sample. Infinite where training diverged before there was a state to keep: there are no files."""
     digest: str
     last_reference_loss: float | None = None
     """Where training ended; None in older runs, which kept that state."""
     best_tokens: int | None = None
     """Training tokens of all rounds at which this state was measured."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended on a loss that is no number; this state is from before."""
+        return self.reference_loss == math.inf or (self.best_tokens is not None and self.last_reference_loss is None)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import threading
 import xml.etree.ElementTree as ET
@@ -15,19 +16,24 @@ import pytest
 from synpro.commands.compare import default_parallel, run_comparison
 from synpro.commands.configs import load_comparison
 from synpro.compare.arms import ARMS
-from synpro.compare.comparison import ComparisonResult, compare
+from synpro.compare.comparison import ComparisonResult, MeasuredModel, MeasuredModels, compare
 from synpro.compare.config import CompareConfig
 from synpro.compare.search import SearchResult, default_settings
-from synpro.compare.summary import summarize
+from synpro.compare.summary import _measured, summarize
+from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import TrainingSettings
 from synpro.config import ConfigError
 from synpro.lm.model_config import flops_per_token
+from synpro.loop import loop
+from synpro.measure.losses import Losses
 from synpro.outline import NotRun
-from synpro.records import digest_of, encode
+from synpro.records import Checkpoint, Evaluation, digest_of, encode
 from synpro.report.comparison import HEAD, figures, headline, notes, publish, rows, summary, write_page
 from synpro.report.comparison_figures import TITLES
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
+from synpro.runner.step import StepError
+from synpro.stages.pretrain import pretrain
 from tests.conftest import ROOT
 from tests.in_process import Here
 from tests.lm.conftest import sentences
@@ -188,6 +194,54 @@ def test_a_search_that_was_misled_is_told(numbers) -> None:
     for seed in worse["arms"]["tuned-repetition"]["seeds"].values():
         seed |= {"general_loss": 3.2, "start": {"heldout_loss": 4.7, "general_loss": 3.1}}
     assert any("tuned-repetition 3.2000; the model they started from 3.1000 (and 4.7000" in note for note in notes(worse))
+
+
+def test_a_measured_model_that_diverged_is_told_and_so_are_versions_of_the_code(tmp_path: Path) -> None:
+    model = Checkpoint(tmp_path / "a/pretrain", 512, 8, False, "training has diverged: it is nan", 5.0, "", best_tokens=256)
+    evaluation = Evaluation(tmp_path / "a/evaluate", 5.1, 2.0)
+    for folder in (model.dir, evaluation.dir):
+        folder.mkdir(parents=True)
+    lines = [f'{{"tokens": {tokens}, "heldout_loss": {loss}}}\n' for tokens, loss in ((0, 6.0), (256, 5.1), (512, "NaN"))]
+    (model.dir / "metrics.jsonl").write_text("".join([*lines, '{"tokens": 512, "train_loss": NaN}\n']))
+    (evaluation.dir / "result.json").write_text('{"files": {"heldout.parquet": {"sha256": ""}}}')
+    (evaluation.dir / "evaluation.json").write_text('{"items": {}}')
+    losses = Losses.from_rows({s: [{"document": d, "nll": 5.0, "tokens": 1} for d in "ab"] for s in (0, 1)})
+
+    def told(model: Checkpoint) -> list[str]:
+        one = MeasuredModel(model, evaluation, SyntheticText())
+        found = _measured(tmp_path, MeasuredModels("u1", TrainingSettings(0.1, 1e-3), {0: one}), losses)
+        json.dumps(found, allow_nan=False)
+        assert found["seeds"]["0"]["points"] == [[0, 6.0], [256, 5.1]]
+        arm = {**found, **dict.fromkeys(("change", "data_efficiency", "oracle_gap", "search", "forced", "about")), "shards": []}
+        arm |= {"forced": arm, "cost": {"total": {"flops": 1.0}}}
+        about = {"seeds": [0, 1], "groups": 2, "commits": ["a1", "b2"]}
+        lists = {"contrasts": [], "notes": [], "searches": {}, "anchors": [found], "passes": [found]}
+        return notes({"about": about, "arms": {"noise": arm}, "refused": None, **lists})
+
+    started = "It was started by 2 versions of the code: a1, b2."
+    assert told(dataclasses.replace(model, last_reference_loss=5.2)) == [started]
+    said = ", seed 0: training has diverged: it is nan. Its best state is measured, its rate still above 0."
+    places = ("noise", "noise with repetition's settings", "the curve at u1", "the single pass over u1")
+    assert told(model) == [*(place + said for place in places), started]
+
+
+@pytest.mark.parametrize("place", ["round-00", "text/shared/round-00", "text/shared/round-01", "text/synpro", "arms/synpro"])
+def test_a_model_that_there_is_not_stops_what_needs_it(place: str) -> None:
+    sets = ["rounds=2", "compare.protocol=continued"]
+    if place.endswith("round-01"):  # nothing is searched: the probe has a training of its own
+        sets += ["compare.tune.trials=0", 'compare.arms=["repetition", "synpro"]']
+    cfg = load_comparison(ROOT / "configs" / "compare-tiny.toml", sets)
+
+    def run_step(name: str, stage: Any, step_cfg: Any, **inputs: Any) -> Any:
+        if stage is pretrain and name.startswith(place):
+            return Checkpoint(Path(name), 64, 1, False, "training has diverged", math.inf, "")
+        return NotRun(name, -float(len(name)), text_tokens=len(name))
+
+    with pytest.raises(StepError, match=rf"^{place}\S*/pretrain: training has diverged; lower pretrain\.optimizer"):
+        if place == "round-00":
+            loop(cfg, run_step)
+        else:
+            compare(cfg, run_step)
 
 
 def test_the_page_holds_everything_and_the_pictures_are_pictures(world, numbers, tmp_path: Path) -> None:

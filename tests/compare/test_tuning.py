@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from synpro.commands.configs import load_comparison
+from synpro.compare.search import SearchResult, search_settings
+from synpro.compare.steps import DedupSteps
 from synpro.compare.tuning import (
     TrainingSettings,
     Trial,
@@ -19,8 +23,12 @@ from synpro.compare.tuning import (
     propose_next,
     winner,
 )
+from synpro.outline import NotRun
+from synpro.records import Checkpoint
+from synpro.runner.step import StepError
 from synpro.schema import build
 from synpro.stages.pretrain import PretrainConfig
+from tests.conftest import ROOT
 
 CFG = TuneConfig(rates=(0.5, 1.0, 2.0, 4.0))
 START = TrainingSettings(0.1, 2e-3)
@@ -124,6 +132,37 @@ def test_a_search_carried_on_goes_the_way_of_an_undisturbed_one():
 def test_a_training_that_diverged_is_never_the_winner():
     tried = [Trial(START, math.nan, 1), Trial(replace(START, learning_rate=5e-4), 6.0, 1)]
     assert winner(tried).learning_rate == 5e-4
+
+
+def test_what_diverged_gets_no_further_seeds_and_does_not_win_by_its_first():
+    a, b, c = START, replace(START, learning_rate=1e-3), replace(START, weight_decay=0.8)
+    tried = [Trial(a, 5.00, 1), Trial(b, 5.01, 1), Trial(c, math.inf, 1)]
+    assert finalists(AXES, tried, 3) == [a, b]
+    tried += [Trial(a, math.inf, 1, draw=1), Trial(b, math.nan, 1, draw=1), Trial(replace(a, dropout=0.1), 5.02, 1)]
+    assert winner(tried) == tried[-1].settings
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_search_goes_on_where_a_training_diverges_and_ends_where_all_do(kept: bool):
+    cfg = load_comparison(ROOT / "tests" / "compare.toml", [])
+    corpus = NotRun("prepare", 0.0)
+
+    def search(most: float) -> SearchResult:
+        """Every training above a learning rate diverges; what is kept of it would be the best of all."""
+
+        def run_step(name, stage, training, **inputs):
+            rate, seen = training.optimizer.learning_rate, training.max_tokens
+            if rate <= most:
+                return Checkpoint(Path(name), seen, 1, False, "", 5.0 - rate, name, 5.0, seen)
+            return Checkpoint(Path(name), seen, 1, False, "nan", *((4.0, name, None, 64) if kept else (math.inf, name)))
+
+        return search_settings(cfg, DedupSteps(run_step), "tune/u1", corpus, START, max_trials=12)
+
+    found = search(3e-3)
+    assert math.inf in [t.loss for t in found.trials] and found.chosen.learning_rate <= 3e-3
+    assert not found.models[found.best].diverged
+    with pytest.raises(StepError, match=r"tune/u1: every training of this search diverged; lower pretrain\.optimizer"):
+        search(0.0)
 
 
 def test_of_the_finalists_the_best_on_average_wins_and_no_other_setting():

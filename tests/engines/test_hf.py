@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
 from synpro.engines.base import EngineError, Sampling
+from synpro.engines.failures import TooManyFailures
 from synpro.engines.hf import HFEngine
 from synpro.records import Generator
 
@@ -190,6 +191,31 @@ def test_errors_for_people(llama, tokenizer) -> None:
     engine.close()
     with pytest.raises(ValueError, match="closed"):
         engine.generate_ids([[1]], GREEDY)
+
+
+def test_an_answer_that_turns_nan_ends_before_the_token_that_did_it(llama, tokenizer) -> None:
+    asked = prompts(2)
+    whole, read = HFEngine(llama, tokenizer).generate_ids(asked, WARM), list[torch.Tensor]()
+    bad = whole[0][5]
+    cuts = [next((i for i, id in enumerate(ids[:-1]) if id == bad), len(ids)) for ids in whole]
+    note = llama.model.embed_tokens.register_forward_hook(lambda embed, given, out: read.append(given[0]))
+    spoil = llama.model.layers[0].register_forward_hook(
+        lambda layer, given, out: out.masked_fill((read[-1] == bad)[..., None], float("nan"))
+    )
+    try:
+        engine = HFEngine(llama, tokenizer)
+        engine._fast = True
+        cut = engine.generate_ids(asked, WARM)
+        ids = torch.tensor([asked[0] + cut[0]])
+        assert cut == [ids[:at] for ids, at in zip(whole, cuts, strict=True)] and 0 < cuts[0] <= 5
+        assert "answers to learn from: " in str(engine.failures) and "NaN after 6 tokens" in str(engine.failures)
+        assert llama(ids).logits.isfinite().all() and llama(torch.tensor([[*asked[0], *whole[0][:6]]])).logits.isnan().all()
+        with pytest.raises(EngineError, match=r"chat 0: .* NaN after 0 tokens.* The prompt ends with"):
+            engine.generate_ids([[bad]], WARM)
+        with pytest.raises(TooManyFailures):
+            engine.generate_ids(asked[:1] * 11, WARM)
+    finally:
+        note.remove(), spoil.remove()
 
 
 def test_the_context_bounds_the_answer(llama, tokenizer) -> None:

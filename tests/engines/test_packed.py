@@ -7,7 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
-from synpro.engines.cpu.packed import can_pack, log_probabilities
+from synpro.engines.cpu import packed
+from synpro.engines.cpu.packed import can_pack, log_probabilities, packing_error
 
 SHAPE = {
     "vocab_size": 97,
@@ -86,3 +87,15 @@ def test_a_model_that_ignores_the_mask_or_the_positions_is_not_packed() -> None:
     whole = model.model.forward
     model.model.forward = lambda input_ids, **rest: whole(input_ids, use_cache=False)
     assert not can_pack(model)
+
+
+def test_a_model_that_trains_in_autocast_is_packed_in_it_by_the_bound_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    wrapped, rounded = (LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.3)) for _ in range(2))
+    wrapped.forward = torch.autocast("cpu", dtype=torch.bfloat16)(wrapped.forward)  # as accelerate does
+    assert packing_error(wrapped) > 1e-3, "outside, packed rows are not computed in it"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert can_pack(wrapped)
+        monkeypatch.setattr(packed, "packing_error", lambda model: 0.01)
+        assert can_pack(rounded)
+    assert not can_pack(rounded)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from synpro.engines.base import EngineError
-from synpro.engines.parallel_map import ParallelMapError, ordered_map, parallel_map
+from synpro.engines.parallel_map import ParallelMapError, _Actor, ordered_map, parallel_map
 from synpro.runner.launch import MachineConfig
 
 RAY = MachineConfig(threads=1, launcher="ray", workers=2)
@@ -95,6 +95,13 @@ def test_an_error_of_a_task_is_the_one_it_raised(tmp_path: Path) -> None:
         done(Squares(tmp_path, bad=5), RAY)
     with pytest.raises(EngineError, match="does not open"):
         done(Squares(tmp_path, shut=True), RAY)
+
+
+def test_a_file_of_ones_own_that_is_not_there_is_an_error_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synpro.runner.launch.die_with_parent", lambda: None)  # this process is no worker
+    worker = _Actor(["nowhere.py"], b"")  # Ray would call an error here a lost worker
+    with pytest.raises(ValueError, match=r"'nowhere\.py' is no Python file"):
+        worker.run(1)
 
 
 def test_an_idle_worker_makes_room_when_nothing_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

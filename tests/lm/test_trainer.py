@@ -249,6 +249,9 @@ def test_a_plateau_ends_training(tmp_path: Path, stream_tokens: np.ndarray) -> N
     done = trainer.train(tiny_module(), stream, callback, steps=200, work_dir=tmp_path / "olmo")
     assert done.steps < 40
     assert done.stop_reason is not None and "surely less than 5.0" in done.stop_reason
+    callback.points.append((10**6, float("nan")))
+    callback._stop_early()
+    assert callback.diverged and callback.stop_reason.startswith("training has diverged"), "the best state can be kept"
 
 
 def test_the_rate_falls_to_nothing_over_the_anneal() -> None:
@@ -292,8 +295,13 @@ def test_the_best_state_is_kept_through_a_kill(tmp_path: Path, stream_tokens: np
 def test_what_is_resumed_from_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from synpro.lm import checkpoint
 
-    synced = set()
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    synced, kept = set(), set[bool]()
+
+    def fsync(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        kept.add((tmp_path / "step-1").exists())
+
+    monkeypatch.setattr(os, "fsync", fsync)
     replace, renamed = Path.replace, list[str]()
 
     def rename(draft: Path, target: Path) -> Path:
@@ -307,6 +315,18 @@ def test_what_is_resumed_from_is_on_the_disk_before_it_has_its_name(tmp_path: Pa
     write_json(tmp_path / "result.json", {})
     checkpoint.write(tmp_path / "step-1", state := checkpoint.Snapshot({"w": torch.ones(2)}, {}), {}, best=state)
     assert renamed == ["000003.answers.json", "result.json", "step-1"]
+    kept.clear()
+    checkpoint.write(tmp_path / "step-1", state, {})
+    assert kept == {True}, "the only checkpoint goes when the next one is whole"
+
+
+def test_drafts_that_a_kill_left_are_no_checkpoints(tmp_path: Path) -> None:
+    from synpro.lm.callbacks import _delete_all_but_newest
+
+    for name in ("step-00000100", "step-00000150", "step-00000200.tmp"):
+        (tmp_path / name).mkdir()
+    _delete_all_but_newest(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000150"]
 
 
 def test_a_machine_without_a_compiler_trains_and_says_so(monkeypatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -183,10 +183,20 @@ def test_checkpoints_of_a_step_are_on_the_disk_until_it_ends(tmp_path):
     smollm = model_size("SmolLM2-135M")
     assert lora_parameters(smollm, 4) * 4 == pytest.approx(4824 * 1024, rel=0.02), "the adapter that tests/loop.toml saves"
     assert lora_parameters(smollm, 4, ["q_proj", "model.v_proj"]) == 4 * 30 * (2 * 576 + 576 + 192)
-    assert scratch("pretrain") == 2 * 12 * 474_022_912 and scratch("pretrain", "pretrain.checkpoint_every=none") == 0
+    state = 12 * 474_022_912
+    assert scratch("pretrain") == 2 * 2 * state, "each checkpoint has the best state beside its own"
+    assert scratch("pretrain", "pretrain.checkpoint_every=none") == state
+    last = ("pretrain.keep=last", "pretrain.checkpoint_every=none")
+    assert [scratch("pretrain", *last[:n]) for n in (1, 2)] == [2 * state, 0]
     assert scratch("evaluate") == 0
     text = "\n".join(format_plan(load_config(CONFIGS / "400m.toml"), tmp_path, calibrate=False))
     assert f"train-rephrase takes {2 * 16 * generator / 2**30:.1f} GiB more until it ends" in text
+
+
+def test_a_generator_that_is_not_trained_takes_no_disk(tmp_path):
+    rows = estimate_stages(load_config(CONFIGS / "1b.toml", ["operations.rephrase.steps=0"]), tmp_path, None)
+    assert [row(rows, "train-rephrase").disk, row(rows, "train-rephrase").scratch] == [0, 0]
+    assert row(rows, "train-reformat").disk and row(rows, "train-reformat").scratch
 
 
 def test_what_cannot_be_known_is_said(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -262,10 +264,21 @@ class Lines(NullProgress):
         self.lines += [event["log"]] if "log" in event else []
 
 
-def test_a_step_killed_twice_at_the_same_place_ends_with_a_reason(tmp_path: Path) -> None:
+def test_a_step_killed_twice_at_the_same_place_ends_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
     with pytest.raises(StepError, match="killed") as first:
         steps(tmp_path, listener=lines)("a", count, cfg(trouble="always killed"))
     assert "ended twice" not in str(first.value)
+    for served in ("server-1/open", "rank-1/server-2"):
+        (tmp_path / "a/scratch" / served).mkdir(parents=True)
+    rmdir = os.rmdir
+
+    def busy(path: str, **at: int) -> None:
+        if path == "open":
+            raise OSError(errno.EBUSY, "its server is dying")
+        rmdir(path, **at)
+
+    monkeypatch.setattr(os, "rmdir", busy)
     with pytest.raises(StepError, match=r"ended twice at the same place \(100% of the step\)"):
         steps(tmp_path, listener=lines)("a", count, cfg(trouble="always killed"))
+    assert [p.name for p in (tmp_path / "a").glob("scratch/**/server-*")] == ["server-1"]

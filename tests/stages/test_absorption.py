@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from synpro.compare.absorption import absorption_numbers
 from synpro.corpus.store import PASSAGES, REWRITES, read_rows, write_rows
-from synpro.records import Shard
+from synpro.records import Absorption, Shard
 from synpro.report.what_pays import absorption_table, checks_table, what_pays
 from synpro.runner.context import StepContext
+from synpro.stages import absorption
 from synpro.stages.absorption import AbsorptionConfig, absorb
 from tests.measure.facts import fact
 from tests.stages.small_corpus import small_corpus
@@ -17,7 +20,7 @@ from tests.stages.small_model import CFG
 from tests.stages.small_model import run as pretrained
 
 
-def test_own_wording_other_words_and_held_out_text(tmp_path: Path) -> None:
+def test_own_wording_other_words_and_held_out_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = small_corpus(tmp_path / "corpus")
     model = pretrained(CFG, corpus, tmp_path / "model")
     table = list(read_rows(corpus.dir / "documents.parquet"))
@@ -38,10 +41,15 @@ def test_own_wording_other_words_and_held_out_text(tmp_path: Path) -> None:
     shard.dir.mkdir()
     write_rows(shard.dir / "rewrites.parquet", REWRITES, [{**row, "kept": i != 5} for i, row in enumerate(reported)])
 
-    def asked(name: str) -> object:
+    def asked(name: str) -> Absorption:
         ctx = StepContext.local(tmp_path / name)
         return absorb(AbsorptionConfig(distractors=4), corpus=corpus, model=model, ctx=ctx, held_back=shard, written_from=wide)
 
+    with monkeypatch.context() as patch:
+        patch.setattr(absorption, "MAX_TEXTS", 7)
+        some = list(read_rows(asked("some").dir / "losses.parquet"))
+    assert [sum(r["text"] == kind for r in some) for kind in ("train", "rephrased", "unseen")] == [7, 7, 1]
+    assert len({r["document"] for r in some if r["text"] == "train"}) == 7 and some[6]["document"] != train[6]["id"], "spread"
     first, again = asked("first"), asked("again")
     assert first.digest == again.digest
     losses = list(read_rows(first.dir / "losses.parquet"))

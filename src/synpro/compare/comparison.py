@@ -24,6 +24,7 @@ from synpro.compare.search import SearchResult, default_settings, search_corpus,
 from synpro.compare.steps import DedupSteps
 from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_verifier, synthesize_text
 from synpro.compare.tuning import TrainingSettings
+from synpro.loop import trained
 from synpro.outline import step_names
 from synpro.records import Absorption, Checkpoint, Corpus, Evaluation
 from synpro.runner.jobs import Job, run_jobs
@@ -300,7 +301,7 @@ class Comparison:
             f"seed-{seed}",
             {"corpus": corpus, "shards": list(text.shards)},
         )
-        model = steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", **given, start=begin)
+        model = trained(steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", **given, start=begin))
         given |= {"model": model, "reference": self.cfg.probe.data}
         evaluation = steps(f"{name}/evaluate", evaluate, self.cfg.evaluate, seed_key=f"{key}/evaluate", **given)
         is_arm = target.folder.startswith("arms/")

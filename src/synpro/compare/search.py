@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.steps import DedupSteps
 from synpro.compare.tuning import AXES, TrainingSettings, Trial, grid, open_axes, propose_next, winner
 from synpro.records import Checkpoint, Corpus, Shard
+from synpro.runner.step import StepError
 from synpro.stages.pretrain import PretrainConfig, pretrain
 
 
@@ -71,7 +73,7 @@ def search_settings(
     """Search the settings for a text on the reference split, under the protocol that is measured (`tuning.propose_next`).
 
     `begin`: the settings it begins with. `start`: the model that trainings continue, None from new weights.
-    `training`: how models are trained, before the settings; None: as repetition's.
+    `training`: how models are trained, before the settings; None: as repetition's. Raises StepError where all diverge.
     """
     tune = cfg.compare.tune
     if not max_trials:
@@ -91,7 +93,9 @@ def search_settings(
         seed_key = f"tune-{draw}" if draw else "tune"  # trials of one draw differ in their settings alone
         model = mine(step, pretrain, applied, seed_key=seed_key, corpus=corpus, shards=list(shards), start=start)
         models.append(model)
-        trials.append(Trial(settings, model.reference_loss, model.tokens_seen, draw))
+        trials.append(Trial(settings, math.inf if model.diverged else model.reference_loss, model.tokens_seen, draw))
+    if not any(math.isfinite(t.loss) for t in trials):
+        raise StepError(f"{folder}: every training of this search diverged; lower pretrain.optimizer.learning_rate")
     found = tuple(open_axes(axes, trials))
     return SearchResult(winner(trials), tuple(trials), found, steps=tuple(mine.places), models=tuple(models))
 

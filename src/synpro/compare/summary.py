@@ -163,7 +163,7 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
 
 
 def _commits(root: Path) -> list[str]:
-    """The versions of the code that ran steps of a comparison, oldest first."""
+    """The versions of the code that a comparison was started by, oldest first; the last may have run no step."""
     path = root / "environment.json"
     first = read_json(path) if path.exists() else {}
     return list(dict.fromkeys(c for part in (first, *first.get("changed", ())) if (c := part.get("commit"))))
@@ -203,6 +203,7 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
             "bits_per_byte": evaluation.bits_per_byte,
             "reference_loss": model.reference_loss,
             **{key: body[key] for key in ("general_loss", "start") if key in body},
+            **({"diverged": model.reason} if model.diverged else {}),
             "tokens_seen": model.tokens_seen,
             "tasks": evaluation.tasks,
             "items": body["items"],
@@ -210,7 +211,7 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
                 "file": (evaluation.dir / "heldout.parquet").relative_to(root).as_posix(),
                 "sha256": files["heldout.parquet"]["sha256"],
             },
-            "points": [[r["tokens"], round(r["heldout_loss"], 5)] for r in rows if "heldout_loss" in r],
+            "points": [[r["tokens"], round(r["heldout_loss"], 5)] for r in rows if r.get("heldout_loss", math.nan) < math.inf],
         }
     return {
         "corpus": measured.corpus,

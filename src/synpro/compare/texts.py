@@ -12,7 +12,7 @@ from synpro.compare.arms import find_arm
 from synpro.compare.config import CompareConfig
 from synpro.compare.search import SearchResult
 from synpro.compare.steps import DedupSteps
-from synpro.loop import synthesize_round
+from synpro.loop import synthesize_round, trained
 from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier
 from synpro.rewards.scoring import Scoring
 from synpro.runner.step import RunStep
@@ -56,7 +56,7 @@ def first_plateau(cfg: CompareConfig, run_step: RunStep, corpus: Corpus) -> Chec
     """The model that trainings at the scarce corpus continue: organic text until the plateau. None: they begin anew."""
     if cfg.compare.protocol == "scratch":
         return None
-    return run_step("text/shared/round-00/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=[], start=None)
+    return trained(run_step("text/shared/round-00/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=[], start=None))
 
 
 def first_probe(
@@ -69,7 +69,7 @@ def first_probe(
         model, places = search.models[search.best], [search.steps[search.best]]
     else:
         training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
-        model = shared("round-01/pretrain", pretrain, training, corpus=corpus, shards=[], start=start)
+        model = trained(shared("round-01/pretrain", pretrain, training, corpus=corpus, shards=[], start=start))
     probe = shared("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
     return FirstProbe(probe, (*places, *shared.places))
 
@@ -98,6 +98,6 @@ def synthesize_text(
         if number < rounds and search is not None:
             training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
             step = f"round-{number:02d}/pretrain"
-            model = mine(step, pretrain, training, corpus=corpus, shards=list(shards), start=start)
+            model = trained(mine(step, pretrain, training, corpus=corpus, shards=list(shards), start=start))
             probe = mine(f"round-{number + 1:02d}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
     return SyntheticText(tuple(shards), (verified[1], *(first.steps if first else ()), *mine.places), draw)

@@ -115,7 +115,7 @@ class Trial:
 
     settings: TrainingSettings
     loss: float
-    """On the reference split, nats per token."""
+    """On the reference split, nats per token; infinite where training diverged, whatever was kept of it."""
     tokens: int
     """Tokens it was trained on."""
     draw: int = 0
@@ -264,7 +264,7 @@ def _climb(
 def finalists(axes: Grid, tried: Sequence[Trial], most: int) -> list[TrainingSettings]:
     """The settings that further seeds decide between: the best `most` by the climb's seed, the best so far on average, and
     neighbours of that which beat it with the seeds they share. None where there is nothing to choose between."""
-    ranked = sorted((t for t in tried if not t.draw), key=_rank)
+    ranked = sorted((t for t in tried if not t.draw and math.isfinite(t.loss)), key=_rank)
     if len(ranked) < 2 or not most:
         return []
     best = winner(tried)
@@ -273,12 +273,14 @@ def finalists(axes: Grid, tried: Sequence[Trial], most: int) -> list[TrainingSet
 
 
 def winner(tried: Sequence[Trial]) -> TrainingSettings:
-    """The settings with the lowest mean reference loss, among those trained most often; the earlier of two equals."""
+    """The settings with the lowest mean reference loss, among those trained most often; the earlier of two equals. None that
+    diverged with any seed, unless all did."""
     losses: dict[TrainingSettings, list[float]] = {}
     for trial in tried:
         losses.setdefault(trial.settings, []).append(_rank(trial))
-    most = max(map(len, losses.values()))
-    return min((s for s, seen in losses.items() if len(seen) == most), key=lambda s: sum(losses[s]))
+    sound = {s: seen for s, seen in losses.items() if math.isfinite(sum(seen))} or losses
+    most = max(map(len, sound.values()))
+    return min((s for s, seen in sound.items() if len(seen) == most), key=lambda s: sum(losses[s]))
 
 
 def open_axes(axes: Grid, tried: Sequence[Trial]) -> list[str]:

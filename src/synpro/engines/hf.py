@@ -26,11 +26,12 @@ from typing import Any, Self
 
 import torch
 
-from synpro.engines.base import EngineError, Sampling
+from synpro.engines.base import EngineError, Sampling, Unanswered
 from synpro.engines.chats import complete, encode_chat, refusal
 from synpro.engines.cpu.sampling import sample, uniforms
 from synpro.engines.cpu.shared_prefix_cache import NAME, SharedPrefixCache, UnsupportedAttention
 from synpro.engines.export import locate
+from synpro.engines.failures import FailureCount
 from synpro.records import Chat, Completion, Generator
 
 PREFILL_TOKENS = 1024
@@ -72,7 +73,7 @@ class HFEngine:
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} completions at once is not possible; use 1 or more")
         self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
-        self.autocast = autocast
+        self.autocast, self.failures = autocast, FailureCount("answers to learn from")
         self._fast: bool | None = None
 
     @classmethod
@@ -132,8 +133,9 @@ class HFEngine:
     def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
         """`sampling.n` completions of each prompt, flat and in order; the token that ends the turn is part of them.
 
-        Raises ValueError for an empty prompt or one that leaves no room for an answer, and EngineError, which names the prompt,
-        for logits that are NaN.
+        One after which the logits were NaN is cut before its last token: training would read that one again, and every loss of
+        its row would be NaN. `failures` counts these. Raises ValueError for an empty prompt or one that leaves no room for an
+        answer, EngineError, which names the prompt, where nothing is left, and TooManyFailures.
         """
         if self.model is None:
             raise ValueError("the engine is closed")
@@ -142,10 +144,11 @@ class HFEngine:
                 raise ValueError(f"chat {number}: {problem}; cut passages shorter or use a model with a longer context")
         requests = self._run(prompts, sampling)
         for request in requests:
-            if request.failed:
+            if request.failed and len(request.ids) < 2:
                 shown = self.tokenizer.decode(list(prompts[request.prompt])[-100:])
                 raise EngineError(f"chat {request.prompt}: {self._nan(request)}. The prompt ends with {shown!r}")
-        return [request.ids for request in requests]
+        self.failures.add(Unanswered(self._nan(r)) if r.failed else r.ids for r in requests)
+        return [r.ids[:-1] if r.failed else r.ids for r in requests]
 
     def _run(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
         """The finished completions of prompts that fit."""

@@ -100,18 +100,18 @@ class _Actor:
     seconds that the task took."""
 
     def __init__(self, files: Sequence[str], factory: bytes) -> None:
-        from ray import cloudpickle
-
         from synpro.runner.launch import die_with_parent
 
         die_with_parent()
-        load_files(files)  # first: the factory may hold an engine of theirs
-        self.factory: WorkerFactory[Any, Any] = cloudpickle.loads(factory)
+        self.files, self.factory = files, factory
         self.worker: Worker[Any, Any] | None = None
 
     def run(self, task: Any) -> tuple[int, float, Any]:
         if self.worker is None:  # here and not above, so that what opening raises is an error of the task
-            self.worker = self.factory.open(lambda done: None)
+            from ray import cloudpickle
+
+            load_files(self.files)  # first: the factory may hold an engine of theirs
+            self.worker = cloudpickle.loads(self.factory).open(lambda done: None)
         began = time.monotonic()
         result = self.worker(task)
         return os.getpid(), time.monotonic() - began, result

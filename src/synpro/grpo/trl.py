@@ -96,13 +96,12 @@ class Trainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(  # TRL names it
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: Any = None, **kwargs: Any
     ) -> Any:
-        if input_ids.device.type != "cpu" or not can_pack(model):
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
-            )
         with self.accelerator.autocast():
-            logps, entropies = log_probabilities(model, input_ids, attention_mask, logits_to_keep, self.temperature)
-        return logps, entropies, None
+            if input_ids.device.type == "cpu" and can_pack(model):
+                return *log_probabilities(model, input_ids, attention_mask, logits_to_keep, self.temperature), None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+        )
 
 
 class GRPORun:
@@ -128,7 +127,7 @@ class GRPORun:
         if operation.config.steps and len(passages) < settings.prompts_per_step:
             raise ValueError(
                 f"train_generator.prompts_per_step: a step shows {settings.prompts_per_step} passages, and there are"
-                f" {len(passages)} to train on; lower it, or give prepare more text"
+                f" {len(passages)} that the model can read; lower it, or give prepare more text"
             )
         self.operation, self.rubric, self.settings, self.ctx, self.report = operation, rubric, settings, ctx, report
         self.after_step, self.save = after_step, save

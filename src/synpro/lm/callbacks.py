@@ -226,13 +226,13 @@ class PretrainCallback(Callback):
     def _stop_early(self) -> None:
         """Stop on a plateau, and where a loss is no number: what follows is none either."""
         tokens, loss = self.points[-1]
-        if self.plateau is not None:
+        if not math.isfinite(loss):
+            self.diverged = True
+            self.stop_reason = f"training has diverged: the reference loss at {tokens:,} tokens is {loss}"
+        elif self.plateau is not None:
             decision = detect_plateau(self.points, self.plateau, min_tokens=self.min_tokens + self.previous_tokens)
             self.plateau_reason = decision.reason
             self.stop_reason = decision.reason if decision.plateau else None
-        elif not math.isfinite(loss):
-            self.diverged = True
-            self.stop_reason = f"training has diverged: the reference loss at {tokens:,} tokens is {loss}"
         if self.stop_reason is not None:
             # The losses are all-reduced: every process takes the same decision at the same step.
             self.trainer.cancel_run(self.stop_reason, no_sync=True)
@@ -257,5 +257,5 @@ class PretrainCallback(Callback):
 
 
 def _delete_all_but_newest(checkpoints: Path) -> None:
-    for old in sorted(checkpoints.glob("step-*"))[:-1]:
+    for old in sorted(checkpoints.glob("step-*"), key=lambda p: (p.suffix != ".tmp", p))[:-1]:  # drafts that a kill left first
         shutil.rmtree(old)

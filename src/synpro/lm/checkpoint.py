@@ -130,8 +130,8 @@ def write(folder: Path, snapshot: Snapshot, state: dict[str, Any], best: Snapsho
             save_file(tensors.weights, place / WEIGHTS)
             save_file(tensors.moments, place / OPTIMIZER)
     (draft / STATE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    sync(draft)  # takes long, and `folder` may be the only checkpoint
     shutil.rmtree(folder, ignore_errors=True)
-    sync(draft)
     draft.rename(folder)
 
 

@@ -154,9 +154,10 @@ class _Estimates:
         flops = float(seen * model_flops_per_token(self.cfg))
         work = {"pretraining": Cost(flops)}
         row = self._row("pretrain", count, seen, work, count * self._model() * 16, self._training_seconds(flops))
-        state, saves = 12.0 * self._model(), bool(p.checkpoint_every)
-        # The best state, and a checkpoint while it is written, are copies in the machine's memory.
-        return replace(row, scratch=2 * state * saves, memory=row.memory + state * (saves + (p.keep == "best")))
+        state, saves, best = 12.0 * self._model(), bool(p.checkpoint_every), p.keep == "best"
+        # The best state, and a checkpoint while it is written, are copies in the machine's memory. A checkpoint has the best
+        # state beside its own; without any, that state alone is on the disk at the end.
+        return replace(row, scratch=state * (2 * saves * (1 + best) or best), memory=row.memory + state * (saves + best))
 
     def probe(self) -> StageEstimate:
         rounds = self.cfg.rounds
@@ -181,6 +182,8 @@ class _Estimates:
         disk = 4.0 * adapters or 2.0 * self.generator
         # Of each trained weight: itself, Adam's two moments, and the best state so far, in float32.
         scratch = 2.0 * (16 if t.keep == "best" else 12) * (adapters or self.generator)
+        if not op.steps:  # nothing is trained, and nothing saved
+            disk = scratch = 0.0
         judged = self._judging(operation, answers, answer, passages=prompts)
         steps = self._decode_steps(t.engine, generated, t.answers_per_step // self.cfg.machine.rl_processes)
         work = {

@@ -138,6 +138,14 @@ def notes(numbers: Numbers) -> list[str]:
             f"Repetition with the usual settings ({plain['mean']:.4f}) is better than with those the search found "
             f"({tuned['mean']:.4f}): the search was misled by its few seeds. Read every gain against the lower."
         )
+    measured = [*numbers["arms"].items()]
+    measured += [(f"{name} with repetition's settings", arm["forced"]) for name, arm in measured if arm["forced"]]
+    measured += [(f"the curve at {m['corpus']}", m) for m in numbers["anchors"]]
+    measured += [(f"the single pass over {m['corpus']}", m) for m in numbers["passes"]]
+    for name, models in measured:
+        for seed, one in models.get("seeds", {}).items():
+            if "diverged" in one:
+                found.append(f"{name}, seed {seed}: {one['diverged']}. Its best state is measured, its rate still above 0.")
     seeds = {name: list(arm.get("seeds", {}).values()) for name, arm in numbers["arms"].items()}
     if general := {
         n: [s["general_loss"] for s in models] for n, models in seeds.items() if "general_loss" in (models or [{}])[0]
@@ -148,7 +156,7 @@ def notes(numbers: Numbers) -> list[str]:
         before = f"; {said.format(**untouched)}" if untouched else ""
         found.append(f"Loss on general text, mean over seeds: {means}{before}. A rise is what was forgotten.")
     if len(commits := about.get("commits", ())) > 1:
-        found.append(f"Steps were run by {len(commits)} versions of the code: {', '.join(commits)}.")
+        found.append(f"It was started by {len(commits)} versions of the code: {', '.join(commits)}.")
     if len(about["seeds"]) == 1:
         found.append("One seed: intervals are over held-out documents only.")
     if any(a["shards"] for a in numbers["arms"].values()):

@@ -330,14 +330,15 @@ def _read_evaluation(folder: Path, of: str = "") -> RoundEvaluation:
         overlap=tuple(body.get("overlap", ())),
         documents=_read_losses(folder / f"{of}heldout.parquet"),
         general_loss=body.get("general_loss"),
-        general=_read_losses(general) if general.exists() else {},
+        general=_read_losses(general, numbered=True) if general.exists() else {},
         start=_read_evaluation(folder, of="start_") if "start" in body else None,
     )
 
 
-def _read_losses(file: Path) -> dict[str, tuple[float, int, int]]:
+def _read_losses(file: Path, numbered: bool = False) -> dict[str, tuple[float, int, int]]:
+    """By document; `numbered`, because general text may hold an id twice: its order is that of every round."""
     rows = read_table(file, ["document", "nll", "tokens", "bytes"])
-    documents = {r["document"]: (r["nll"], r["tokens"], r["bytes"]) for r in rows}
+    documents = {r["document"] + f":{i}" * numbered: (r["nll"], r["tokens"], r["bytes"]) for i, r in enumerate(rows)}
     if len(documents) != len(rows):
         raise CorruptRun(f"{file} holds a document twice; remove {file.parent} and run the same command again")
     return documents

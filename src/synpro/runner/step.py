@@ -127,8 +127,8 @@ class Steps:
         timing = read_json(out / "timing.json") if resume and (out / "timing.json").exists() else {}
         if not resume:  # what another request left must not be resumed from
             clear(out)
-        for left in (out / "scratch").glob("server-*"):  # weights that a killed attempt was serving
-            shutil.rmtree(left)
+        for left in [*out.glob("scratch/**/server-*")]:  # weights that a killed attempt was serving
+            shutil.rmtree(left, ignore_errors=True)  # network file systems keep what a dying server still has open
         (out / "error.json").unlink(missing_ok=True)
         write_json(out / "request.json", request)
         write_json(out / "inputs.json", stat_inputs(request))

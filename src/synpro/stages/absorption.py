@@ -13,14 +13,19 @@ its texts about passages that are not in the train split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from synpro.records import Absorption, Checkpoint, Corpus, Shard, digest_files
 from synpro.runner.context import StepContext
 from synpro.schema import setting
 
+T = TypeVar("T")
 Texts = list[tuple[str, str, str]]
 """(document, text, the text that it says again)."""
+MAX_TEXTS = 4_000
+"""Texts of each kind that are read at most, evenly spread: a loss over more is hardly surer, and a corpus may have millions."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,16 @@ def absorb(
     wide = written_from or corpus
     rows = (row for c in (wide, corpus) for row in read_rows(c.dir / "documents.parquet", ["id", "group"]))
     groups = {row["id"]: row["group"] or row["id"] for row in rows}
-    trained, sources = read_passages(corpus.dir), {p.id: p.text for p in read_passages(wide.dir)}
-    seen = {p.document for p in trained}
-    texts: dict[str, Texts] = {"train": [(p.document, p.text, p.text) for p in trained], "rephrased": [], "unseen": []}
-    for row in read_rows(held_back.dir / "rewrites.parquet") if held_back else ():
-        if row["kept"]:
-            kind = "rephrased" if row["document"] in seen else "unseen"
-            texts[kind].append((row["document"], row["text"], sources[row["passage"]]))
+    passages = list(read_rows(corpus.dir / "passages.parquet", ["id", "document"]))
+    seen, trained = {p["document"] for p in passages}, read_passages(corpus.dir, {p["id"] for p in evenly(passages)})
+    columns = ["passage", "document", "text", "kept"]
+    reworded = [row for row in read_rows(held_back.dir / "rewrites.parquet", columns) if row["kept"]] if held_back else []
+    again = {k: evenly([r for r in reworded if (r["document"] in seen) == (k == "rephrased")]) for k in ("rephrased", "unseen")}
+    sources = {p.id: p.text for p in read_passages(wide.dir, {r["passage"] for some in again.values() for r in some})}
+    texts: dict[str, Texts] = {"train": [(p.document, p.text, p.text) for p in trained]}
+    texts |= {k: [(r["document"], r["text"], sources[r["passage"]]) for r in some] for k, some in again.items()}
     asked = {k: v for k, v in texts.items() if k != "unseen"}
-    asked["heldout"] = [(d.id, d.text, d.text) for d in read_documents(corpus.dir, "heldout")]
+    asked["heldout"] = [(d.id, d.text, d.text) for d in evenly(list(read_documents(corpus.dir, "heldout")))]
     seen_values, other_values = (value_pool(text for _, text, _ in asked[kind]) for kind in ("train", "heldout"))
     pools = {"train": seen_values, "rephrased": seen_values, "heldout": other_values}  # right and wrong are equally known
     items = {k: cloze_items(found, pools[k], most=cfg.max_items, distractors=cfg.distractors) for k, found in asked.items()}
@@ -99,3 +105,9 @@ def absorb(
     write_rows(files[0], CLOZE, answers)
     write_rows(files[1], TEXT_LOSSES, measured)
     return Absorption(ctx.out, digest_files(ctx.out, *files))
+
+
+def evenly(items: Sequence[T]) -> list[T]:
+    """At most MAX_TEXTS of them."""
+    count = min(len(items), MAX_TEXTS)
+    return [items[i * len(items) // count] for i in range(count)]

@@ -23,7 +23,7 @@ from synpro.corpus.mixture import MixtureConfig
 from synpro.lm.model_config import ImportedModel, ModelConfig, flops_per_token, imported_model, num_parameters
 from synpro.lm.plateau import PlateauConfig, earliest_plateau
 from synpro.lm.training_config import HardwareConfig, OptimizerConfig
-from synpro.records import Checkpoint, Corpus, Shard, digest_files
+from synpro.records import Checkpoint, Corpus, Shard, digest_files, digest_of
 from synpro.runner.context import StepContext
 from synpro.runner.logger import StepLogger
 from synpro.schema import setting
@@ -166,7 +166,8 @@ def pretrain(
     Writes `hf/`, `trainer/` and `training.json`.
 
     Under `torchrun` every process calls this with the same arguments; rank 0 writes. Raises ValueError for a corpus or a batch
-    that does not fit, RuntimeError when training diverges or the export differs from the trained model.
+    that does not fit, RuntimeError when a round diverges or the export differs from the trained model. A training on a budget
+    alone that diverges gives a record without files, of infinite loss.
     """
     from olmo_core.distributed.utils import barrier
 
@@ -222,7 +223,11 @@ def pretrain(
     _export(cfg, shape, module, corpus, scratch / "hf")  # what cannot be exported is found before the budget is spent
     result = trainer.train(module, stream, callback, steps=steps, work_dir=scratch / "olmo")
     if callback.diverged and not (cfg.keep == "best" and callback.best):
-        raise RuntimeError(f"{result.stop_reason}; lower pretrain.optimizer.learning_rate")
+        if cfg.plateau is not None or cfg.round_tokens:
+            raise RuntimeError(f"{result.stop_reason}; lower pretrain.optimizer.learning_rate")
+        tokens, steps = result.tokens + callback.previous_tokens, result.steps + callback.previous_steps
+        reason = str(result.stop_reason)  # a comparison's search goes on, with other settings
+        return Checkpoint(out, tokens, steps, False, reason, math.inf, digest_of([reason]))
     if callback.best_state is not None:
         if ctx.group.is_first:
             checkpoint.write(scratch / "best", callback.best_state, {})

@@ -166,8 +166,8 @@ class _Training:
         run.train(checkpoint)
         logger.progress(self.steps + 1, self.steps + 2, "after")
         self._measure(self.steps, *self._sample(run.engine))
-        if str(self.rubric.failures):
-            logger.log(f"{self.rubric.failures}; they count as failed")
+        for failures in filter(str, (self.rubric.failures, run.engine.failures)):
+            logger.log(f"{failures}; they count as failed")
         first, last = self.measured[0], self.measured[-1]
         best = max(self.measured, key=lambda m: (m.reward, m.step)) if self.cfg.keep == "best" else last
         if best is not last:

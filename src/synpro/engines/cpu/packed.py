@@ -119,7 +119,8 @@ def _project(
 
 def can_pack(model: Any) -> bool:
     """Whether packing gives this model's own log-probabilities: a bare model (data parallel wrappers need their own forward)
-    whose attention reads the whole context through a mask, and whose logits are those of its head. It is tried once."""
+    whose attention reads the whole context through a mask, and whose logits are those of its head. It is tried once, in the
+    autocast that it is called in."""
     if not hasattr(model, "get_output_embeddings"):
         return False
     config = model.config.get_text_config()
@@ -132,7 +133,8 @@ def can_pack(model: Any) -> bool:
         return False
     if model not in _ERRORS:
         _ERRORS[model] = packing_error(model)
-    return _ERRORS[model] < (1e-3 if model.dtype == torch.float32 else 0.5)
+    exact = model.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)
+    return _ERRORS[model] < (1e-3 if exact else 0.5)
 
 
 def packing_error(model: Any) -> float:
