@@ -16,6 +16,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.lm.model_config import ImportedModel
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import PAPER, build_operation, complete_operations, operation_config
+from synpro.plugins import KEYS
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.filters import FilterConfig
 from synpro.rewards.registry import REWARDS
@@ -146,6 +147,8 @@ def load_stored(kind: type[C], path: Path) -> C:
     try:
         return build(kind, complete_operations(table))
     except SchemaError as problem:
+        if files := [e for e in problem.errors if e.key in KEYS]:  # what they add is needed: it cannot be left out
+            raise ConfigError("\n".join(_located(e, path, text, ()) for e in files)) from problem
         for error in problem.errors:
             _drop(table, error.key.split("."))
     try:

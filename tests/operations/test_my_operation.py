@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synpro.config import ConfigError, dumps, load_config
+from synpro.config import ConfigError, RunConfig, dumps, load_config, load_stored
 from synpro.operations.registry import build_operation
 from synpro.records import Passage
 from synpro.runner.launch import MachineConfig
@@ -52,6 +52,8 @@ def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp
         step()
     with pytest.raises(ConfigError, match=r"operation_files: my_operation\.py has changed since the run was begun"):
         load_config("config.toml")
+    with pytest.raises(ConfigError, match=r"operation_files: my_operation\.py has changed since the run was begun"):
+        load_stored(RunConfig, Path("config.toml"))  # as `run`, `status` and `report` read it: not left out like an unknown key
 
 
 @pytest.mark.parametrize(

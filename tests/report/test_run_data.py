@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synpro.report.charts import loss
-from synpro.report.headline import changes, headline, since_start
+from synpro.report.headline import changes, forgotten, headline, since_start
 from synpro.report.page import render, summary
 from synpro.report.run_data import GeneratorTraining, Validation, load_run
 from synpro.report.samples import samples
@@ -72,6 +72,14 @@ def test_a_run_that_continues_a_model_shows_what_it_gained_and_forgot(run: Path)
     assert found["held-out"].mean == pytest.approx(load_run(run).evaluated[-1].heldout_loss - 2.2)
     page = render(run)
     assert "general text +0.1000" in re.sub("<[^>]+>", "", page) and "<td>before</td>" in page
+    for folder, name in ((f"round-{r:02d}/evaluate", n) for r in range(3) for n in ("start_general", "general")):
+        if (one := run / folder / f"{name}.parquet").exists():
+            write_table(one, pq.read_table(one).to_pylist()[:1])
+        last = run / folder / "evaluation.json"
+        last.write_text(json.dumps({**json.loads(last.read_text()), "general_loss": 2.1}))
+    assert "general" not in since_start(load_run(run))
+    assert forgotten(load_run(run)).startswith("General text: 2.0000 before, 2.1000 after, too few documents")
+    assert "General text: 2.0000 before" in render(run)
 
 
 def test_the_headline_is_the_change_over_the_same_documents(finished_run: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from synpro.config import RunConfig
 from synpro.export.card import render_card
-from synpro.report.headline import changes, paired_change, since_start
+from synpro.report.headline import changes, forgotten, paired_change, since_start
 from synpro.report.run_data import RoundEvaluation, RunData, load_run
 from synpro.report.warnings import find_warnings
 from synpro.runner.artifacts import read_json
@@ -41,7 +41,8 @@ def model_card(data: RunData, cfg: RunConfig, round: int) -> str:
         trainings=[t for t in data.trainings if t.round <= round],
         losses={e.round: _interval(data, e) for e in evaluated},
         evaluated=evaluated,
-        forgetting=since_start(replace(data, evaluated=tuple(evaluated))),
+        forgetting=since_start(shown := replace(data, evaluated=tuple(evaluated))),
+        forgotten=forgotten(shown),
         changes={c.round: c.loss for c in changes(data)},
         syntheses=[s for s in data.syntheses if s.round <= round],
         warnings=[w for w in find_warnings(data) if w.round is None or w.round <= round],

@@ -92,6 +92,17 @@ def since_start(data: RunData) -> dict[str, Difference]:
     return found
 
 
+def forgotten(data: RunData) -> str:
+    """How to read the loss on general text that `since_start` has; the two losses where one document gives no interval."""
+    start = data.evaluated[0].start if data.evaluated else None
+    if start is None or not start.general:
+        return ""
+    before, after, few = start.general_loss, data.evaluated[-1].general_loss, ""
+    if len(start.general) == 1 and before is not None and after is not None:
+        few = f"General text: {before:.4f} before, {after:.4f} after, too few documents for an interval. "
+    return few + "A rise on general text is what was forgotten."
+
+
 def headline(data: RunData, measured: tuple[Change, ...] | None = None) -> Headline:
     """The change in held-out loss from round 0 to the last evaluated round; `measured` is the result of `changes`, if known."""
     found = changes(data) if measured is None else measured

@@ -12,7 +12,7 @@ from synpro.report.claims import example_document, verifier
 from synpro.report.collapse import collapse
 from synpro.report.contamination import contamination, contamination_examples
 from synpro.report.execution import execution_changes
-from synpro.report.headline import changes, headline, since_start
+from synpro.report.headline import changes, forgotten, headline, since_start
 from synpro.report.html import chart, render_template
 from synpro.report.learned import learned, positive_shares, reward_spreads
 from synpro.report.lineage import Lineage, why
@@ -60,6 +60,7 @@ def render(run: Path) -> str:
         top=headline(data, measured),
         changes={c.round: c for c in measured},
         forgetting=since_start(data),
+        forgotten=forgotten(data),
         charts={name: figure and chart(name, figure) for name, figure in figures.items()},
         samples=samples(data),
         verifier=verifier(data),
