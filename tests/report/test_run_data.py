@@ -193,6 +193,10 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
         "deviations, with 40% of the answers passing. The run goes on with the generator as it was before."
     )
     assert summary(run)[1] == f"round-01/train-rephrase: {fall}" and fall in render(run).partition("</header>")[0]
+    other = run / "round-02/train-rephrase/validation.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "kept": 0, "measured": body["measured"]}))
+    two = "Training made 2 generators worse on their validation passages (round-01/train-rephrase, round-02/train-rephrase)"
+    assert summary(run)[1].startswith(two) and fall not in render(run).partition("</header>")[0]
     assert said == [
         fall,
         "In 90% of the groups every answer earned the same: no gradient came from them.",

@@ -18,7 +18,7 @@ from synpro.report.learned import learned, positive_shares, reward_spreads
 from synpro.report.lineage import Lineage, why
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
-from synpro.report.warnings import falls, find_warnings, influence_change
+from synpro.report.warnings import falls_line, find_warnings, influence_change
 from synpro.runner.artifacts import read_table, write_text
 
 
@@ -36,7 +36,7 @@ def summary(run: Path) -> list[str]:
     """The result of a run as lines for a terminal: the number with its interval, what it does not show, and the warnings."""
     data = load_run(run)
     top = headline(data)
-    lines = [top.sentence, *(f"{w.where}: {w.what}" for w in falls(data))]
+    lines = [line for line in (top.sentence, falls_line(data)) if line]
     if top.change is not None:
         bits = top.change.bits_per_byte
         lines.append(f"In bits per byte: {bits.mean:+.4f} (95% interval {bits.low:+.4f} to {bits.high:+.4f}).")
@@ -67,7 +67,7 @@ def render(run: Path) -> str:
         document=example_document(data),
         lineage=_example_lineage(run, data),
         warnings=find_warnings(data),
-        falls=falls(data),
+        falls_line=falls_line(data),
         collapse=collapse(data),
         learned=learned(data),
         positive=positive_shares(data),

@@ -93,6 +93,15 @@ def falls(data: RunData) -> tuple[RunWarning, ...]:
     return tuple(found)
 
 
+def falls_line(data: RunData) -> str:
+    """`falls` in one sentence for the first lines of the report; empty without any."""
+    found = falls(data)
+    if len(found) < 2:
+        return "".join(f"{w.where}: {w.what}" for w in found)
+    worse = f"Training made {len(found)} generators worse on their validation passages"
+    return f"{worse} ({', '.join(w.where for w in found)}); the warnings say which state is used."
+
+
 def used_judges(settings: Mapping[str, Any]) -> set[str]:
     """The kinds of judges that a run's rewards and verifier ask; `settings` is its config as plain data."""
     used = {"encoder"} if settings.get("train_verifier", {}).get("kind") == "features" else set[str]()
