@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@dataclass(frozen=True)
+class Opens:
+    """A factory of workers that holds an engine of a file and answers with it."""
+
+    engine: object
+
+    def open(self, on_done: object) -> Callable[[object], object]:
+        return lambda task: self.engine
+
+
 def first_reason(cfg: SynthesizeConfig, *, operation: OperationConfig, ctx: StepContext) -> Evaluation:
     """A stage: write what the engine of the config answers, and why the answer with a number added is dropped."""
     passage = Passage("d#0", "d", 0, 0, len(SOURCE), SOURCE)
@@ -64,12 +76,12 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
 
     from ray import cloudpickle
 
-    engine = cloudpickle.dumps(load_config("run/config.toml").synthesize.engine)
+    factory = cloudpickle.dumps(Opens(load_config("run/config.toml").synthesize.engine))
     forget_plugins()
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")  # a worker's working directory
     monkeypatch.setattr("synpro.runner.launch.die_with_parent", lambda: None)
-    assert _Actor(files, engine).factory == ENGINES["reversed"]() and "new number" in RULES
+    assert _Actor(files, factory).run("task")[2] == ENGINES["reversed"]() and "new number" in RULES
 
 
 @pytest.mark.parametrize(
