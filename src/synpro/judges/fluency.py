@@ -96,7 +96,9 @@ class FluencyQuality:
         size = max(map(len, rows)) + 1
         ids = torch.tensor([[first, *r] + [first] * (size - len(r) - 1) for r in rows], device=self.device)
         logits_BTV = self.model(input_ids=ids[:, :-1]).logits  # padding is at the right: causal attention never sees it
-        loss_BT = torch.nn.functional.cross_entropy(logits_BTV.float().transpose(1, 2), ids[:, 1:], reduction="none")
+        # A row per token: over (B, V, T) a CPU takes three times as long.
+        loss = torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        loss_BT = loss.view(len(rows), -1)
         return [float(loss_T[: len(r)].double().sum()) for loss_T, r in zip(loss_BT, rows, strict=True)]
 
 
