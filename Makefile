@@ -42,7 +42,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 # The inner loop: style, and the tests that open no model or a small one once.
-QUICK := tests/compare/test_config.py tests/compare/test_tuning.py tests/corpus tests/faithfulness/test_logistic.py \
+QUICK := tests/audit/test_reference.py tests/compare/test_config.py tests/compare/test_tuning.py tests/corpus tests/faithfulness/test_logistic.py \
   tests/lm/test_batches.py tests/lm/test_plateau.py tests/measure tests/operations tests/planning \
   tests/report tests/rewards/test_waiting.py tests/runner/test_end.py tests/runner/test_jobs.py tests/runner/test_step.py \
   tests/stages/test_prepare.py tests/stages/test_synthesize.py tests/test_config.py tests/test_config_docs.py \

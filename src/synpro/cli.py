@@ -164,12 +164,17 @@ def rehearse(
 
 
 @app.command("audit-rewards")
-def audit_rewards(config: Config, set_: Sets = None, runs: Runs = Path("runs")) -> None:
+def audit_rewards(
+    config: Config,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    operation: Annotated[list[str] | None, typer.Option(help="only this one (may be given several times)")] = None,
+) -> None:
     """Feed the rewards exploits beside reference answers; exit 1 when one beats them. Runs the steps up to the first probe."""
     from synpro.commands.audit_rewards import audit_rewards as audit
     from synpro.config import load_config
 
-    typer.echo(f"\naudit: {audit(load_config(config, set_ or []), runs, typer.echo)}")
+    typer.echo(f"\naudit: {audit(load_config(config, set_ or []), runs, typer.echo, operation or ())}")
 
 
 @app.command()

@@ -355,3 +355,15 @@ def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_
     for id, original in originals.items():
         mine = [cut[key] for key in sorted(cut) if key == id or key.startswith(f"{id}.")]
         assert " ".join(" ".join(mine).split()) == " ".join(original.split())
+
+
+def test_general_text_is_of_many_documents_however_long_they_are(data: Path, tmp_path: Path) -> None:
+    articles = tmp_path / "articles.jsonl"
+    long = (" ".join(text(i + 100 * number) for i in range(100)) for number in range(60))
+    articles.write_text("".join(json.dumps({"text": article}) + "\n" for article in long))
+    corpus, _ = run(config(data, general=(SourceConfig(str(articles)),), general_words=4000), tmp_path / "out")
+    rows = list(store.read_rows(corpus.dir / "general.parquet"))
+    measured = [row for row in rows if row["split"] == "general"]
+    assert len(rows) >= 40 and len(measured) >= 20 and max(row["words"] for row in rows) <= 100
+    originals = [json.loads(line)["text"] for line in articles.read_text().splitlines()]
+    assert all(original.startswith(row["text"]) for original, row in zip(originals, rows, strict=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synpro.audit.audit import AuditFailed, audit
@@ -18,14 +18,18 @@ from synpro.rewards.rubric import Rubric
 from synpro.runner.artifacts import write_json
 
 
-def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None]) -> Path:
+def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None], operations: Sequence[str] = ()) -> Path:
     """Run the steps up to the first training of a generator, then feed the rubrics the exploits of `synpro.audit`, on reference
-    passages in the language of most of the corpus where there are some (German), else on the English ones.
+    passages in the language of most of the corpus where there are some (German), else on the English ones. `operations` names
+    those that are audited, none all of the config's.
 
     Logs a table per operation, and writes `audit.json` and `audit.md` into the run directory: the path of the latter. Raises
-    AuditFailed when an exploit beats the reference answers, ConfigError when the config trains no generator, and what `run`
-    raises.
+    AuditFailed when an exploit beats the reference answers, ConfigError when the config trains no generator or has no such
+    operation, and what `run` raises.
     """
+    if unknown := [name for name in operations if name not in cfg.operations]:
+        raise ConfigError(f"operations: the config has no {unknown[0]!r}; it has {', '.join(cfg.operations)}")
+    chosen = [cfg.operations[name] for name in operations] if operations else list(cfg.operations.values())
     first = next((step for step in outline(cfg) if "/train-" in step), None)
     if first is None:
         raise ConfigError("rounds: this config trains no generator, so no reward is used; the audit needs at least one round")
@@ -41,7 +45,7 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None]) -> Pat
         audited = []
         languages = read_languages(inputs["corpus"].dir)
         subjects = reference_answers(max(languages, key=lambda code: languages[code], default="en"))
-        for operation in map(build_operation, cfg.operations.values()):
+        for operation in map(build_operation, chosen):
             rubric = Rubric.build(operation, inputs["scoring"])
             log(f"{operation.name}: scoring {len(subjects)} reference answers and {len(EXPLOITS)} exploits of each (minutes)")
             try:

@@ -148,7 +148,7 @@ class Gatherer:
         if not self._unique.accept(row.text, id, row.source):
             return
         group = row.group if row.group is not None else id
-        for number, text in enumerate(_cut(row.text, self.settings.document_words)):
+        for number, text in enumerate(cut_text(row.text, self.settings.document_words)):
             part_id = id if text is row.text else f"{id}.{number:03d}"
             if part_id != id and not self._unique.accept(text, part_id, row.source):
                 continue
@@ -237,7 +237,7 @@ def _names(files: Sequence[tuple[SourceFile, SourceConfig]]) -> str:
     return hashlib.sha256(json.dumps([[f.path, f.name, f.size] for f, _ in files]).encode()).hexdigest()
 
 
-def _cut(text: str, max_words: int | None) -> Iterator[str]:
+def cut_text(text: str, max_words: int | None) -> Iterator[str]:
     """The text itself, or its parts of at most `max_words` words; white space at their ends is dropped."""
     if max_words is None or count_words(text) <= max_words:
         yield text

@@ -50,6 +50,8 @@ SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 5000
 
 LANGUAGE_SAMPLE = 500
 """Passages whose language is looked at."""
+GENERAL_DOCUMENTS = 40
+"""Least number of documents that all of the general text is made of: half are measured, and an interval needs several."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class PrepareConfig:
     """General text, such as the model of `pretrain.start` was trained on before. Half of it is only measured, to show
     what the model forgets; the others may be replayed (`pretrain.mixture.replay_share`)."""
     general_words: int = setting(200_000, unit="words", source="ours", min=1)
-    """Most words of general text that are read."""
+    """Most words of general text that are read. Of a document longer than a fortieth of them, the beginning is read."""
     reference_share: float = setting(0.01, source="ours", above=0, below=1)
     """Share of documents, by hash of their id, that the probe and the plateau read."""
     heldout_share: float = setting(0.01, source="ours", above=0, below=1)
@@ -280,15 +282,16 @@ def _write_general(
     cfg: PrepareConfig, tokenizer: Tokenizer, eos: int, dtype: str, benchmarks: BenchmarkIndex | None, ctx: StepContext
 ) -> dict[str, int]:
     """Write `general.parquet` and its halves, `tokens/general.bin` and `tokens/replay.bin`: a row goes to the one with fewer
-    words so far, the same text always to the same one. Returns tokens of each. What cannot be used, or holds what `benchmarks`
-    excludes, goes to the reject log. Raises CorpusError when a half has no text."""
+    words so far, the same text always to the same one; of a long row the beginning. Returns tokens of each. What cannot be
+    used, or holds what `benchmarks` excludes, goes to the reject log. Raises CorpusError when a half has no text."""
     from synpro.corpus import store
+    from synpro.corpus.gather import cut_text
     from synpro.corpus.readers import find_files, read_source
     from synpro.language.segmentation import count_words
 
     rejects = ctx.logger.rejects
     rows: list[dict[str, Any]] = []
-    halves, unusable = {"general": 0.0, "replay": 0.0}, 0
+    halves, unusable, cut = {"general": 0.0, "replay": 0.0}, 0, 0
     half_of: dict[str, str] = {}
     for number, source in enumerate(cfg.general):
         if sum(halves.values()) >= cfg.general_words:
@@ -309,9 +312,11 @@ def _write_general(
                 rejects.append(Reject(id, *why, source=item.source, text=item.text))
                 unusable += 1
                 continue
-            size = count_words(item.text)
-            half = half_of.setdefault(digest_of(item.text), min(halves, key=lambda name: halves[name]))
-            rows.append({"id": id, "split": half, "text": item.text, "source": item.source, "words": round(size), "group": id})
+            text = next(cut_text(item.text, -(-cfg.general_words // GENERAL_DOCUMENTS)))
+            cut += text is not item.text
+            size = count_words(text)
+            half = half_of.setdefault(digest_of(text), min(halves, key=lambda name: halves[name]))
+            rows.append({"id": id, "split": half, "text": text, "source": item.source, "words": round(size), "group": id})
             halves[half] += size
     store.write_rows(ctx.out / "general.parquet", store.DOCUMENTS, rows)
     tokens = {}
@@ -321,7 +326,10 @@ def _write_general(
             raise CorpusError(f"prepare.general: {len(rows)} usable rows leave none for one of its halves; give more text")
         tokens[half] = write_tokens(ctx.out / "tokens" / f"{half}.bin", texts, tokenizer, eos, dtype, threads())
     measured, replayed = tokens["general"], tokens["replay"]
-    ctx.logger.log(f"general text: {measured:,} tokens to measure, {replayed:,} to replay; {unusable:,} rows cannot be used")
+    ctx.logger.log(
+        f"general text: {len(rows):,} documents, of {cut:,} only the beginning; {measured:,} tokens to measure, {replayed:,} "
+        f"to replay; {unusable:,} rows cannot be used"
+    )
     return tokens
 
 
