@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from synpro.commands import execution
 from synpro.commands.check import check, preconditions, rounds_problem
 from synpro.commands.check_assets import Asset, active_assets, open_asset
 from synpro.commands.configs import load_comparison
 from synpro.config import ConfigError, RunConfig, load_config
+from synpro.outline import outline
+from synpro.runner.progress import NullProgress
 from tests.chat_server import NAME, Nursery, Server
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -80,8 +84,28 @@ def test_a_cap_on_words_refuses_no_rounds_and_a_counted_corpus_does(tmp_path: Pa
     assert rounds_problem(cfg, tmp_path) and not rounds_problem(replace(cfg, generate_only=True), tmp_path)
     compared = load_comparison(CONFIGS / "compare.toml", ["rounds=9", "pretrain.total_tokens=20_480"])
     assert not rounds_problem(compared) and rounds_problem(load_config(CONFIGS / "tiny.toml", ["pretrain.total_tokens=20_480"]))
-    done("round-00/pretrain", 0)
-    assert not rounds_problem(cfg, tmp_path), "its rounds cannot be changed any more"
+    (tmp_path / "round-00/pretrain").mkdir()
+    assert not rounds_problem(cfg, tmp_path), "its rounds cannot be changed any more, also where training was killed"
+
+
+def test_a_run_whose_corpus_is_too_large_for_its_rounds_stops_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, asked = load_config(CONFIGS / "400m.toml"), []
+
+    class Stages:
+        redo, listener = None, NullProgress()
+
+        def __call__(self, name: str, *rest: object, **inputs: object) -> None:
+            asked.append(name)
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "result.json").write_text('{"record": {"tokens": {"train": 8000000000}}}')
+
+    monkeypatch.setattr(execution, "shown_steps", lambda *given: contextlib.nullcontext(Stages()))
+    monkeypatch.setattr(execution, "loop", lambda cfg, step: [step(name, None, None) for name in outline(cfg)])
+    with pytest.raises(ConfigError, match=r"holds . at the most(.|\n)*8,000,000,000 tokens, so begin a run of another name"):
+        execution.execute_steps(cfg, tmp_path)
+    assert asked == ["round-00/prepare"]
 
 
 def test_only_the_models_of_the_judges_in_use_are_fetched() -> None:

@@ -19,7 +19,7 @@ from synpro.compare.arms import ARMS
 from synpro.compare.comparison import ComparisonResult, MeasuredModel, MeasuredModels, compare
 from synpro.compare.config import CompareConfig
 from synpro.compare.search import SearchResult, default_settings
-from synpro.compare.summary import _measured, summarize
+from synpro.compare.summary import _diverged, _measured, summarize
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import TrainingSettings
 from synpro.config import ConfigError
@@ -215,13 +215,17 @@ def test_a_measured_model_that_diverged_is_told_and_so_are_versions_of_the_code(
         arm = {**found, **dict.fromkeys(("change", "data_efficiency", "oracle_gap", "search", "forced", "about")), "shards": []}
         arm |= {"forced": arm, "cost": {"total": {"flops": 1.0}}}
         about = {"seeds": [0, 1], "groups": 2, "commits": ["a1", "b2"]}
-        lists = {"contrasts": [], "notes": [], "searches": {}, "anchors": [found], "passes": [found]}
+        both = {"noise": _diverged(MeasuredModels("u1", TrainingSettings(0.1, 1e-3), {0: one})), "other": {}}
+        better = {"mean": -0.2, "low": -0.3, "high": -0.1}
+        contrast = {"arm": "noise", "control": "other", "change": better, "equal_tokens": {"change": better, "seeds": both}}
+        lists = {"contrasts": [contrast], "notes": [], "searches": {}, "anchors": [found], "passes": [found]}
         return notes({"about": about, "arms": {"noise": arm}, "refused": None, **lists})
 
     started = "It was started by 2 versions of the code: a1, b2."
     assert told(dataclasses.replace(model, last_reference_loss=5.2)) == [started]
     said = ", seed 0: training has diverged: it is nan. Its best state is measured, its rate still above 0."
-    places = ("noise", "noise with repetition's settings", "the curve at u1", "the single pass over u1")
+    equal = "noise at equal tokens (noise against other)"
+    places = ("noise", "noise with repetition's settings", "the curve at u1", "the single pass over u1", equal)
     assert told(model) == [*(place + said for place in places), started]
 
 

@@ -26,6 +26,19 @@ def test_filler_between_the_words_of_a_copy_hides_nothing() -> None:
     assert copied_share("The bee is old.", "The honey of the bee is sweet and old.") == 0.0, "few words are often in order"
 
 
+def test_a_long_answer_that_says_all_of_a_short_passage_is_no_copy() -> None:
+    passage = (
+        "The river rises in the hills and runs to the sea past two towns on it and both of these have old mills that still "
+        "stand there."
+    )
+    answer = (
+        "Fact: the source\nThe river starts from a spring, and it rises in the hills. It runs down to the sea.\n\n"
+        "Fact: towns\nOn the way it goes past two towns which lie on it, and both of these have old mills. Visitors know "
+        "that they still stand there today, side by side with newer houses."
+    )
+    assert overlap(answer, passage).in_order > 0.9 and copied_share(answer, passage) < 0.3
+
+
 def test_a_loop_repeats_itself() -> None:
     assert repetition_ratio(SOURCES["honey"]) < 0.02
     assert repetition_ratio("The bee flies home. " * 8) > 0.8

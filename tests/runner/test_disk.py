@@ -151,6 +151,14 @@ def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(
     assert "since round-00/prepare read them; the run goes on with what was read" in line
     monkeypatch.setattr(inputs, "MAX_FILES", 2)
     assert stat_inputs(request) == {} and changed_files(step_dir) == [], "too many to look at, at every start"
+    monkeypatch.setattr(inputs, "MAX_FILES", 3)
+    (tmp_path / "texts/d.jsonl").write_text("{}")
+    assert changed_files(step_dir) == [], "nor is what has grown too many called gone"
+    named = {"config": {"sources": [{"path": "train"}], "tokenizer": {"source": "train"}}}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/a.txt").write_text("text")
+    assert list(stat_inputs(named)) == ["sources.0.path = train"]
 
 
 class Lines(NullProgress):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -357,13 +358,21 @@ def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_
         assert " ".join(" ".join(mine).split()) == " ".join(original.split())
 
 
-def test_general_text_is_of_many_documents_however_long_they_are(data: Path, tmp_path: Path) -> None:
-    articles = tmp_path / "articles.jsonl"
-    long = (" ".join(text(i + 100 * number) for i in range(100)) for number in range(60))
-    articles.write_text("".join(json.dumps({"text": article}) + "\n" for article in long))
-    corpus, _ = run(config(data, general=(SourceConfig(str(articles)),), general_words=4000), tmp_path / "out")
-    rows = list(store.read_rows(corpus.dir / "general.parquet"))
-    measured = [row for row in rows if row["split"] == "general"]
-    assert len(rows) >= 40 and len(measured) >= 20 and max(row["words"] for row in rows) <= 100
-    originals = [json.loads(line)["text"] for line in articles.read_text().splitlines()]
-    assert all(original.startswith(row["text"]) for original, row in zip(originals, rows, strict=False))
+def test_general_text_is_of_many_documents_and_little_of_it_stays_whole(data: Path, tmp_path: Path) -> None:
+    def halves(name: str, words: list[int], limit: int) -> list[dict[str, Any]]:
+        file = tmp_path / f"{name}.jsonl"
+        sentence = "Part {} of {} has seven words. "
+        long = ("".join(sentence.format(i, n) for i in range(count // 7)) for n, count in enumerate(words))
+        file.write_text("".join(json.dumps({"text": article}) + "\n" for article in long))
+        corpus, _ = run(config(data, general=(SourceConfig(str(file)),), general_words=limit), tmp_path / name)
+        found = list(store.read_rows(corpus.dir / "general.parquet"))
+        originals = [json.loads(line)["text"] for line in file.read_text().splitlines()]
+        assert all(original.startswith(row["text"]) for original, row in zip(originals, found, strict=False))
+        assert sum(row["words"] for row in found) <= limit
+        return found
+
+    many = halves("many", [2100] * 60, 4000)
+    assert len(many) == 40 and {row["words"] for row in many} == {98} and sum(r["split"] == "general" for r in many) > 15
+    assert {row["words"] for row in halves("near", [112] * 60, 4000)} == {98}, "as many sentences as fit"
+    assert [row["words"] for row in halves("few", [700, 1400, 70], 4000)] == [700, 1400, 70]
+    assert [row["words"] for row in halves("some", [700, 1400, 70], 1470)] == [700, 700, 70], "the longest are cut"

@@ -51,7 +51,7 @@ FAILURES: list[tuple[str, str, dict, str, dict]] = [
         {},
     ),
     ("copy", f"Rephrased:\n{SOURCE}", {}, "stop", {}),
-    ("unjudged", GOOD, {"faithfulness": None}, "stop", {}),
+    ("no verdict", GOOD, {"faithfulness": None}, "stop", {}),
     ("support", GOOD, {"similarity": 1.0, "faithfulness": 0.25}, "stop", {}),
     ("support", GOOD, {"faithfulness": 0.75}, "stop", {"min_faithfulness": 0.9}),
 ]

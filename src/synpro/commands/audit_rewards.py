@@ -23,13 +23,14 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None], operat
     passages in the language of most of the corpus where there are some (German), else on the English ones. `operations` names
     those that are audited, none all of the config's.
 
-    Logs a table per operation, and writes `audit.json` and `audit.md` into the run directory: the path of the latter. Raises
-    AuditFailed when an exploit beats the reference answers, ConfigError when the config trains no generator or has no such
-    operation, and what `run` raises.
+    Logs a table per operation, and writes `audit.json` and `audit.md` (of chosen operations `audit-NAME.json` and `.md`) into
+    the run directory: the path of the latter. Raises AuditFailed when an exploit beats the reference answers, ConfigError when
+    the config trains no generator or has no such operation, and what `run` raises.
     """
     if unknown := [name for name in operations if name not in cfg.operations]:
         raise ConfigError(f"operations: the config has no {unknown[0]!r}; it has {', '.join(cfg.operations)}")
-    chosen = [cfg.operations[name] for name in operations] if operations else list(cfg.operations.values())
+    chosen = list(dict.fromkeys(operations or cfg.operations))
+    file = "-".join(("audit", *chosen)) if operations else "audit"
     first = next((step for step in outline(cfg) if "/train-" in step), None)
     if first is None:
         raise ConfigError("rounds: this config trains no generator, so no reward is used; the audit needs at least one round")
@@ -45,7 +46,7 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None], operat
         audited = []
         languages = read_languages(inputs["corpus"].dir)
         subjects = reference_answers(max(languages, key=lambda code: languages[code], default="en"))
-        for operation in map(build_operation, chosen):
+        for operation in (build_operation(cfg.operations[name]) for name in chosen):
             rubric = Rubric.build(operation, inputs["scoring"])
             log(f"{operation.name}: scoring {len(subjects)} reference answers and {len(EXPLOITS)} exploits of each (minutes)")
             try:
@@ -59,8 +60,8 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None], operat
                 log(line)
         if not audited:
             raise ConfigError("operations: none of them has reference answers, so nothing was audited")
-        write_json(root / "audit.json", plain(audited))
-        (root / "audit.md").write_text(page(audited, len(subjects)), encoding="utf-8")
+        write_json(root / f"{file}.json", plain(audited))
+        (root / f"{file}.md").write_text(page(audited, len(subjects)), encoding="utf-8")
     if any(findings.winners for findings in audited):
         raise AuditFailed("the rubric rewards exploits:\n  " + "\n  ".join(verdict(f) for f in audited if f.winners))
-    return root / "audit.md"
+    return root / f"{file}.md"

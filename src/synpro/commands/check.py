@@ -72,22 +72,24 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
 
 
 def rounds_problem(cfg: RunConfig, root: Path | None = None, *, estimate: bool = False) -> list[str]:
-    """What is said where the token budget cannot hold the rounds; empty where it can. A run in `root` whose first round is
-    trained goes on all the same, and trainings of a comparison have budgets of their own.
+    """What is said where the token budget cannot hold the rounds; empty where it can. A run in `root` that trains goes on all
+    the same, and trainings of a comparison have budgets of their own.
 
     A round's mixture has no less than the corpus, which `prepare` counts. `estimate`: before that, as much as it may have.
     """
-    if type(cfg) is not RunConfig or cfg.generate_only or (root and finished(root / "round-00/pretrain")):
+    if type(cfg) is not RunConfig or cfg.generate_only or (root and (root / "round-00/pretrain").exists()):
         return []
-    organic = round((cfg.prepare.train_words or 0) * TOKENS_PER_WORD) if estimate else 0
+    organic, hint = round((cfg.prepare.train_words or 0) * TOKENS_PER_WORD) if estimate else 0, ""
     if root and finished(prepared := root / "round-00/prepare"):
         organic = read_record(prepared)["tokens"]["train"]
+        hint = f"; its corpus has {organic:,} tokens, so begin a run of another name (--set name=...)"
     if (fitting := cfg.pretrain.rounds_that_fit(cfg.rounds, organic)) >= cfg.rounds:
         return []
     return [
         f"rounds = {cfg.rounds}, but pretrain.total_tokens = {cfg.pretrain.total_tokens:,} holds {max(fitting, 0)} at the "
         "most, where every plateau comes as early as it can be seen: lower rounds, measure more often "
-        "(pretrain.evaluate_every), ask for fewer passes (pretrain.min_passes), raise the budget, or set pretrain.round_tokens"
+        "(pretrain.evaluate_every), ask for fewer passes (pretrain.min_passes), raise the budget, or set "
+        f"pretrain.round_tokens{hint}"
     ]
 
 

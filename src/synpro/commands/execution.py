@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from synpro.commands.check import preconditions
+from synpro.commands.check import preconditions, rounds_problem
 from synpro.commands.machine import disk_bytes, disk_problem, memory_problems, planned_stages
 from synpro.commands.run_dir import init_or_verify
 from synpro.config import ConfigError, RunConfig
@@ -55,11 +55,14 @@ def execute_steps(
     names = outline(cfg)
     shown = names if before is None else names[: names.index(before)]
     with shown_steps(cfg, root, shown) as steps:
+        run = cfg
         steps.redo, steps.listener = redo, watch(steps.listener)
 
         def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
             if name == before:
                 raise _Reached(inputs)
+            if name != names[0] and (problems := rounds_problem(run, root)):  # its corpus is counted now
+                raise ConfigError(f"{run.name} cannot go on:\n  " + "\n  ".join(problems))
             return steps(name, stage, cfg, seed_key=seed_key, **inputs)
 
         try:

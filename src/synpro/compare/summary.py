@@ -130,9 +130,15 @@ def _contrasts(result: ComparisonResult, losses: Mapping[str, Losses], groups: M
         row = {"arm": c.arm, "control": c.control, "about": c.about, "change": _change(losses[c.control], losses[c.arm])}
         if (at := equal.get(c.name)) is not None:
             change = _change(_losses(at.control, groups), _losses(at.arm, groups))
-            row["equal_tokens"] = {"change": change, "synthetic_tokens": at.tokens}
+            seeds = {name: _diverged(models) for name, models in ((c.arm, at.arm), (c.control, at.control))}
+            row["equal_tokens"] = {"change": change, "synthetic_tokens": at.tokens, "seeds": seeds}
         rows.append(row)
     return rows
+
+
+def _diverged(measured: MeasuredModels) -> dict[str, dict[str, str]]:
+    """Why the models diverged that did, by seed."""
+    return {str(seed): {"diverged": one.model.reason} for seed, one in measured.models.items() if one.model.diverged}
 
 
 def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:

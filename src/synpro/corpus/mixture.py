@@ -36,7 +36,7 @@ class MixtureConfig:
     packing: Literal["documents", "megadocs"] = "documents"
     """`megadocs`: all versions of a source in one training document. It helps only where the context holds several versions."""
     replay_share: float = setting(0.0, source="ours", min=0, below=1)
-    """Share of general text (`prepare.general`) in an epoch, against forgetting; it is read from its beginning to its end, and
+    """Share of general text (`prepare.general`) in an epoch, against forgetting; each round reads it from its beginning, and
     over again."""
     token_noise: float = setting(0.0, source="ours", min=0, below=1)
     """Share of organic input tokens that each epoch replaces by draws from the train split's unigram distribution, 0 to below

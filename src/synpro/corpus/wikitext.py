@@ -102,16 +102,19 @@ def _without_open_tags(text: str) -> str:
 
 
 def _without_tables(text: str) -> str:
-    """Drop `{| ... |}`, nested ones too, before parsing: one table that is not closed would swallow the article."""
+    """Drop `{| ... |}`, nested ones too, before parsing: one table that is not closed would swallow the article. Such a one
+    ends at the next blank line."""
     parts: list[str] = []
-    depth = position = 0
+    depth = position = last = 0
     for mark in re.finditer(r"^[ \t:]*\{\||^[ \t]*\|\}(?!\})", text, re.MULTILINE):
         opens = "{" in mark.group()
         if opens and depth == 0:
             parts.append(text[position : mark.start()])
         if not opens and depth == 1:
             position = mark.end()
-        depth = depth + 1 if opens else max(depth - 1, 0)
+        depth, last = depth + 1 if opens else max(depth - 1, 0), mark.end()
+    if depth and (blank := re.search(r"\n\s*\n", text[last:])):
+        depth, position = 0, last + blank.start()
     return "".join(parts) + (text[position:] if depth == 0 else "")
 
 

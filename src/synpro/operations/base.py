@@ -74,7 +74,8 @@ class OperationConfig:
     max_new_tokens: int = setting(2048, unit="tokens", source="paper", min=1)
     """Longest answer, in training and in synthesis. RL learns from truncated answers too."""
     max_copied: float = setting(0.85, source="ours", min=0, max=1)
-    """Largest share of a text's words in runs of 6 that the passage contains too. 1 accepts copies."""
+    """Largest share of a text's words in runs of 6 that the passage contains too. Where more than 85% of the passage's words
+    are in the text in their order (or the text's in the passage), and make half of it, that share counts. 1 accepts copies."""
     min_length: float = setting(0.3, source="ours", min=0)
     """Fewest words of a text, over the words of its passage."""
     enough_words: int | None = setting(None, unit="words", source="ours", min=1)

@@ -142,6 +142,9 @@ def notes(numbers: Numbers) -> list[str]:
     measured += [(f"{name} with repetition's settings", arm["forced"]) for name, arm in measured if arm["forced"]]
     measured += [(f"the curve at {m['corpus']}", m) for m in numbers["anchors"]]
     measured += [(f"the single pass over {m['corpus']}", m) for m in numbers["passes"]]
+    for c in numbers["contrasts"]:
+        for name, seeds in c.get("equal_tokens", {}).get("seeds", {}).items():
+            measured.append((f"{name} at equal tokens ({c['arm']} against {c['control']})", {"seeds": seeds}))
     for name, models in measured:
         for seed, one in models.get("seeds", {}).items():
             if "diverged" in one:

@@ -52,7 +52,7 @@ def paired_change(
     if len(set(groups)) < 2:
         return None
     before, after = ([e.documents[i][0] for i in ids] for e in (first, later))
-    return paired_difference(before, after, units, groups=groups if known else None)
+    return paired_difference(before, after, units, groups=groups if known.keys() & set(ids) else None)
 
 
 def changes(data: RunData) -> tuple[Change, ...]:

@@ -100,7 +100,7 @@ def _language(s: Sample, cfg: FilterConfig) -> str | None:
 
 def _copy(s: Sample, cfg: FilterConfig) -> str | None:
     share, most = copied_share(s.text, s.source), s.operation.max_copied
-    return f"{share:.0%} of its words are copied from its passage word for word; at most {most:.0%}" if share > most else None
+    return f"{share:.0%} of it is words of its passage, in runs or in order; at most {most:.0%}" if share > most else None
 
 
 def _unfaithful(s: Sample, cfg: FilterConfig) -> str | None:
@@ -108,7 +108,7 @@ def _unfaithful(s: Sample, cfg: FilterConfig) -> str | None:
     return None if value is None or value >= least else f"faithfulness {value:.2f}; at least {least} is asked"
 
 
-def _unjudged(s: Sample, cfg: FilterConfig) -> str | None:
+def _no_verdict(s: Sample, cfg: FilterConfig) -> str | None:
     unknown = cfg.min_faithfulness > 0 and s.scores.get("faithfulness", 0.0) is None
     return "the verifier has no verdict on any of its claims" if unknown else None
 
@@ -129,7 +129,7 @@ RULES: dict[str, Filter] = registry(
     object,
 )
 """Filters that need no model, by the reason they give in the log of rejects."""
-BY_SCORE: dict[str, Filter] = registry("filter", {"unjudged": _unjudged, "support": _unfaithful}, object)
+BY_SCORE: dict[str, Filter] = registry("filter", {"no verdict": _no_verdict, "support": _unfaithful}, object)
 """Filters on scores."""
 
 

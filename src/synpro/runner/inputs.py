@@ -28,7 +28,7 @@ def stat_inputs(request: Mapping[str, Any]) -> Stats:
         # `path` is that of a source in a config; in a record it is a step's own folder
         if place.rpartition(".")[2] in PATH_KEYS
         and not (part == "inputs" and place.endswith(".path"))
-        and value not in ("train", "model")
+        and not (place.endswith("tokenizer.source") and value in ("train", "model"))  # no paths there
     }
     return {key: files for key, value in named.items() if (files := _stat_path(value))}
 
@@ -40,9 +40,9 @@ def changed_files(out: Path) -> list[str]:
         return []
     lines = []
     for key, old in read_json(file).items():
-        if len(old) >= MAX_FILES:
-            continue
         new = _stat_path(key.partition(" = ")[2])
+        if new is None or len(old) >= MAX_FILES:
+            continue
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         parts = [f"{len(changed)} changed ({changed[0]})"] if changed else []
         for what, names in (("gone", old.keys() - new.keys()), ("new", new.keys() - old.keys())):
@@ -55,8 +55,8 @@ def changed_files(out: Path) -> list[str]:
     return lines
 
 
-def _stat_path(text: str) -> dict[str, list[int]]:
-    """[bytes, ns] by path of the local files under a path or glob; nothing where it names none."""
+def _stat_path(text: str) -> dict[str, list[int]] | None:
+    """[bytes, ns] by path of the local files under a path or glob; nothing where it names none, None for too many to watch."""
     if not text or "\n" in text or "://" in text or len(text) > 1000:
         return {}
     try:
@@ -71,7 +71,7 @@ def _stat_path(text: str) -> dict[str, list[int]]:
         else:
             return {}
         if len(files) == MAX_FILES:  # to list them all, at every start, takes minutes
-            return {}
+            return None
         names = {os.fsencode(p).decode("utf-8", "backslashreplace"): p for p in sorted(files)}  # a name need not be UTF-8
         return {name: [(s := p.stat()).st_size, s.st_mtime_ns] for name, p in names.items()}
     except (OSError, ValueError):  # a text that is no path

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synpro.assets import model_folder
 from synpro.corpus.encoding import RemoteEncoder
@@ -35,7 +35,6 @@ from synpro.runner.artifacts import write_json
 from synpro.runner.context import StepContext
 from synpro.runner.launch import threads
 from synpro.runner.logger import StepLogger
-from synpro.runner.rejects import Reject
 from synpro.schema import setting
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 5000
 
 LANGUAGE_SAMPLE = 500
 """Passages whose language is looked at."""
-GENERAL_DOCUMENTS = 40
-"""Least number of documents that all of the general text is made of: half are measured, and an interval needs several."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,8 @@ class PrepareConfig:
     """General text, such as the model of `pretrain.start` was trained on before. Half of it is only measured, to show
     what the model forgets; the others may be replayed (`pretrain.mixture.replay_share`)."""
     general_words: int = setting(200_000, unit="words", source="ours", min=1)
-    """Most words of general text that are read. Of a document longer than a fortieth of them, the beginning is read."""
+    """Words of general text. Where there is more, long documents give their beginnings, a fortieth of it and more, so that
+    there are many documents."""
     reference_share: float = setting(0.01, source="ours", above=0, below=1)
     """Share of documents, by hash of their id, that the probe and the plateau read."""
     heldout_share: float = setting(0.01, source="ours", above=0, below=1)
@@ -281,43 +279,12 @@ def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: S
 def _write_general(
     cfg: PrepareConfig, tokenizer: Tokenizer, eos: int, dtype: str, benchmarks: BenchmarkIndex | None, ctx: StepContext
 ) -> dict[str, int]:
-    """Write `general.parquet` and its halves, `tokens/general.bin` and `tokens/replay.bin`: a row goes to the one with fewer
-    words so far, the same text always to the same one; of a long row the beginning. Returns tokens of each. What cannot be
-    used, or holds what `benchmarks` excludes, goes to the reject log. Raises CorpusError when a half has no text."""
+    """Write `general.parquet` and its halves, `tokens/general.bin` and `tokens/replay.bin`. Returns tokens of each. Raises
+    CorpusError when a half has no text."""
     from synpro.corpus import store
-    from synpro.corpus.gather import cut_text
-    from synpro.corpus.readers import find_files, read_source
-    from synpro.language.segmentation import count_words
+    from synpro.corpus.general import read_general
 
-    rejects = ctx.logger.rejects
-    rows: list[dict[str, Any]] = []
-    halves, unusable, cut = {"general": 0.0, "replay": 0.0}, 0, 0
-    half_of: dict[str, str] = {}
-    for number, source in enumerate(cfg.general):
-        if sum(halves.values()) >= cfg.general_words:
-            ctx.logger.log(f"prepare.general.{number}: not read, the others have the general_words = {cfg.general_words:,}")
-            continue
-        found = find_files(source, slot=f"prepare.general.{number}", log=ctx.logger.log, progress=ctx.logger.progress)
-        for reject in found.rejects:
-            rejects.append(reject)
-        for item in (item for file in found.files for item in read_source(file, source, cfg.max_row_bytes)):
-            if sum(halves.values()) >= cfg.general_words:
-                break
-            if isinstance(item, Reject):
-                rejects.append(item)
-                unusable += 1
-                continue
-            id = item.id or digest_of(item.text)[:16]
-            if benchmarks is not None and (why := benchmarks.contaminated(item.text)) is not None:
-                rejects.append(Reject(id, *why, source=item.source, text=item.text))
-                unusable += 1
-                continue
-            text = next(cut_text(item.text, -(-cfg.general_words // GENERAL_DOCUMENTS)))
-            cut += text is not item.text
-            size = count_words(text)
-            half = half_of.setdefault(digest_of(text), min(halves, key=lambda name: halves[name]))
-            rows.append({"id": id, "split": half, "text": text, "source": item.source, "words": round(size), "group": id})
-            halves[half] += size
+    rows = read_general(cfg.general, cfg.general_words, cfg.max_row_bytes, benchmarks, ctx.logger)
     store.write_rows(ctx.out / "general.parquet", store.DOCUMENTS, rows)
     tokens = {}
     for half in ("general", "replay"):
@@ -325,11 +292,7 @@ def _write_general(
         if not texts:
             raise CorpusError(f"prepare.general: {len(rows)} usable rows leave none for one of its halves; give more text")
         tokens[half] = write_tokens(ctx.out / "tokens" / f"{half}.bin", texts, tokenizer, eos, dtype, threads())
-    measured, replayed = tokens["general"], tokens["replay"]
-    ctx.logger.log(
-        f"general text: {len(rows):,} documents, of {cut:,} only the beginning; {measured:,} tokens to measure, {replayed:,} "
-        f"to replay; {unusable:,} rows cannot be used"
-    )
+    ctx.logger.log(f"general text: {tokens['general']:,} tokens to measure, {tokens['replay']:,} to replay")
     return tokens
 
 
