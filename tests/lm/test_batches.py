@@ -31,6 +31,13 @@ def test_passes_follow_each_other_without_a_gap(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pass-00002.bin", "pass-00003.bin"], "older passes are removed"
 
 
+def test_a_pass_that_a_full_disk_cuts_short_is_never_read(tmp_path: Path) -> None:
+    (tmp_path / "pass-00001.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        stream(tmp_path)(0)
+    assert not (tmp_path / "pass-00001.bin").exists()
+
+
 def test_a_step_has_the_same_rows_however_it_is_reached(tmp_path: Path) -> None:
     walked = stream(tmp_path / "a")
     rows = [walked(step).input_B_T for step in range(12)]

@@ -142,7 +142,8 @@ class TokenStream:
             if not tokens_N_T.size:
                 raise ValueError("the training mixture has no tokens; check the train split and pretrain.mixture")
             draft = file.with_suffix(".tmp")
-            tokens_N_T.astype(self._dtype, copy=False).tofile(draft)
+            with draft.open("wb") as written:  # numpy's tofile says nothing of a disk that is full
+                written.write(np.ascontiguousarray(tokens_N_T, self._dtype).data)
             draft.replace(file)
         while not file.exists():  # no collective operation: this runs in a thread beside the training step
             time.sleep(0.05)
