@@ -106,6 +106,9 @@ def test_a_run_whose_corpus_is_too_large_for_its_rounds_stops_before_it_trains(
     with pytest.raises(ConfigError, match=r"holds . at the most(.|\n)*8,000,000,000 tokens, so begin a run of another name"):
         execution.execute_steps(cfg, tmp_path)
     assert asked == ["round-00/prepare"]
+    shutil.rmtree(tmp_path / "round-00")
+    execution.execute_steps(cfg, tmp_path, before="round-00/pretrain")
+    assert asked[1:] == ["round-00/prepare", "round-00/verifier"], "what trains no model needs no rounds"
 
 
 def test_only_the_models_of_the_judges_in_use_are_fetched() -> None:

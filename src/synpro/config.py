@@ -16,7 +16,7 @@ from synpro.judges.base import JudgesConfig
 from synpro.lm.model_config import ImportedModel
 from synpro.operations.base import OperationConfig
 from synpro.operations.registry import PAPER, build_operation, complete_operations, operation_config
-from synpro.plugins import KEYS, load_kept
+from synpro.plugins import KEYS
 from synpro.rewards.config import RubricConfig
 from synpro.rewards.filters import FilterConfig
 from synpro.rewards.registry import REWARDS
@@ -144,7 +144,6 @@ def load_stored(kind: type[C], path: Path) -> C:
     were run with. Raises ConfigError for a file that cannot be read, or lacks what is needed."""
     text, table = _read_toml(path)
     table = _renewed(kind, table)
-    load_kept(path.parent, table)
     try:
         return build(kind, complete_operations(table))
     except SchemaError as problem:

@@ -3,8 +3,7 @@ they are run.
 
 A file is named with the sha256 of its contents (`my_reward.py#sha256=...`), added when the config is read. So the request of a
 step covers the code that it runs, and a file that changes in the middle of a run is an error. Files are run before the tables
-of a config are read: by `load_config`, and by each process of a step, from the config of its run directory. A run directory
-keeps copies, so that it can be read where the files are not: on another machine, or from another folder.
+of a config are read: by `load_config`, and by each process of a step, from the config of its run directory.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 MARK = "#sha256="
-KEPT = "own-files"
-"""The folder of a run directory with copies of the files, named by their sha256."""
 KEYS = ("operation_files", "rubric.files")
 """Keys of a config that name files. Either may name any file."""
 V = TypeVar("V")
@@ -49,28 +46,7 @@ def files_of(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def load_config_files(config: Path) -> None:
     """Run the files that a run's `config.toml` names; none where there is no such config. Raises ValueError."""
     table = tomllib.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    load_kept(config.parent, table)
     load_files(file for key in KEYS for file in files_of(table, key))
-
-
-def keep_files(run: Path, table: Mapping[str, Any]) -> None:
-    """Copy the files that a config's plain data names, with their sha256, into a run directory."""
-    for reference in (file for key in KEYS for file in files_of(table, key)):
-        name, _, digest = reference.partition(MARK)
-        if not (kept := run / KEPT / f"{digest}.py").exists():
-            kept.parent.mkdir(exist_ok=True)
-            draft = kept.with_suffix(".tmp")
-            draft.write_bytes(Path(name).read_bytes())
-            draft.replace(kept)
-
-
-def load_kept(run: Path, table: Mapping[str, Any]) -> None:
-    """Run the copies of files that are not there any more, so that `load_files` need not."""
-    for reference in (file for key in KEYS for file in files_of(table, key)):
-        name, _, digest = reference.partition(MARK)
-        kept = run / KEPT / f"{digest}.py"
-        if digest and not Path(name).exists() and kept.is_file():
-            _load(f"{kept}{MARK}{digest}")
 
 
 def loaded_files() -> tuple[str, ...]:
@@ -91,15 +67,13 @@ def load_files(references: Iterable[str]) -> tuple[str, ...]:
 def _load(reference: str) -> str:
     name, _, expected = reference.partition(MARK)
     path = Path(name)
-    if expected and not path.exists() and _module(expected) in sys.modules:
-        return reference  # its copy was run
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"{name!r} is no Python file here; name one that ends in .py, from the folder synpro is started in")
     source = path.read_bytes()
     digest = hashlib.sha256(source).hexdigest()
     if expected and expected != digest:
         raise ValueError(f"{name} has changed since the run was begun; restore it, or start a run of another name")
-    module = _module(digest)
+    module = f"synpro_plugin_{digest[:16]}"
     if module not in sys.modules:
         _run(path, source, module)
     if problem := next(filter(None, (_problem(*each) for each in _REGISTRIES)), ""):
@@ -107,10 +81,6 @@ def _load(reference: str) -> str:
         raise ValueError(f"{name} {problem}")
     _LOADED[f"{path.resolve()}{MARK}{digest}"] = None
     return f"{name}{MARK}{digest}"
-
-
-def _module(digest: str) -> str:
-    return f"synpro_plugin_{digest[:16]}"
 
 
 def _problem(noun: str, entries: MutableMapping[str, Any], built_in: dict[str, Any], base: type) -> str:

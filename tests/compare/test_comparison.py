@@ -9,17 +9,21 @@ import re
 import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synpro.commands.compare import default_parallel, run_comparison
 from synpro.commands.configs import load_comparison
 from synpro.compare.arms import ARMS
-from synpro.compare.comparison import ComparisonResult, MeasuredModel, MeasuredModels, compare
+from synpro.compare.comparison import ComparisonResult, EqualContrast, MeasuredModel, MeasuredModels, compare
 from synpro.compare.config import CompareConfig
+from synpro.compare.contrasts import find_contrasts
 from synpro.compare.search import SearchResult, default_settings
-from synpro.compare.summary import _diverged, _measured, summarize
+from synpro.compare.summary import _contrasts, _measured, summarize
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import TrainingSettings
 from synpro.config import ConfigError
@@ -205,7 +209,9 @@ def test_a_measured_model_that_diverged_is_told_and_so_are_versions_of_the_code(
     (model.dir / "metrics.jsonl").write_text("".join([*lines, '{"tokens": 512, "train_loss": NaN}\n']))
     (evaluation.dir / "result.json").write_text('{"files": {"heldout.parquet": {"sha256": ""}}}')
     (evaluation.dir / "evaluation.json").write_text('{"items": {}}')
-    losses = Losses.from_rows({s: [{"document": d, "nll": 5.0, "tokens": 1} for d in "ab"] for s in (0, 1)})
+    documents = [{"document": d, "nll": 5.0, "tokens": 1} for d in "ab"]
+    pq.write_table(pa.Table.from_pylist(documents), evaluation.dir / "heldout.parquet")
+    losses = Losses.from_rows(dict.fromkeys((0, 1), documents))
 
     def told(model: Checkpoint) -> list[str]:
         one = MeasuredModel(model, evaluation, SyntheticText())
@@ -215,16 +221,22 @@ def test_a_measured_model_that_diverged_is_told_and_so_are_versions_of_the_code(
         arm = {**found, **dict.fromkeys(("change", "data_efficiency", "oracle_gap", "search", "forced", "about")), "shards": []}
         arm |= {"forced": arm, "cost": {"total": {"flops": 1.0}}}
         about = {"seeds": [0, 1], "groups": 2, "commits": ["a1", "b2"]}
-        both = {"noise": _diverged(MeasuredModels("u1", TrainingSettings(0.1, 1e-3), {0: one})), "other": {}}
-        better = {"mean": -0.2, "low": -0.3, "high": -0.1}
-        contrast = {"arm": "noise", "control": "other", "change": better, "equal_tokens": {"change": better, "seeds": both}}
-        lists = {"contrasts": [contrast], "notes": [], "searches": {}, "anchors": [found], "passes": [found]}
+        models = MeasuredModels("u1", TrainingSettings(0.1, 1e-3), {0: one})
+        fine = dataclasses.replace(one, model=dataclasses.replace(model, last_reference_loss=5.2))
+        sound = dataclasses.replace(models, models={0: fine})
+        names = {"best-of-n": losses, "prompt-only": losses}
+        equal = EqualContrast(find_contrasts(names)[0], sound, models, 64)
+        contrasts = _contrasts(SimpleNamespace(equal=(equal,)), names, {})  # type: ignore[arg-type]
+        assert set(contrasts[0]["equal_tokens"]["seeds"]) == {"best-of-n", "prompt-only"}
+        for part in (contrasts[0], contrasts[0]["equal_tokens"]):
+            part["change"] = {"mean": -0.2, "low": -0.3, "high": -0.1}
+        lists = {"contrasts": contrasts, "notes": [], "searches": {}, "anchors": [found], "passes": [found]}
         return notes({"about": about, "arms": {"noise": arm}, "refused": None, **lists})
 
     started = "It was started by 2 versions of the code: a1, b2."
     assert told(dataclasses.replace(model, last_reference_loss=5.2)) == [started]
     said = ", seed 0: training has diverged: it is nan. Its best state is measured, its rate still above 0."
-    equal = "noise at equal tokens (noise against other)"
+    equal = "prompt-only at equal tokens (best-of-n against prompt-only)"
     places = ("noise", "noise with repetition's settings", "the curve at u1", "the single pass over u1", equal)
     assert told(model) == [*(place + said for place in places), started]
 

@@ -359,10 +359,11 @@ def test_long_documents_become_several_of_at_most_so_many_words(data: Path, tmp_
 
 
 def test_general_text_is_of_many_documents_and_little_of_it_stays_whole(data: Path, tmp_path: Path) -> None:
-    def halves(name: str, words: list[int], limit: int) -> list[dict[str, Any]]:
+    sentence = "Part {} of {} has seven words. "
+
+    def halves(name: str, words: list[int], limit: int, sentence: str = sentence, title: str = "") -> list[dict[str, Any]]:
         file = tmp_path / f"{name}.jsonl"
-        sentence = "Part {} of {} has seven words. "
-        long = ("".join(sentence.format(i, n) for i in range(count // 7)) for n, count in enumerate(words))
+        long = (title + "".join(sentence.format(i, n) for i in range(count // 7)) for n, count in enumerate(words))
         file.write_text("".join(json.dumps({"text": article}) + "\n" for article in long))
         corpus, _ = run(config(data, general=(SourceConfig(str(file)),), general_words=limit), tmp_path / name)
         found = list(store.read_rows(corpus.dir / "general.parquet"))
@@ -376,3 +377,5 @@ def test_general_text_is_of_many_documents_and_little_of_it_stays_whole(data: Pa
     assert {row["words"] for row in halves("near", [112] * 60, 4000)} == {98}, "as many sentences as fit"
     assert [row["words"] for row in halves("few", [700, 1400, 70], 4000)] == [700, 1400, 70]
     assert [row["words"] for row in halves("some", [700, 1400, 70], 1470)] == [700, 700, 70], "the longest are cut"
+    titled = halves("titled", [2100] * 60, 4000, "part {} of {} has no full stop ", "A title\n")
+    assert min(row["words"] for row in titled) >= 50 and len({row["split"] for row in titled}) == 2, "not titles alone"

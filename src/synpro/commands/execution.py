@@ -55,13 +55,13 @@ def execute_steps(
     names = outline(cfg)
     shown = names if before is None else names[: names.index(before)]
     with shown_steps(cfg, root, shown) as steps:
-        run = cfg
+        run, trains = cfg, "round-00/pretrain" in shown
         steps.redo, steps.listener = redo, watch(steps.listener)
 
         def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
             if name == before:
                 raise _Reached(inputs)
-            if name != names[0] and (problems := rounds_problem(run, root)):  # its corpus is counted now
+            if trains and name != names[0] and (problems := rounds_problem(run, root)):  # its corpus is counted now
                 raise ConfigError(f"{run.name} cannot go on:\n  " + "\n  ".join(problems))
             return steps(name, stage, cfg, seed_key=seed_key, **inputs)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-import tomllib
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 from synpro.config import ConfigError, RunConfig, dumps, load_stored
-from synpro.plugins import keep_files
 from synpro.records import decode, encode
 from synpro.runner.artifacts import read_json, read_record, write_json, write_text
 from synpro.runner.request import changes
@@ -68,7 +66,6 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             )
         _note_environment(root)
         write_text(path, dumps(cfg))
-        keep_files(root, tomllib.loads(dumps(cfg)))
         return
     try:
         old = load_stored(type(cfg), path)
@@ -86,7 +83,6 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
     _note_environment(root)
     if path.read_text(encoding="utf-8") != dumps(cfg):
         write_text(path, dumps(cfg))
-    keep_files(root, tomllib.loads(dumps(cfg)))
 
 
 def _note_environment(root: Path) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from synpro.commands.configs import is_comparison, load_any_config, steps_of
+from synpro.commands.configs import is_comparison, steps_of
 from synpro.commands.run_dir import open_run
+from synpro.compare.config import CompareConfig
+from synpro.config import load_stored
 from synpro.runner.artifacts import finished, read_json, read_lines
 from synpro.runner.progress import duration
 from synpro.runner.step import ExpectedSeconds, is_locked
@@ -31,7 +33,7 @@ class StepStatus:
 def status(root: Path) -> list[StepStatus]:
     """The steps of a run or comparison, in order. A comparison's search may end before the last trial that is listed."""
     config = root / "config.toml"
-    cfg = load_any_config(config) if is_comparison(config) else open_run(root)
+    cfg = load_stored(CompareConfig, config) if is_comparison(config) else open_run(root)
     expected = ExpectedSeconds(root, cfg)
     return [_step_status(root / name, name, expected(name)) for name in steps_of(cfg)]
 

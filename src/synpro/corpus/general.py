@@ -58,8 +58,11 @@ def read_general(
         row["words"] = round(size := count_words(text))
         row["split"] = half = half_of.setdefault(digest_of(text), min(halves, key=lambda name: halves[name]))
         halves[half] += size
-    cut = sum(size > most for size in sizes)
-    logger.log(f"general text: {len(rows):,} documents, {cut:,} cut to their beginnings; {unusable:,} rows cannot be used")
+    cut, got = sum(size > most for size in sizes), sum(halves.values())
+    logger.log(
+        f"general text: {len(rows):,} documents with {got:,.0f} words, {cut:,} cut to their beginnings; {unusable:,} rows "
+        "cannot be used"
+    )
     return rows
 
 
@@ -81,11 +84,15 @@ def _shared_length(sizes: Sequence[float], total: float) -> float:
 
 
 def beginning(text: str, max_words: float) -> str:
-    """The first sentences of a text, as many as have at most `max_words` words; of a longer first sentence, its beginning."""
+    """The first sentences of a text, as many as have at most `max_words` words. Where that is less than half of them, the
+    sentence that follows is cut (a title and a text without full stops)."""
     size, place = 0.0, 0
     for end in sentence_ends(text):
-        size += count_words(text[place:end])
-        if size > max_words:
-            return text[:place].rstrip() if place else next(cut_text(text[:end], max(1, int(max_words))))
-        place = end
+        words = count_words(text[place:end])
+        if size + words > max_words:
+            if size >= max_words / 2:
+                return text[:place].rstrip()
+            part = next(cut_text(text[place:end], max(1, int(max_words - size))))
+            return text[: text.index(part, place) + len(part)]
+        size, place = size + words, end
     return text

@@ -103,19 +103,24 @@ def _without_open_tags(text: str) -> str:
 
 def _without_tables(text: str) -> str:
     """Drop `{| ... |}`, nested ones too, before parsing: one table that is not closed would swallow the article. Such a one
-    ends at the next blank line."""
-    parts: list[str] = []
-    depth = position = last = 0
+    ends at the next blank line that no row follows."""
+    opened, spans = list[int](), list[tuple[int, int]]()
     for mark in re.finditer(r"^[ \t:]*\{\||^[ \t]*\|\}(?!\})", text, re.MULTILINE):
-        opens = "{" in mark.group()
-        if opens and depth == 0:
-            parts.append(text[position : mark.start()])
-        if not opens and depth == 1:
-            position = mark.end()
-        depth, last = depth + 1 if opens else max(depth - 1, 0), mark.end()
-    if depth and (blank := re.search(r"\n\s*\n", text[last:])):
-        depth, position = 0, last + blank.start()
-    return "".join(parts) + (text[position:] if depth == 0 else "")
+        if "{" in mark.group():
+            opened.append(mark.start())
+        elif opened:
+            spans.append((opened.pop(), mark.end()))
+    end = 0
+    for start in opened:
+        if end <= start:
+            blank = re.compile(r"\n\s*\n(?![ \t]*[|!])").search(text, start)
+            end = blank.start() if blank else len(text)
+        spans.append((start, end))
+    parts, position = list[str](), 0
+    for start, end in sorted(spans):
+        parts.append(text[position : max(position, start)])
+        position = max(position, end)
+    return "".join(parts) + text[position:]
 
 
 def _text(code: Any) -> str:

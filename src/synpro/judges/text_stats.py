@@ -48,8 +48,11 @@ MAX_IN_ORDER = 0.85
 """Longest common subsequence of words, over the words of the shorter text, above which the output is a copy (reference answers:
 0.36 to 0.65)."""
 MIN_OWN_IN_ORDER = 0.5
-"""The same over the output's own words, below which it is none: an answer of twice the words of a short passage may say all of
-it in order, and more."""
+"""The same over the output's own words, below which it may be none: an answer of twice the words of a short passage may say all
+of it in order, and more."""
+MIN_IN_PHRASES = 0.25
+"""Share of the output's words in runs of 3 which the source has too, below which it is one all the same: its words with filler
+between any two."""
 _BASE, _PRIME = 1_000_003, (1 << 61) - 1
 _MAX_EXACT = 4096
 """Words of two texts up to which their longest common subsequence is exact."""
@@ -78,13 +81,15 @@ def overlap(output: str, source: str, run: int = 6) -> Overlap:
 
 
 def copied_share(output: str, source: str, run: int = 6) -> float:
-    """`overlap(...).share`, or `in_order` where that is above MAX_IN_ORDER (and half of the output's words are those): filler
-    between the words hides no copy. Of a few words, all may be in the source in order by chance."""
+    """`overlap(...).share`, or `in_order` where that is above MAX_IN_ORDER: filler between the words hides no copy. Of a few
+    words, all may be in the source in order by chance, and an answer of twice the words may say the same phrases and more."""
     theirs, ours = words(source), words(output)
     share, shorter = _copied(ours, theirs, run), min(len(ours), len(theirs))
     common = lcs_length(ours, theirs) if shorter >= 4 * run else 0
-    is_copy = common > MAX_IN_ORDER * shorter and common >= MIN_OWN_IN_ORDER * len(ours)
-    return max(share, common / shorter) if is_copy else share
+    if common <= MAX_IN_ORDER * shorter:
+        return share
+    says_more = common < MIN_OWN_IN_ORDER * len(ours) and _copied(ours, theirs, 3) >= MIN_IN_PHRASES
+    return share if says_more else max(share, common / shorter)
 
 
 def _copied(ours: Sequence[str], theirs: Sequence[str], run: int) -> float:

@@ -100,7 +100,7 @@ def _language(s: Sample, cfg: FilterConfig) -> str | None:
 
 def _copy(s: Sample, cfg: FilterConfig) -> str | None:
     share, most = copied_share(s.text, s.source), s.operation.max_copied
-    return f"{share:.0%} of it is words of its passage, in runs or in order; at most {most:.0%}" if share > most else None
+    return f"a copy: {share:.0%} of its words, or of its passage's; at most {most:.0%}" if share > most else None
 
 
 def _unfaithful(s: Sample, cfg: FilterConfig) -> str | None:

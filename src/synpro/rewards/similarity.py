@@ -1,6 +1,7 @@
 """Similarity: BERTScore F1 of output and source above a threshold, 0 or 1 (paper: DeBERTa-large-MNLI, 0.65), or F1 itself.
 
-Difference from the paper: a copy gets 0, also one with words left out or with filler between its sentences. A rephrasing says
+Difference from the paper: a copy gets 0, also one with words left out or with filler between its sentences (more strictly than
+the filter `copy`: all of the passage's words in order are no other words, whatever is said beside them). A rephrasing says
 the passage in other words, and the most similar text of all is the passage itself; without this rule, copying is the safest way
 to the whole reward. A list of the passage's words gets 0 as well: an encoder finds it similar, a reader does not.
 """
