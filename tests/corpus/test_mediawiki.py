@@ -70,7 +70,7 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
         ("A.<ref>note</ref> B.<ref name=x /> C.<ref name=y>{{cite|a=b}}</ref> <!-- gone -->D.", "A. B. C. D."),
         ("{| class=x\n| cell\n{| \n| inner\n|}\n|}\nAfter.", "After."),
         ("Intro.\n{| class=x\n| never closed\n\nAfter the table.", "Intro.\n\nAfter the table."),
-        ("A.\n\n{| never closed\n| a\n\n| b\n\nB.\n\n{| ok\n|}\n\nC.", "A.\n\nB.\n\nC."),
+        ("A.\n\n{| never closed\n| a\n\n\n | b\n\nB.\n\n{| ok\n|}\n\nC.", "A.\n\nB.\n\nC."),
         ("[[File:A.jpg|thumb|A [[linked]] caption]][[Category:X]][[:Category:X]]Text[[de:Text]].", "Text."),
         ("He ({{IPAc-en|x}}; born 1900) left ( ) it {{unknown|x}}.", "He (born 1900) left it."),
         ("Walk {{convert|10|km|mi}} in {{lang|fr|Paris}} {{circa|1900}}.", "Walk 10 km in Paris c. 1900."),

@@ -113,8 +113,8 @@ def _without_tables(text: str) -> str:
     end = 0
     for start in opened:
         if end <= start:
-            blank = re.compile(r"\n\s*\n(?![ \t]*[|!])").search(text, start)
-            end = blank.start() if blank else len(text)
+            blanks = re.compile(r"\n[ \t]*\n\s*").finditer(text, start)
+            end = next((b.start() for b in blanks if text[b.end() : b.end() + 1] not in ("|", "!")), len(text))
         spans.append((start, end))
     parts, position = list[str](), 0
     for start, end in sorted(spans):
