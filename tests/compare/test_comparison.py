@@ -283,7 +283,10 @@ def test_results_are_published_and_published_again_in_their_place(world, numbers
     readme.write_text("# Results\n\nBefore.\n\n" + first.removeprefix("# Results\n\n") + "\nAfter.\n")
     changed = json.loads(json.dumps(numbers))
     changed["arms"]["oracle"]["loss"] = {"mean": 1.2345, "low": 1.2, "high": 1.3}
+    (tmp_path / "compare" / "of-an-older-one.svg").touch()
     again = publish(root, changed, tmp_path).read_text()
+    assert not (tmp_path / "compare" / "of-an-older-one.svg").exists()
+    assert "unique" not in figures({**numbers, "anchors": numbers["anchors"][:1]}), "one corpus makes no curve"
     assert "Before." in again and "After." in again and "1.2345" in again and again.count("## compare") == 1
     for name in ("loss", "unique"):
         picture = ET.parse(tmp_path / "compare" / f"{name}.svg").getroot()

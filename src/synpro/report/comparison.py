@@ -240,6 +240,8 @@ def publish(root: Path, numbers: Numbers, folder: Path) -> Path:
         shutil.copyfile(root / file, here / file)
     write_text(here / "compare.json", json.dumps(numbers, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     pictures = figures(numbers)
+    for old in here.glob("*.svg"):
+        old.unlink()
     for picture, figure in pictures.items():
         write_text(here / f"{picture}.svg", to_svg(figure))
     at = folder.absolute()

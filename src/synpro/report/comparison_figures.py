@@ -35,7 +35,7 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
         margin = (max(seen) - min(seen)) * 0.06 or 0.1
         span = (min(seen) - margin, max(seen) + margin)
         found["loss"] = LineFigure("training tokens", "held-out loss, nats per token", lines, y_range=span)
-    if numbers["anchors"]:
+    if len(numbers["anchors"]) > 1:
         found["unique"] = _unique(numbers, colour, dash)
     worth = {n: e for n, a in numbers["arms"].items() if (e := a["data_efficiency"]) and e.get("value") is not None}
     axes = {"generated": ("generated tokens", "generated_tokens"), "compute": ("FLOP, text and training", None)}
