@@ -104,14 +104,14 @@ def _without_open_tags(text: str) -> str:
 def _without_tables(text: str) -> str:
     """Drop `{| ... |}`, nested ones too, before parsing: one table that is not closed would swallow the article. Such a one
     ends at the next blank line that no row follows."""
-    opened, spans = list[int](), list[tuple[int, int]]()
+    unclosed, spans = list[int](), list[tuple[int, int]]()
     for mark in re.finditer(r"^[ \t:]*\{\||^[ \t]*\|\}(?!\})", text, re.MULTILINE):
         if "{" in mark.group():
-            opened.append(mark.start())
-        elif opened:
-            spans.append((opened.pop(), mark.end()))
+            unclosed.append(mark.start())
+        elif unclosed:
+            spans.append((unclosed.pop(), mark.end()))
     end = 0
-    for start in opened:
+    for start in unclosed:
         if end <= start:
             blanks = re.compile(r"\n[ \t]*\n\s*").finditer(text, start)
             end = next((b.start() for b in blanks if text[b.end() : b.end() + 1] not in ("|", "!")), len(text))
