@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,19 @@ def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkey
             for key in a.keys() & {"train_loss", "reference_loss", "heldout_loss"}:
                 assert b[key] == pytest.approx(a[key], abs=1e-4)
         assert (records["one"].steps, records["one"].tokens_seen) == (records[name].steps, records[name].tokens_seen)
+
+
+def test_processes_leave_the_group_before_they_exit(tmp_path: Path) -> None:
+    """Its threads abort a process now and then that exits while they run."""
+    script = tmp_path / "last.py"
+    script.write_text(
+        "import torch.distributed as dist\n"
+        "from synpro.runner.process_group import final_barrier, init_distributed\n"
+        "group = init_distributed()\n"
+        "assert dist.is_initialized() and group.all_gather([group.rank]) == [0, 1]\n"
+        "final_barrier(group)\n"
+        "assert not dist.is_initialized()\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    done = subprocess.run([*torchrun, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -79,10 +79,11 @@ def init_distributed() -> ProcessGroup:
 
 
 def final_barrier(group: ProcessGroup) -> None:
-    """Wait until every process has reached the end of the step, and rank 0 until all others know that.
+    """Wait until every process has reached the end of the step, and rank 0 until all others know that; then leave the group.
 
-    Without the second part, rank 0 could exit while others still read from its connections. Raises torch's DistStoreError when
-    a process does not arrive within EXIT_TIMEOUT after the others.
+    Without the second part, rank 0 could exit while others still read from its connections; without the third, a process whose
+    threads are still in the group is now and then aborted as it exits. Raises torch's DistStoreError when a process does not
+    arrive within EXIT_TIMEOUT after the others.
     """
     if group.size == 1:
         return
@@ -94,3 +95,4 @@ def final_barrier(group: ProcessGroup) -> None:
         store.set(f"left/{group.rank}", "")
     else:
         store.wait([f"left/{rank}" for rank in range(1, group.size)], EXIT_TIMEOUT)
+    dist.destroy_process_group()
