@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,6 +95,10 @@ def test_wandb_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tracker.log({"loss": 2.5}, 1)
     tracker.close()
     (stored,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    for _ in range(600):  # W&B's own process may write the file after `finish` has returned
+        if b"loss" in stored.read_bytes():
+            break
+        time.sleep(0.1)
     assert b"tiny/round-00/pretrain" in stored.read_bytes() and b"loss" in stored.read_bytes()
 
 
