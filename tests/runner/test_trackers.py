@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import MagicMock, call
