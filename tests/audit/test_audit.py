@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from synpro.audit.audit import REFERENCE, Findings, audit
 from synpro.audit.reference import reference_answers
 from synpro.audit.report import page, plain, table, verdict
+from synpro.commands.audit_rewards import audit_rewards
+from synpro.config import ConfigError, load_config
 from synpro.judges.text_stats import words
 from synpro.operations.registry import build_operation, operation_config
 from synpro.records import Rewrite
@@ -16,6 +19,7 @@ from synpro.rewards.base import Reward
 from synpro.rewards.format import Format
 from synpro.rewards.length import Length
 from synpro.rewards.rubric import Rubric
+from tests.conftest import ROOT
 
 REPHRASE = build_operation(operation_config("rephrase"))
 SUBJECTS = reference_answers()[:4]
@@ -86,3 +90,10 @@ def test_table_and_data_say_the_same() -> None:
 def test_one_passage_is_not_enough() -> None:
     with pytest.raises(ValueError, match="at least two passages"):
         audit(REPHRASE, Rubric([Words()], {"quality": 1.0}), SUBJECTS[:1])
+
+
+def test_an_operation_that_the_config_has_not_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "configs" / "tiny.toml")
+    with pytest.raises(ConfigError, match=r"the config has no 'questions'; it has rephrase, reformat"):
+        audit_rewards(cfg, tmp_path, print, ["rephrase", "questions"])
+    assert not list(tmp_path.iterdir())

@@ -1,12 +1,13 @@
 """Intervals of a run's report are drawn over articles, where held-out documents are parts of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synpro.report.collapse import collapse
-from synpro.report.headline import changes, headline
+from synpro.report.headline import changes, headline, paired_change
 from synpro.report.run_data import load_run
 from tests.report.builder import build
 
@@ -35,6 +36,9 @@ def test_headline_and_collapse_watch_resample_articles(tmp_path: Path) -> None:
     assert (plain.documents, plain.units) == (count, "documents")
     assert (found.documents, found.units) == (-(-count // 4), "articles") and abs(found.mean - plain.mean) < 1e-9
     assert f"{found.documents} held-out articles" in headline(data).sentence
+    two = replace(data.evaluated[0], documents={"x": (2.0, 1, 1.0), "y": (3.0, 1, 1.0)})
+    other = paired_change(data, ["x", "y"], two, two, [1.0, 1.0])
+    assert other is not None and other.units == "documents", "general text has no articles of the corpus"
     assert collapse(data).tails[0].changes[data.evaluated[-1].round] == found, "one function"
     with_articles(run, count)
     data = load_run(run)

@@ -55,14 +55,14 @@ def execute_steps(
     names = outline(cfg)
     shown = names if before is None else names[: names.index(before)]
     with shown_steps(cfg, root, shown) as steps:
-        run, trains = cfg, "round-00/pretrain" in shown
+        too_many_rounds = partial(rounds_problem, cfg, root) if "round-00/pretrain" in shown else list[str]
         steps.redo, steps.listener = redo, watch(steps.listener)
 
         def run_step(name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
             if name == before:
                 raise _Reached(inputs)
-            if trains and name != names[0] and (problems := rounds_problem(run, root)):  # its corpus is counted now
-                raise ConfigError(f"{run.name} cannot go on:\n  " + "\n  ".join(problems))
+            if name != names[0] and (problems := too_many_rounds()):  # its corpus is counted now
+                raise ConfigError(f"{root.name} cannot go on:\n  " + "\n  ".join(problems))
             return steps(name, stage, cfg, seed_key=seed_key, **inputs)
 
         try:

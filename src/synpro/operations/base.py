@@ -75,7 +75,8 @@ class OperationConfig:
     """Longest answer, in training and in synthesis. RL learns from truncated answers too."""
     max_copied: float = setting(0.85, source="ours", min=0, max=1)
     """Largest share of a text's words in runs of 6 that the passage contains too. Where more than 85% of the passage's words
-    are in the text in their order (or the text's in the passage), and make half of it, that share counts. 1 accepts copies."""
+    are in the text in their order (or the text's in the passage), that share counts, but for a text of more than twice those
+    words that keeps whole phrases of the passage. 1 accepts copies."""
     min_length: float = setting(0.3, source="ours", min=0)
     """Fewest words of a text, over the words of its passage."""
     enough_words: int | None = setting(None, unit="words", source="ours", min=1)
