@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from synpro.runner.process_group import exit_process
+
 app = typer.Typer(
     name="synpro",
     help="Turn scarce human text into more pretraining signal.",
@@ -372,20 +374,20 @@ def config_keys(
 
 
 def main() -> None:
-    """Entry point. Errors for people go to stderr in one block, with exit code 1; Ctrl-C, and SIGTERM from a scheduler, end the
-    running step, with exit code 130."""
+    """Entry point. Errors for people are one block on stderr (exit code 1); Ctrl-C and SIGTERM end the running step (130)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except SystemExit as end:
+        if not end.code:
+            exit_process()
         if end.code == 130:  # what Typer makes of an interrupt
             typer.echo("\nstopped; the same command resumes", err=True)
         raise
     except Exception as problem:
         from synpro.runner.disk import disk_error, explain
 
-        broken = disk_error(problem)
-        if broken is not None:
+        if (broken := disk_error(problem)) is not None:
             typer.echo(f"error: {explain(broken, Path())}", err=True)
         elif type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
             typer.echo(f"error: {problem}", err=True)

@@ -14,7 +14,7 @@ import pytest
 from synpro.lm.training_config import HardwareConfig
 from synpro.records import Corpus, decode, encode
 from synpro.runner.context import StepContext
-from synpro.runner.process_group import init_distributed
+from synpro.runner.process_group import exit_process, final_barrier, init_distributed
 from synpro.stages.pretrain import PretrainConfig, pretrain
 from tests.lm.conftest import LENGTH
 from tests.stages.small_corpus import small_corpus
@@ -60,6 +60,7 @@ def train_all(root: Path) -> None:
         assert rows[0] == rows[1], "the loss of every process is in the row that the kill divided"
     if group.is_first:
         (root / "digests.json").write_text(json.dumps(digests))
+    final_barrier(group)
 
 
 def test_every_layout_stops_resumes_and_exports_on_two_processes(tmp_path: Path) -> None:
@@ -79,3 +80,4 @@ def test_every_layout_stops_resumes_and_exports_on_two_processes(tmp_path: Path)
 
 if __name__ == "__main__":  # the two processes of the test above
     train_all(Path(sys.argv[1]))
+    exit_process()

@@ -6,9 +6,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from synpro.records import Evaluation, digest_files
 from synpro.runner.context import StepContext
@@ -41,6 +41,13 @@ class Bundle:
     after: Evaluation | None
 
 
+class AbortsAtShutdown:
+    """Aborts its process as Python shuts down, as threads do now and then that outlive a process group."""
+
+    def __del__(self, abort: Callable[[], NoReturn] = os.abort) -> None:
+        abort()
+
+
 def _full(*args: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
@@ -70,6 +77,8 @@ def count(
         if "no note" in cfg.trouble:
             sys.modules["__main__"].write_json = _full  # type: ignore[attr-defined]  # of the child
         _full()
+    if cfg.trouble == "aborts at shutdown":
+        sys.modules["__main__"].kept = AbortsAtShutdown()  # type: ignore[attr-defined]
     if cfg.trouble == "private":
         (out / "private.bin").touch(0o600)
     if cfg.trouble == "always killed":

@@ -87,6 +87,15 @@ def test_an_error_of_any_process_reaches_the_person(tmp_path, monkeypatch):
     assert not list((tmp_path / "a").glob("error-*"))
 
 
+def test_what_outlives_the_group_of_a_step_cannot_abort_its_processes(tmp_path, monkeypatch):
+    monkeypatch.setitem(PLACEMENT, "tests.runner.counting:count", "processes")
+    trouble = CountConfig(trouble="aborts at shutdown")
+    with pytest.raises(StepError, match="ended by signal 6"):
+        steps(tmp_path)("a", count, trouble)
+    run_step = Steps(tmp_path, seed=7, machine=MachineConfig(threads=1, processes=2), listener=NullProgress())
+    assert run_step("b", count, trouble).heldout_loss == 3
+
+
 def test_a_killed_step_is_no_success_and_the_same_call_finishes_it_with_the_same_result(tmp_path):
     with pytest.raises(StepError, match="killed"):
         steps(tmp_path / "x")("a", count, CountConfig(trouble="kill"))

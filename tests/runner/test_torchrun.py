@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,17 +48,43 @@ def test_pretrain_in_two_processes_gives_the_curve_of_one(tmp_path: Path, monkey
         assert (records["one"].steps, records["one"].tokens_seen) == (records[name].steps, records[name].tokens_seen)
 
 
-def test_processes_leave_the_group_before_they_exit(tmp_path: Path) -> None:
-    """Its threads abort a process now and then that exits while they run."""
+def test_processes_leave_the_group_and_skip_the_shutdown_that_may_abort_them(tmp_path: Path) -> None:
     script = tmp_path / "last.py"
     script.write_text(
+        "import atexit\n"
         "import torch.distributed as dist\n"
-        "from synpro.runner.process_group import final_barrier, init_distributed\n"
+        "from synpro.runner.process_group import exit_process, final_barrier, init_distributed\n"
+        "from tests.runner.counting import AbortsAtShutdown\n"
+        "kept = AbortsAtShutdown()\n"
+        "atexit.register(print, 'hook')\n"
         "group = init_distributed()\n"
         "assert dist.is_initialized() and group.all_gather([group.rank]) == [0, 1]\n"
         "final_barrier(group)\n"
         "assert not dist.is_initialized()\n"
+        "exit_process()\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
-    done = subprocess.run([*torchrun, str(script)], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["hook", "hook"]
+
+
+def test_a_command_of_several_processes_skips_that_shutdown(tmp_path: Path) -> None:
+    script = tmp_path / "command.py"
+    script.write_text(
+        "import sys\n"
+        "from synpro import cli\n"
+        "from tests.runner.counting import AbortsAtShutdown\n"
+        "kept = AbortsAtShutdown()\n"
+        "sys.argv = ['synpro', *sys.argv[1:]]\n"
+        "cli.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "WORLD_SIZE": "2"}
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, script, *args], capture_output=True, text=True, env=environment)
+
+    done = run("config", "--schema")
+    assert done.returncode == 0 and json.loads(done.stdout)
+    assert run("status", "nowhere").returncode != 0

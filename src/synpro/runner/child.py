@@ -23,7 +23,7 @@ from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.launch import die_with_parent
 from synpro.runner.logger import StepLogger
 from synpro.runner.placement import workers_of
-from synpro.runner.process_group import ProcessGroup, final_barrier, init_distributed
+from synpro.runner.process_group import ProcessGroup, exit_process, final_barrier, init_distributed
 from synpro.runner.request import call_arguments, last_execution
 from synpro.runner.trackers import TRACKERS
 
@@ -37,6 +37,7 @@ def main() -> None:
     """Run the step that the command line names."""
     die_with_parent()
     run_child(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    exit_process()
 
 
 def run_child(out: Path, root: Path) -> None:

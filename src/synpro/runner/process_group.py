@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -81,9 +83,8 @@ def init_distributed() -> ProcessGroup:
 def final_barrier(group: ProcessGroup) -> None:
     """Wait until every process has reached the end of the step, and rank 0 until all others know that; then leave the group.
 
-    Without the second part, rank 0 could exit while others still read from its connections; without the third, a process whose
-    threads are still in the group is now and then aborted as it exits. Raises torch's DistStoreError when a process does not
-    arrive within EXIT_TIMEOUT after the others.
+    Without the second part, rank 0 could exit while others still read from its connections. Raises torch's DistStoreError when
+    a process does not arrive within EXIT_TIMEOUT after the others.
     """
     if group.size == 1:
         return
@@ -96,3 +97,13 @@ def final_barrier(group: ProcessGroup) -> None:
     else:
         store.wait([f"left/{rank}" for rank in range(1, group.size)], EXIT_TIMEOUT)
     dist.destroy_process_group()
+
+
+def exit_process() -> None:
+    """Where this process is one of several, end it here with exit code 0: exit hooks run and output is flushed, but Python's
+    shutdown is left out, in which threads of the group, which outlive it, abort a process now and then."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
