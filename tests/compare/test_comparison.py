@@ -151,7 +151,7 @@ def test_repetition_that_gains_from_tokens_is_refused_and_an_unsettled_search_gi
     )
     assert full["refused"] is None and full["bound"] is None and full["curve"]
     noise = full["arms"]["token-noise"]["data_efficiency"]
-    assert not noise["bound"] and {"power", "repetition", "interpolation"} == set(noise["laws"])
+    assert not noise["bound"] and {"power", "repetition", "interpolation", "reciprocal"} == set(noise["laws"])
     open_ = {n: halved(s, open_axes=("weight_decay",)) for n, s in done.searches.items()}
     bounded = summarize(cfg, dataclasses.replace(done, searches=open_), root)
     assert bounded["refused"] is None and "did not settle" in bounded["bound"] and "weight decay" in " ".join(notes(bounded))

@@ -130,7 +130,7 @@ def test_ordered_results_come_in_order_and_tasks_are_taken_as_there_is_room(tmp_
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ParallelMapError, match=r"pip install .synpro-lm\[ray\]"):
+    with pytest.raises(ParallelMapError, match=r"pip install .\.\[ray\]"):
         done(Squares(tmp_path), RAY)
 
 

@@ -117,7 +117,7 @@ def test_against_a_search_that_did_not_settle_there_is_an_upper_bound_alone() ->
 
 def test_the_spread_between_laws_is_part_of_the_interval_and_chords_are_beside() -> None:
     found = data_efficiency(*experiment(np.random.default_rng(9), curve=repetition, seed_noise=1e-4), TUNED)
-    assert isinstance(found, Estimate) and set(found.laws) == {"power", "repetition", "interpolation"}
+    assert isinstance(found, Estimate) and set(found.laws) == {"power", "repetition", "interpolation", "reciprocal"}
     assert found.laws["power"] == found.value != found.laws["repetition"]
     assert found.low <= min(found.laws["power"], found.laws["repetition"])
     assert found.high >= max(found.laws["power"], found.laws["repetition"])
@@ -166,7 +166,26 @@ def test_two_anchors_are_enough_for_interpolation_and_too_few_for_a_law() -> Non
     assert isinstance(refused, Refusal) and "4 or more" in refused.reason
     found = data_efficiency(method, anchors, TUNED, law="interpolation")
     assert isinstance(found, Estimate) and found.low < found.value < found.high
-    assert found.value == pytest.approx(1.5, abs=0.08), "chords lie above a curve that bends upward: a little too many tokens"
+    assert found.value == pytest.approx(1.5, abs=0.08)
+    assert found.laws["reciprocal"] < found.value < found.laws["interpolation"]
+    assert any("exponent of 1" in note for note in found.notes)
+    (beyond,) = losses(np.random.default_rng(7), [law(3 * UNIQUE)])
+    refused = data_efficiency(Method("m", UNIQUE, beyond), anchors, TUNED, law="interpolation")
+    assert isinstance(refused, Refusal) and "chords say nothing beyond" in refused.reason
+
+
+@pytest.mark.parametrize("exponent", [0.05, 0.35, 1.0])
+def test_chords_between_two_anchors_hold_every_plausible_bend(exponent: float) -> None:
+    """A curve bends upward: the straight line alone finds too many tokens, and its interval would miss the truth."""
+    truth, covered, rng = 1.3, 0, np.random.default_rng(11)
+    curve = [2.0 * s**-exponent for s in (1.0, 2.0, truth)]
+    for _ in range(EXPERIMENTS):
+        one, two, reached = losses(rng, [3.0 + v for v in curve])
+        points = [Anchor(UNIQUE * s, 16 * UNIQUE, a) for s, a in ((1, one), (2, two))]
+        found = data_efficiency(Method("m", UNIQUE, reached), points, TUNED, law="interpolation", resampling=Resampling(500))
+        assert isinstance(found, Estimate)
+        covered += found.low <= truth <= found.high
+    assert covered / EXPERIMENTS >= 0.92
 
 
 def test_oracle_equivalent_tokens_come_from_single_passes() -> None:

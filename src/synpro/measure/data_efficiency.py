@@ -9,7 +9,8 @@
 Where its search did not settle, a better setting may be near, and both are upper bounds. All are functions of losses alone.
 
 Intervals are over held-out documents (or groups of them) and training seeds (`measure/losses.py`); the curve is fitted again in
-every resample. The interval also holds the spread between the laws of `measure/curves.py`; chords are given beside it.
+every resample. The interval also holds the spread between the laws of `measure/curves.py`; chords are given beside it. Where
+the law is chords, the interval reaches from the most to the least bent curve through the anchors, and the value lies between.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import get_args
 
 import numpy as np
 
-from synpro.measure.curves import MIN_ANCHORS, PLAUSIBLE_EXPONENTS, Curve, Law, fit_curve
+from synpro.measure.curves import MIN_ANCHORS, PLAUSIBLE_EXPONENTS, Curve, Curves, Law, fit_curve
 from synpro.measure.losses import DEFAULT_RESAMPLING, TAILS, Losses, Resampling, mean_losses, resample_means
 
 TUNED = ("weight_decay", "learning_rate", "epochs")
@@ -111,7 +112,7 @@ class Estimate:
     bound: bool = False
     """Only `high` means something: repetition may be better than it was measured to be."""
     laws: dict[str, float] = field(default_factory=dict)
-    """The value by each law that the anchors suffice for; `interpolation` are chords."""
+    """The value by each law that the anchors suffice for; `interpolation` and `reciprocal` are chords."""
     reachable: bool = True
     """False: the loss lies below what the curve says any amount of organic text gives."""
 
@@ -234,7 +235,8 @@ def _unique_tokens_needed(
     The value comes from the curve of the mean losses. For the interval, the curve is fitted and inverted again in every
     resample of all losses, those of the method included, because documents and seeds are paired. Its ends are order statistics,
     not interpolated quantiles: a resample whose curve never reaches the loss needs infinitely many tokens. They are moved apart
-    by how far the other law's value lies from this one's.
+    by how far the other law's value lies from this one's; those of chords are the low end of the most bent and the high end of
+    the least bent curve, and the value is the geometric mean of the two.
     """
     sizes = {a.unique_tokens for a in anchors}
     if len(sizes) < MIN_ANCHORS[law]:
@@ -245,19 +247,36 @@ def _unique_tokens_needed(
     unique, training = _sizes(anchors)
     settings = [*(a.losses for a in anchors), method.losses]
     mean_K, drawn_B_K = mean_losses(settings), resample_means(settings, resampling)
-    best, fitted = (fit_curve(unique, k, law=law, training=training) for k in (mean_K[None, :-1], drawn_B_K[:, :-1]))
+    first, last = min(sizes), max(sizes)
+    lines, largest = law == "interpolation", float(mean_K[:-1].min())
+    if lines and mean_K[-1] < largest:
+        return Refusal(
+            quantity,
+            f"its loss ({mean_K[-1]:.4f}) lies below that of {last:,} unique tokens ({largest:.4f}), the most that were "
+            "measured, and chords say nothing beyond: add a larger number to compare.anchors",
+        )
+    best = fit_curve(unique, mean_K[None, :-1], law=law, training=training)
     value = float(best.needed(mean_K[-1:])[0])
-    needed_B = np.sort(fitted.needed(drawn_B_K[:, -1]))
-    low, high = (float(needed_B[min(resampling.resamples - 1, int(q * resampling.resamples))]) for q in TAILS)
     laws = _by_law(mean_K, unique, training, {law: value})
-    fits = [laws[name] for name in ("power", "repetition") if name in laws and law != "interpolation"]
+    bounds: tuple[Curves, Curves] = ("reciprocal", "interpolation") if lines else (law, law)
+    low, high = (
+        _quantile(fit_curve(unique, drawn_B_K[:, :-1], law=name, training=training).needed(drawn_B_K[:, -1]), q)
+        for name, q in zip(bounds, TAILS, strict=True)
+    )
+    fits = [laws[name] for name in ("power", "repetition") if name in laws and not lines]
     if math.isfinite(value) and fits:
         low, high = max(0.0, low - (value - min(fits))), high + (max(fits) - value)
-    first, last = min(sizes), max(sizes)
+    if lines:
+        value = math.sqrt(value * laws["reciprocal"])
     reachable = math.isfinite(value)
     outside = reachable and not first <= value <= last
     seeds, documents = len(method.losses.seeds), method.losses.units
     found = [*_seed_notes(seeds)]
+    if lines and reachable:
+        found.append(
+            f"chords do not show how the curve bends between {first:,} and {last:,} tokens: it needs {laws['reciprocal']:,.0f} "
+            f"with an exponent of 1 and {laws['interpolation']:,.0f} with one near 0; the interval holds both"
+        )
     if not reachable:
         found.append(
             f"the method's loss ({mean_K[-1]:.4f}) lies below what the fitted {law} law gives any amount of organic text"
@@ -269,10 +288,10 @@ def _unique_tokens_needed(
         found.append(f"an end of the interval lies outside the measured {first:,} to {last:,} tokens")
     noise = float(np.std(drawn_B_K[:, :-1] - drawn_B_K[:, :-1].mean(axis=1, keepdims=True), axis=0).mean())
     residual = float(best.residual_B[0])
-    if law != "interpolation" and residual > max(2 * noise, 1e-4):
+    if not lines and residual > max(2 * noise, 1e-4):
         found.append(f"the {law} law misses its anchors by {residual:.4f} nats (their noise is {noise:.4f})")
     exponent = float(best.exponent_B[0])
-    if law != "interpolation" and not PLAUSIBLE_EXPONENTS[0] <= exponent <= PLAUSIBLE_EXPONENTS[1]:
+    if not lines and not PLAUSIBLE_EXPONENTS[0] <= exponent <= PLAUSIBLE_EXPONENTS[1]:
         least, most = PLAUSIBLE_EXPONENTS
         found.append(
             f"the {law} law has an exponent of {exponent:.2f}, outside {least:g} to {most:g}: its anchors are too few, too "
@@ -282,10 +301,14 @@ def _unique_tokens_needed(
     return Estimate(*given, extrapolated=outside, laws=laws, reachable=reachable)
 
 
+def _quantile(needed_B: np.ndarray, q: float) -> float:
+    return float(np.sort(needed_B)[min(len(needed_B) - 1, int(q * len(needed_B)))])
+
+
 def _by_law(mean_K: np.ndarray, unique: np.ndarray, training: np.ndarray, known: dict[Law, float]) -> dict[str, float]:
     """The tokens needed by each law that the anchors suffice for. In single passes the two laws are the same."""
     found: dict[str, float] = {str(name): tokens for name, tokens in known.items()}
-    for law in get_args(Law):
+    for law in get_args(Curves):
         if law not in found and len(set(unique)) >= MIN_ANCHORS[law]:
             curve = fit_curve(unique, mean_K[None, :-1], law=law, training=training)
             found[law] = float(curve.needed(mean_K[-1:])[0])

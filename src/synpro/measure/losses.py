@@ -4,7 +4,7 @@ How the intervals are constructed. Two things vary: which documents were held ou
 
 - Documents are drawn with replacement, the same ones in every setting, because a document is hard or easy for all models alike.
   Where documents belong to groups (parts of one article), whole groups are drawn: their losses are not independent. (By article
-  the deviation was 1.22 to 1.39 times that by document.)
+  the deviation was 1.22 to 1.39 times that by document.) Deviations are stretched for few documents or groups.
 - Seeds are paired over settings. Drawing three seeds with replacement would give an interval far too narrow: a resample often
   holds one seed three times, and the spread of three values is itself poorly known. Instead each seed's deviation from the mean
   gets a normal weight, the same in every setting, and all weights of a resample are stretched by sqrt((S - 1) / chi2), as
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from synpro.measure.bootstrap import effective_count, small_sample_stretch
 
 TAILS = (1 - 0.95) / 2, (1 + 0.95) / 2
 """The quantiles at the two ends of an interval."""
@@ -101,6 +103,11 @@ class Losses:
         return len(set(self.groups)) if self.groups else len(self.documents)
 
     @property
+    def effective_units(self) -> float:
+        """How many units of equal size the loss varies like."""
+        return effective_count(_by_group(self, self.tokens))
+
+    @property
     def mean(self) -> float:
         """Nats per token over all documents, the mean over seeds."""
         return float(self.nats.sum(axis=1).mean() / self.tokens.sum())
@@ -129,17 +136,12 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     first = settings[0]
     seeds = len(first.seeds)
     rng = np.random.default_rng(_SEED)
-    nats_G_K = np.stack([s.nats.mean(axis=0) for s in settings], axis=1)
-    tokens_G = first.tokens
-    if first.groups:
-        group_D = np.unique(np.array(first.groups), return_inverse=True)[1]
-        sums_G_K, sums_G = np.zeros((group_D.max() + 1, len(settings))), np.zeros(group_D.max() + 1)
-        np.add.at(sums_G_K, group_D, nats_G_K)
-        np.add.at(sums_G, group_D, tokens_G)
-        nats_G_K, tokens_G = sums_G_K, sums_G
+    nats_G_K = np.stack([_by_group(first, s.nats.mean(axis=0)) for s in settings], axis=1)
+    tokens_G = _by_group(first, first.tokens)
     count = len(tokens_G)
     drawn_B_G = rng.multinomial(count, np.full(count, 1.0 / count), size=resampling.resamples).astype(np.float64)
-    loss_B_K = (drawn_B_G @ nats_G_K) / (drawn_B_G @ tokens_G)[:, None]
+    loss_B_K, mean_K = (drawn_B_G @ nats_G_K) / (drawn_B_G @ tokens_G)[:, None], nats_G_K.sum(axis=0) / tokens_G.sum()
+    loss_B_K = np.maximum(mean_K + small_sample_stretch(tokens_G) * (loss_B_K - mean_K), 1e-6)
     if seeds == 1:
         return loss_B_K
     by_seed_S_K = np.stack([s.nats.sum(axis=1) for s in settings], axis=1) / first.tokens.sum()
@@ -148,6 +150,13 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     weight_B_S = rng.standard_normal((resampling.resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
     # With two seeds t has tails without a mean; a loss stays positive all the same.
     return np.maximum(loss_B_K + weight_B_S @ (by_seed_S_K - by_seed_S_K.mean(axis=0)), 1e-6)
+
+
+def _by_group(losses: Losses, values_D: np.ndarray) -> np.ndarray:
+    """Sums over the documents of each group, `(G,)`; the values of documents where there are no groups."""
+    if not losses.groups:
+        return values_D
+    return np.bincount(np.unique(np.array(losses.groups), return_inverse=True)[1], values_D)
 
 
 def loss_interval(losses: Losses, resampling: Resampling = DEFAULT_RESAMPLING) -> tuple[float, float, float]:

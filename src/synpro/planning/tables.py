@@ -22,7 +22,7 @@ from synpro.runner.step import read_rehearsal
 
 PARTS = {
     "pretraining": "fewer tokens (pretrain.total_tokens): it is what the run is for",
-    "generating": "one operation instead of two; fewer rounds; speculative tokens (engine.num_speculative_tokens) save a part",
+    "generating": "one operation instead of two; fewer rounds; speculative tokens (num_speculative_tokens, untried on GPUs)",
     "RL: answers": "half of operations.NAME.steps, or of train_generator.num_generations",
     "RL: learning": "half of operations.NAME.steps; no KL penalty (train_generator.beta = 0) saves a quarter",
     "RL: judges": "the same judges in fewer steps; rules instead of a language model (judges.layout = rules)",

@@ -37,7 +37,7 @@ HEAD = (
     "tokens generated",
     "synthetic tokens trained on",
     "FLOP of generation and RL",
-    "FLOP in all",
+    "FLOP of texts and one training",
 )
 """The columns of the table."""
 
@@ -57,7 +57,8 @@ def rows(numbers: Numbers) -> list[ArmRow]:
     """The table: one row per arm, in the order of the arms."""
     table = []
     for name, arm in numbers["arms"].items():
-        loss, change, forced = arm["loss"], arm["change"], arm["forced"]
+        loss, change = arm["loss"], arm["change"]
+        forced = arm if _is_carried(arm) else arm["forced"]
         measures = [arm["data_efficiency"], arm["oracle_gap"]]
         cells = (
             f"{loss['mean']:.4f} [{loss['low']:.4f}, {loss['high']:.4f}]",
@@ -73,6 +74,11 @@ def rows(numbers: Numbers) -> list[ArmRow]:
         about = tuple(dict.fromkeys(note for m in measures if m for note in m["notes"]))
         table.append(ArmRow(name, arm["about"], dict(zip(HEAD[1:], cells, strict=True)), about))
     return table
+
+
+def _is_carried(arm: Numbers) -> bool:
+    """Whether an arm with synthetic text was trained with repetition's settings, because nothing was searched for it."""
+    return bool(arm["shards"]) and not (arm["search"] or {}).get("trials")
 
 
 def _words(measure: Numbers | None, numbers: Numbers) -> str:
@@ -93,8 +99,12 @@ def headline(numbers: Numbers) -> str:
         n for base in ("synpro", "prompt-only") for n in arms if n.startswith(base)
     )  # not the best: that would be a choice
     name = next(named, next(iter(arms)))
-    said = arms[name]["data_efficiency"]
-    return f"Data efficiency of {name} over tuned repetition: {said['words'] if said else 'no curve was measured'}."
+    said, forced = arms[name]["data_efficiency"], arms[name]["forced"]
+    if not said:
+        return f"Data efficiency of {name} over tuned repetition: no curve was measured."
+    where = f"in a budget of {numbers['about']['budget_tokens']:,} tokens"
+    strict = f" With repetition's settings: {_words(forced['data_efficiency'], numbers)}." if forced else ""
+    return f"Data efficiency of {name} over tuned repetition, {where}: {said['words']}.{strict}"
 
 
 def summary(numbers: Numbers) -> list[str]:
@@ -129,9 +139,16 @@ def notes(numbers: Numbers) -> list[str]:
             )
         if climbed > 1 and climbed == len(search["trials"]):
             found.append(f"The search for {name} trained every setting with one seed: it may have found that seed's best.")
-    for name, search in list(searches.items())[1:]:
-        if search["gains_from_tokens"]:
-            found.append(f"At {name} repetition still gains from more of the budget: its point is that of this budget.")
+    gaining = [f"repetition at {name}" for name, search in list(searches.items())[1:] if search["gains_from_tokens"]]
+    gaining += [name for name, search in _own_searches(numbers).items() if search["gains_from_tokens"]]
+    if gaining:
+        found.append(f"More tokens still help {', '.join(gaining)}: their losses are those of this budget.")
+    if any(s["trials"] for s in searched.values()):
+        found.append("Intervals are conditional on the settings chosen: most neighbours that lost did so with one seed.")
+    if carried := [name for name, arm in numbers["arms"].items() if _is_carried(arm)]:
+        found.append(f"Nothing was searched for {', '.join(carried)}: repetition's settings with the whole budget.")
+    if any(a["shards"] for a in numbers["arms"].values()) and "generator-text" not in numbers["arms"]:
+        found.append("What the generator knew before is in every gain: generator-text, which shows how much, was not measured.")
     plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
     if plain and tuned and plain["mean"] < tuned["mean"]:
         found.append(
@@ -189,13 +206,20 @@ def markdown(numbers: Numbers, command: str) -> str:
         "",
         f"{corpora['u1']['tokens']['train']:,} unique organic tokens, {about['budget_tokens']:,} training tokens, "
         f"{about['parameters']:,} parameters, seeds {', '.join(map(str, about['seeds']))}, "
-        f"{corpora['u1']['documents']['heldout']:,} held-out documents.",
+        f"{corpora['u1']['documents']['heldout']:,} held-out documents{_articles(about)}.",
     ]
     arms: Table = (HEAD, [(r.arm, *r.cells.values()) for r in rows(numbers)])
     for table in (arms, _contrast_table(numbers), absorption_table(numbers), checks_table(numbers)):
         lines += ["", *shown] if (shown := markdown_table(table)) else []
     lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
     return "\n".join(lines)
+
+
+def _articles(about: Numbers) -> str:
+    """Of how many articles the held-out documents are, and how many equal ones those count as."""
+    if not about["groups"]:
+        return ""
+    return f" of {about['groups']} articles, which differ in length and count as {about['effective_units']:.1f} equal ones"
 
 
 def _contrast_table(numbers: Numbers) -> Table:
@@ -215,6 +239,7 @@ def write_page(root: Path, numbers: Numbers) -> Path:
         rows=rows(numbers),
         head=HEAD,
         own_searches=_own_searches(numbers),
+        articles=_articles(numbers["about"]),
         absorbed=absorption_table(numbers),
         checks=checks_table(numbers),
         notes=notes(numbers),

@@ -63,7 +63,7 @@ class MachineConfig:
     text on."""
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = setting("none", execution=True)
     """Where metrics are sent besides `metrics.jsonl`, each step as a run of its own: TensorBoard (RUN/tensorboard), Weights &
-    Biases, or trackio. Each is an extra of this name: `pip install "synpro-lm[wandb]"`."""
+    Biases, or trackio. Each is an extra of this name: `pip install ".[wandb]"`."""
     check_memory: bool = setting(True, execution=True)
     """Refuse to start where the plan says that a step needs more memory than this machine, or its GPU, has."""
 
