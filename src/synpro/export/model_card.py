@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synpro.assets.weights import read_shapes
 from synpro.config import RunConfig
 from synpro.export.card import render_card
 from synpro.report.headline import changes, forgotten, paired_change, since_start
@@ -37,7 +38,7 @@ def model_card(data: RunData, cfg: RunConfig, round: int) -> str:
         data,
         round=round,
         model=read_json(folder / "config.json"),
-        parameters=_parameters(folder),
+        parameters=sum(map(prod, read_shapes(folder).values())),
         trainings=[t for t in data.trainings if t.round <= round],
         losses={e.round: _interval(data, e) for e in evaluated},
         evaluated=evaluated,
@@ -47,16 +48,6 @@ def model_card(data: RunData, cfg: RunConfig, round: int) -> str:
         syntheses=[s for s in data.syntheses if s.round <= round],
         warnings=[w for w in find_warnings(data) if w.round is None or w.round <= round],
     )
-
-
-def _parameters(folder: Path) -> int:
-    from safetensors import safe_open
-
-    def count(file: Path) -> int:
-        with safe_open(file, "numpy") as weights:
-            return sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118 (not a dict)
-
-    return sum(count(file) for file in folder.glob("*.safetensors"))
 
 
 def _interval(data: RunData, evaluation: RoundEvaluation) -> Difference | None:

@@ -167,7 +167,7 @@ class GRPORun:
         s, operation = self.settings, self.operation.config
         on_cpu = not torch.cuda.is_available()
         steps = max(1, operation.steps)
-        accumulate = _accumulation_steps(s, self.ctx.group.size)
+        accumulate = s.answers_per_step // (s.micro_batch_size * self.ctx.group.size)  # the config checked that they divide
         return GRPOConfig(
             output_dir=str(self.ctx.out / "trl"),
             max_steps=steps,
@@ -247,21 +247,6 @@ def _readable(policy: Policy, operation: Operation, passages: Sequence[Passage],
     if str(count) and ctx.group.is_first:
         ctx.logger.log(f"{count}; they are left out")
     return [p for p, problem in zip(passages, problems, strict=True) if not problem]
-
-
-def _accumulation_steps(s: GRPOSettings, processes: int) -> int:
-    """Micro batches of a process in each step. Raises ValueError when passages or answers do not divide."""
-    if s.prompts_per_step % processes:
-        raise ValueError(
-            f"prompts_per_step: {s.prompts_per_step} passages do not divide over {processes} processes; make"
-            " machine.rl_processes a divisor, so that the answers to a passage stay together"
-        )
-    if s.answers_per_step % (s.micro_batch_size * processes):
-        raise ValueError(
-            f"micro_batch_size: {s.micro_batch_size} answers in {processes} processes do not divide the {s.answers_per_step}"
-            f" answers of a step; use a divisor of {s.answers_per_step // processes}"
-        )
-    return s.answers_per_step // (s.micro_batch_size * processes)
 
 
 def _vllm_arguments(s: GRPOSettings) -> dict[str, Any]:

@@ -11,9 +11,7 @@ each passage, once. Evaluation is left out: it costs the same for every arm of a
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.assets import AssetError, model_folder
+from synpro.assets.weights import read_shapes
 from synpro.config import RunConfig
 from synpro.lm.model_config import flops_per_token
 from synpro.operations.entries import EntryOperation
@@ -307,10 +306,4 @@ def count_parameters(reference: str) -> int:
         folder = model_folder(reference, slot="train_generator.base")
     except AssetError:
         return 0
-    count = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as handle:
-            (size,) = struct.unpack("<Q", handle.read(8))
-            header = json.loads(handle.read(size))
-        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return count
+    return sum(map(math.prod, read_shapes(folder).values()))

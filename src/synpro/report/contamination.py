@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from synpro.corpus.contamination import TaskContamination
 from synpro.report.run_data import Json, RunData
 from synpro.runner.artifacts import read_table
 
@@ -11,28 +10,11 @@ MAX_EXAMPLES = 12
 """Matches shown in full."""
 
 
-@dataclass
-class TaskContamination:
-    """One task's items, and how many of them were found."""
-
-    group: str
-    """The task; reading passages are a group of their own."""
-    items: int
-    tested: int
-    """Items long enough to be looked for."""
-    hit: dict[str, int] = field(default_factory=dict)
-    """Kind of text -> items found in it, summed over rounds."""
-
-    @property
-    def flagged(self) -> bool:
-        return any(self.hit.values())
-
-
 def contamination(data: RunData) -> tuple[TaskContamination, ...]:
     """Sum the tables of all rounds. Organic text is searched once, synthetic text in its own round."""
     found: dict[str, TaskContamination] = {}
     for row in (row for e in data.evaluated for row in e.overlap):
-        mine = found.setdefault(row["group"], TaskContamination(row["group"], row["items"], row["tested"]))
+        mine = found.setdefault(row["group"], TaskContamination(row["group"], row["items"], row["tested"], {}))
         for kind, count in row["hit"].items():
             mine.hit[kind] = mine.hit.get(kind, 0) + count
     return tuple(found.values())

@@ -73,7 +73,7 @@ def render(run: Path) -> str:
         positive=positive_shares(data),
         spreads=reward_spreads(data),
         overlap=overlap,
-        flagged={row.group for row in overlap if row.flagged},
+        flagged={row.group for row in overlap if row.is_contaminated},
         kinds=list(dict.fromkeys(kind for row in overlap for kind in row.hit)),
         contaminated=contamination_examples(data),
         influence={(g.operation, g.round): influence_change(g) for g in data.generators},

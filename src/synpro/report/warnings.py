@@ -150,7 +150,7 @@ def _warnings(data: RunData) -> Iterator[RunWarning]:
                 f"The synthetic text covers part of the corpus only; operations.{s.operation}.max_tries asks again.",
             )
     for row in contamination(data):
-        if row.flagged:
+        if row.is_contaminated:
             where = ", ".join(f"{count:,} in {kind} text" for kind, count in row.hit.items() if count)
             what = f"Of {row.items:,} items of {row.group}, {where}."
             yield RunWarning("evaluate", what, "The model may have memorized them.")
