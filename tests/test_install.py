@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LINES = sorted(
     {
-        line.partition("#")[0].replace('"synpro-lm"', ".").strip()
+        line.partition("#")[0].strip()
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
         if page.name != "LOG.md"
         for line in re.findall(r"^(?:\S*/)?(pip install .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -379,10 +379,9 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        if not end.code:
-            exit_process()
         if end.code == 130:  # what Typer makes of an interrupt
             typer.echo("\nstopped; the same command resumes", err=True)
+        exit_process(int(end.code or 0))
         raise
     except Exception as problem:
         from synpro.runner.disk import disk_error, explain
@@ -393,6 +392,7 @@ def main() -> None:
             typer.echo(f"error: {problem}", err=True)
         else:
             raise
+        exit_process(1)
         sys.exit(1)
 
 

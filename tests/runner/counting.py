@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -43,6 +44,9 @@ class Bundle:
 
 class AbortsAtShutdown:
     """Aborts its process as Python shuts down, as threads do now and then that outlive a process group."""
+
+    def __init__(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def __del__(self, abort: Callable[[], NoReturn] = os.abort) -> None:
         abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,4 +88,7 @@ def test_a_command_of_several_processes_skips_that_shutdown(tmp_path: Path) -> N
 
     done = run("config", "--schema")
     assert done.returncode == 0 and json.loads(done.stdout)
-    assert run("status", "nowhere").returncode != 0
+    failed = run("status", "nowhere")
+    assert failed.returncode == 1 and "nowhere" in failed.stderr, "not -6"
+    environment["WORLD_SIZE"] = ""
+    assert run("config", "--schema").returncode == -signal.SIGABRT, "one process shuts down as always"

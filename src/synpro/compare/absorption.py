@@ -58,6 +58,8 @@ def absorption_numbers(found: Mapping[int, Absorption], tuned: Mapping[int, Abso
     ours, theirs = _tables(found), _tables(tuned) if tuned else {}
     for (what, kind), losses in ours.items():
         row: dict[str, Any] = dict(zip(("mean", "low", "high"), loss_interval(losses), strict=True))
+        if what == "cloze":  # a share
+            row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
         if (what, kind) in theirs:
             change = difference(theirs[what, kind], losses)
             row["change"] = dict(zip(("mean", "low", "high"), change, strict=True))

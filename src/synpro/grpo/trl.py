@@ -167,7 +167,12 @@ class GRPORun:
         s, operation = self.settings, self.operation.config
         on_cpu = not torch.cuda.is_available()
         steps = max(1, operation.steps)
-        accumulate = s.answers_per_step // (s.micro_batch_size * self.ctx.group.size)  # the config checked that they divide
+        accumulate, rest = divmod(s.answers_per_step, s.micro_batch_size * self.ctx.group.size)
+        if rest or not accumulate:  # the config checks machine.rl_processes; this is the group as it is
+            raise ValueError(
+                f"train_generator.micro_batch_size: {s.micro_batch_size} answers in each of {self.ctx.group.size} processes do"
+                f" not divide the {s.answers_per_step} answers of a step"
+            )
         return GRPOConfig(
             output_dir=str(self.ctx.out / "trl"),
             max_steps=steps,

@@ -235,8 +235,8 @@ def _unique_tokens_needed(
     The value comes from the curve of the mean losses. For the interval, the curve is fitted and inverted again in every
     resample of all losses, those of the method included, because documents and seeds are paired. Its ends are order statistics,
     not interpolated quantiles: a resample whose curve never reaches the loss needs infinitely many tokens. They are moved apart
-    by how far the other law's value lies from this one's; those of chords are the low end of the most bent and the high end of
-    the least bent curve, and the value is the geometric mean of the two.
+    by how far the other law's value lies from this one's; those of chords hold both the most and the least bent curve, and the
+    value is the geometric mean of the two.
     """
     sizes = {a.unique_tokens for a in anchors}
     if len(sizes) < MIN_ANCHORS[law]:
@@ -248,21 +248,24 @@ def _unique_tokens_needed(
     settings = [*(a.losses for a in anchors), method.losses]
     mean_K, drawn_B_K = mean_losses(settings), resample_means(settings, resampling)
     first, last = min(sizes), max(sizes)
-    lines, largest = law == "interpolation", float(mean_K[:-1].min())
-    if lines and mean_K[-1] < largest:
+    lines, best_at = law == "interpolation", int(np.argmin(mean_K[:-1]))
+    if lines and mean_K[-1] < mean_K[best_at]:
         return Refusal(
             quantity,
-            f"its loss ({mean_K[-1]:.4f}) lies below that of {last:,} unique tokens ({largest:.4f}), the most that were "
-            "measured, and chords say nothing beyond: add a larger number to compare.anchors",
+            f"its loss ({mean_K[-1]:.4f}) lies below the lowest that organic text gave ({mean_K[best_at]:.4f} with "
+            f"{unique[best_at]:,.0f} unique tokens), and chords say nothing beyond: more unique tokens have to be measured",
         )
+    if lines and unique[best_at] == first:
+        return Refusal(quantity, "more unique tokens did not lower the loss of organic text: there is no curve to read")
     best = fit_curve(unique, mean_K[None, :-1], law=law, training=training)
     value = float(best.needed(mean_K[-1:])[0])
     laws = _by_law(mean_K, unique, training, {law: value})
-    bounds: tuple[Curves, Curves] = ("reciprocal", "interpolation") if lines else (law, law)
-    low, high = (
-        _quantile(fit_curve(unique, drawn_B_K[:, :-1], law=name, training=training).needed(drawn_B_K[:, -1]), q)
-        for name, q in zip(bounds, TAILS, strict=True)
-    )
+    names: tuple[Curves, ...] = ("interpolation", "reciprocal") if lines else (law,)
+    fitted = [fit_curve(unique, drawn_B_K[:, :-1], law=name, training=training) for name in names]
+    needed_B_L = np.stack([curve.needed(drawn_B_K[:, -1]) for curve in fitted], axis=1)
+    if lines:  # beyond the largest anchor chords say nothing
+        needed_B_L = np.where(needed_B_L > last, np.inf, needed_B_L)
+    low, high = _quantile(needed_B_L.min(axis=1), TAILS[0]), _quantile(needed_B_L.max(axis=1), TAILS[1])
     fits = [laws[name] for name in ("power", "repetition") if name in laws and not lines]
     if math.isfinite(value) and fits:
         low, high = max(0.0, low - (value - min(fits))), high + (max(fits) - value)
@@ -274,8 +277,8 @@ def _unique_tokens_needed(
     found = [*_seed_notes(seeds)]
     if lines and reachable:
         found.append(
-            f"chords do not show how the curve bends between {first:,} and {last:,} tokens: it needs {laws['reciprocal']:,.0f} "
-            f"with an exponent of 1 and {laws['interpolation']:,.0f} with one near 0; the interval holds both"
+            f"chords from {first:,} to {last:,} tokens do not show how the curve bends: {laws['reciprocal']:,.0f} tokens "
+            f"with an exponent of 1, {laws['interpolation']:,.0f} with one near 0; the interval holds both"
         )
     if not reachable:
         found.append(

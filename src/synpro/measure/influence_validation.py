@@ -28,7 +28,7 @@ def positive_share(values: Sequence[float], documents: Sequence[str] = ()) -> Pr
     from synpro.measure.bootstrap import paired_difference
 
     found = paired_difference([0.0] * len(values), positive, groups=documents)
-    return Proportion(found.mean, found.low, found.high, len(values))
+    return Proportion(found.mean, max(0.0, found.low), min(1.0, found.high), len(values))
 
 
 def proportion(count: int, n: int) -> Proportion:

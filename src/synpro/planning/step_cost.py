@@ -304,6 +304,6 @@ def count_parameters(reference: str) -> int:
         pass
     try:
         folder = model_folder(reference, slot="train_generator.base")
-    except AssetError:
+        return sum(map(math.prod, read_shapes(folder).values()))
+    except (AssetError, ValueError):
         return 0
-    return sum(map(math.prod, read_shapes(folder).values()))

@@ -139,10 +139,9 @@ def notes(numbers: Numbers) -> list[str]:
             )
         if climbed > 1 and climbed == len(search["trials"]):
             found.append(f"The search for {name} trained every setting with one seed: it may have found that seed's best.")
-    gaining = [f"repetition at {name}" for name, search in list(searches.items())[1:] if search["gains_from_tokens"]]
-    gaining += [name for name, search in _own_searches(numbers).items() if search["gains_from_tokens"]]
-    if gaining:
-        found.append(f"More tokens still help {', '.join(gaining)}: their losses are those of this budget.")
+    for name, search in list(searched.items())[1:]:  # repetition at the scarce corpus is refused where it gains
+        if search["gains_from_tokens"] and len({t["settings"]["share"] for t in search["trials"]}) > 1:
+            found.append(f"The whole budget was best for {name}: its loss is that of this budget.")
     if any(s["trials"] for s in searched.values()):
         found.append("Intervals are conditional on the settings chosen: most neighbours that lost did so with one seed.")
     if carried := [name for name, arm in numbers["arms"].items() if _is_carried(arm)]:
@@ -219,7 +218,8 @@ def _articles(about: Numbers) -> str:
     """Of how many articles the held-out documents are, and how many equal ones those count as."""
     if not about["groups"]:
         return ""
-    return f" of {about['groups']} articles, which differ in length and count as {about['effective_units']:.1f} equal ones"
+    equal = f", which differ in length and count as {n:.1f} equal ones" if (n := about.get("effective_units")) else ""
+    return f" of {about['groups']} articles{equal}"
 
 
 def _contrast_table(numbers: Numbers) -> Table:

@@ -114,7 +114,7 @@ def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> 
         ends.append(loss)
         series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name]))
         if curve and efficiency and efficiency.get("value"):
-            reached = efficiency["value"] * scarce
+            reached = (efficiency["laws"].get(numbers["about"]["law"]) or efficiency["value"]) * scarce  # on the drawn curve
             if reached <= 3 * max(curve["unique_tokens"]):
                 bottom = min(v for v in (*ends, *(curve["loss"])))
                 path = ((scarce, reached, reached), (loss, loss, bottom))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,7 +59,7 @@ def init_distributed() -> ProcessGroup:
     OLMo-core and TRL find the group joined and use it. Run directories are taken to be on a file system that all processes
     share. PyTorch is only imported where there are several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _is_one_of_several():
         return SINGLE_PROCESS
     import torch
     import torch.distributed as dist
@@ -99,11 +100,17 @@ def final_barrier(group: ProcessGroup) -> None:
     dist.destroy_process_group()
 
 
-def exit_process() -> None:
-    """Where this process is one of several, end it here with exit code 0: exit hooks run and output is flushed, but Python's
-    shutdown is left out, in which threads of the group, which outlive it, abort a process now and then."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def exit_process(code: int = 0) -> None:
+    """Where this process is one of several, end it here: Python's threads end, exit hooks run and output is flushed, but the
+    rest of its shutdown is left out, in which threads of the group, which outlive it, abort a process now and then. Files that
+    are still open lose what they have not written."""
+    if _is_one_of_several():
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1

@@ -1,0 +1,53 @@
+"""What the page of a comparison says of arms without a search of their own, of few articles, and of older files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from synpro.report.comparison import headline, markdown, notes, rows
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare" / "compare.json"
+
+
+def published(**arm: Any) -> dict[str, Any]:
+    numbers = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    numbers["arms"]["prompt-only"] |= arm
+    return numbers
+
+
+def test_a_file_of_an_earlier_version_is_shown() -> None:
+    numbers = published()
+    numbers["about"].pop("effective_units", None)
+    assert "held-out documents of 20 articles." in markdown(numbers, "a command")
+    numbers["about"]["effective_units"] = 8.3
+    assert "which differ in length and count as 8.3 equal ones." in markdown(numbers, "a command")
+
+
+def test_an_arm_without_a_search_stands_under_repetition_s_settings() -> None:
+    numbers = published(search={"trials": [], "carried": True}, forced=None)
+    row = next(row for row in rows(numbers) if row.arm == "prompt-only")
+    change = row.cells["against tuned repetition [95%]"]
+    assert row.cells["with repetition's settings [95%]"] == change != "–"
+    found = notes(numbers)
+    assert "Nothing was searched for prompt-only: repetition's settings with the whole budget." in found
+    assert any("generator-text" in note for note in found)
+    assert any(note.startswith("Intervals are conditional on the settings chosen") for note in found)
+
+
+def test_the_headline_names_the_budget_and_gives_the_stricter_line_too() -> None:
+    said = {"words": "1.50x [1.20x, 1.80x]", "notes": []}
+    strict = {"data_efficiency": {"words": "1.20x [1.10x, 1.30x]", "notes": []}, "change": None}
+    text = headline(published(data_efficiency=said, forced=strict))
+    assert "in a budget of 2,097,152 tokens: 1.50x [1.20x, 1.80x]. With repetition's settings: 1.20x" in text
+    assert "With repetition's settings" not in headline(published(data_efficiency=said, forced=None))
+
+
+def test_a_whole_budget_is_told_where_less_of_it_was_tried() -> None:
+    def search(*shares: float) -> dict[str, Any]:
+        trials = [{"settings": {"share": share}, "draw": 0} for share in shares]
+        return {"trials": trials, "gains_from_tokens": True, "settled": True, "carried": False, "open_axes": []}
+
+    said = "The whole budget was best for prompt-only: its loss is that of this budget."
+    assert said in notes(published(search=search(1.0, 0.7))) and said not in notes(published(search=search(1.0, 1.0)))
