@@ -68,7 +68,7 @@ def test_processes_leave_the_group_and_skip_the_shutdown_that_may_abort_them(tmp
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["hook", "hook"]
+    assert done.stdout.count("hook") == 2
 
 
 def test_a_command_of_several_processes_skips_that_shutdown(tmp_path: Path) -> None:
