@@ -138,14 +138,23 @@ def test_killed_in_round_two_and_started_again_it_ends_in_the_same_bytes(finishe
     assert result_files(run) == result_files(finished_run)
 
 
-def writing(process: psutil.Process) -> list[psutil.Process]:
-    """Ray's workers below a process that are doing a task."""
-    found = []
-    for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if child.cmdline() and child.cmdline()[0].startswith("ray::_Actor.run"):
-                found.append(child)
-    return found
+def does_a_task(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):  # it ended meanwhile
+        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::_Actor.run")
+    return False
+
+
+def kill_one_of_two_workers(process: psutil.Process) -> bool:
+    """Kill one of Ray's workers below a process while two do a task; False where there are not two."""
+    busy = [child for child in process.children(recursive=True) if does_a_task(child)]
+    if len(busy) < 2:
+        return False
+    busy[0].suspend()  # or it could end its last task between the look and the kill
+    if does_a_task(busy[0]):
+        busy[0].kill()
+        return True
+    busy[0].resume()
+    return False
 
 
 def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finished_run, tmp_path):
@@ -154,10 +163,9 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(finis
     argv = [sys.executable, "-m", "synpro.cli", "step", str(CONFIG), "round-01/synthesize-rephrase", "--runs", str(tmp_path)]
     argv += ["--set", "machine.launcher=ray", "--set", "machine.workers=2"]
     process = psutil.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True)
-    while len(busy := writing(process)) < 2:
+    while not kill_one_of_two_workers(process):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
-    busy[0].kill()
     output = process.communicate()[0]
     assert process.returncode == 0 and "a worker was lost" in output and "the same to the byte" in output, output
     assert result_files(run) == result_files(finished_run)

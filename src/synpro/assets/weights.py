@@ -36,7 +36,7 @@ def read_shapes(folder: Path) -> Shapes:
     short or missing."""
     shapes: Shapes = {}
     files = sorted(folder.glob("*.safetensors"))
-    if (folder / INDEX).is_file() and not (folder / "model.safetensors").is_file():  # libraries open the single file first
+    if (folder / INDEX).is_file():
         places = json_object(folder / INDEX).get("weight_map")
         if not isinstance(places, dict):
             raise ValueError(f"{INDEX} has no weight_map; fetch it again")
