@@ -183,7 +183,7 @@ def test_two_anchors_are_enough_for_interpolation_and_too_few_for_a_law() -> Non
 @pytest.mark.parametrize("exponent", [0.05, 0.35, 1.0])
 def test_chords_hold_every_plausible_bend(exponent: float, truth: float) -> None:
     """A curve bends upward: the straight line alone finds too many tokens between anchors and too few outside."""
-    covered, rng = 0, np.random.default_rng(11)
+    held, rng = list[bool](), np.random.default_rng(11)
     curve = [2.0 * s**-exponent for s in (1.0, 2.0, truth)]
     for _ in range(EXPERIMENTS):
         one, two, reached = losses(rng, [3.0 + v for v in curve])
@@ -191,11 +191,10 @@ def test_chords_hold_every_plausible_bend(exponent: float, truth: float) -> None
         found = data_efficiency(Method("m", UNIQUE, reached), points, TUNED, law="interpolation", resampling=Resampling(500))
         if isinstance(found, Refusal):  # noise took it below the larger anchor
             assert truth > 1.9
-            covered += 1
             continue
         assert found.low <= found.value <= found.high
-        covered += found.low <= truth <= found.high
-    assert covered / EXPERIMENTS >= 0.92
+        held.append(found.low <= truth <= found.high)
+    assert len(held) >= EXPERIMENTS / 4 and np.mean(held) >= 0.92
 
 
 def test_oracle_equivalent_tokens_come_from_single_passes() -> None:
