@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,13 @@ from synpro.commands import run_dir
 from synpro.commands.configs import load_comparison
 from synpro.commands.run_dir import init_or_verify
 from synpro.compare.arms import ARMS, CHECKS, arm_order, find_arm
-from synpro.compare.comparison import comparison_outline
+from synpro.compare.comparison import compare, comparison_outline
 from synpro.compare.config import CompareConfig
 from synpro.compare.contrasts import find_contrasts
 from synpro.config import ConfigError, dumps, load_config_as
 from synpro.config import load_config as load_run
 from synpro.operations.registry import build_operation
+from synpro.outline import NotRun
 from synpro.records import Passage
 from tests.conftest import ROOT
 
@@ -65,6 +67,8 @@ def test_texts_are_sampled_anew_and_seeds_take_turns() -> None:
         ("compare.arms=['sinpro']", "no arm 'sinpro'"),
         ("compare.arms=['oracle-8']", "oracle-8 needs 8 among them"),
         ("compare.text_draws=3", "3 draws need as many seeds"),
+        ("compare.settings_from=placebo", "'placebo' is not one of the arms"),
+        ("compare.settings_from=tuned-repetition", "tuned-repetition has no synthetic text"),
         ("compare.arms=['best-of-n-9']", "best-of-n-9: num_candidates: 2 is below num_versions = 9"),
         ("compare.texts=once", "is gone"),
         ("compare.seeds=[1, 1]", "listed twice"),
@@ -111,6 +115,25 @@ def test_an_arm_is_searched_with_as_many_settings_as_repetition() -> None:
     assert {"arms/synpro/seed-0/pretrain", "forced/synpro/seed-0/pretrain"} <= set(names)
     none = comparison_outline(load_comparison(SMALL, ["compare.tune.own_search=false"]))
     assert not any(n.startswith(("tune/synpro", "forced/")) for n in none)
+
+
+def test_the_search_of_one_arm_serves_all() -> None:
+    cfg = load_comparison(SMALL, ["compare.settings_from=prompt-only"])
+    names = comparison_outline(cfg)
+    searched = {n.split("/")[1] for n in names if n.startswith("tune/")}
+    assert searched & set(cfg.synthetic) == {"prompt-only"}
+    assert {n.split("/")[1] for n in names if n.startswith("forced/")} == {"prompt-only"}, "its own line is the stricter one"
+    asked = dict[str, Any]()
+
+    def steps(name: str, stage: object, config: object, **inputs: object) -> NotRun:
+        asked[name] = config
+        return NotRun(name, -float(len(asked)), text_tokens=len(asked))
+
+    compare(cfg, steps)  # type: ignore[arg-type]
+    own, theirs, strict = (
+        asked[f"{name}/seed-0/pretrain"] for name in ("arms/prompt-only", "arms/synpro", "forced/prompt-only")
+    )
+    assert own.optimizer == theirs.optimizer != strict.optimizer
 
 
 def test_under_the_continued_protocol_the_search_continues_the_plateau_too() -> None:

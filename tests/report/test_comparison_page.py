@@ -36,6 +36,15 @@ def test_an_arm_without_a_search_stands_under_repetition_s_settings() -> None:
     assert any(note.startswith("Intervals are conditional on the settings chosen") for note in found)
 
 
+def test_an_arm_with_another_s_settings_is_no_stricter_line() -> None:
+    numbers = published()
+    numbers["arms"]["synpro"] = numbers["arms"]["prompt-only"] | {"search": {"trials": [], "carried": True}, "forced": None}
+    numbers["arms"]["synpro"]["settings_from"] = "prompt-only"
+    row = next(row for row in rows(numbers) if row.arm == "synpro")
+    assert row.cells["with repetition's settings [95%]"] == "–" != row.cells["against tuned repetition [95%]"]
+    assert "Nothing was searched for synpro: the settings of prompt-only, which favours prompt-only." in notes(numbers)
+
+
 def test_the_headline_names_the_budget_and_gives_the_stricter_line_too() -> None:
     said = {"words": "1.50x [1.20x, 1.80x]", "notes": []}
     strict = {"data_efficiency": {"words": "1.20x [1.10x, 1.30x]", "notes": []}, "change": None}

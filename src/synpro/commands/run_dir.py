@@ -28,9 +28,9 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
 )
-MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws", "absorption")}
+MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws", "absorption", "anchors", "law", "settings_from")}
 """Keys, by table, that may change in an existing run directory although they are no execution settings: they choose which steps
-are run, and change no step's result."""
+are run and how numbers are made of them. A finished step that would come out otherwise is refused by itself."""
 OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp", "stress.jsonl")
 """What a start that failed may leave in a directory that is no run directory yet, and what a rehearsal reads."""
 

@@ -184,8 +184,9 @@ class Comparison:
         for before, name in pairwise(self.corpora):
             job = partial(search_corpus, cfg, self.steps, name, self.corpora[name], None)
             jobs[f"search/{name}"] = Job(job, (f"search/{before}",))
-        for name in synthetic:
-            after = ("start", f"search/{SCARCE}", f"texts/{name}/0")
+        lead = cfg.compare.settings_from
+        for name in sorted(synthetic, key=lambda n: n != lead):  # a job stands below those it waits for
+            after = ("start", f"search/{SCARCE}", f"texts/{name}/0", *(() if lead in (None, name) else (f"own/{lead}",)))
             jobs[f"own/{name}"] = Job(partial(self.search_own, name), after)
         largest = f"search/{list(self.corpora)[-1]}"
         for name in self.corpora:
@@ -217,9 +218,14 @@ class Comparison:
         """The contrasts that are measured at equal synthetic tokens too."""
         return [c for c in find_contrasts(self.cfg.synthetic) if c.equal and self.cfg.compare.equal_tokens]
 
-    def search_own(self, name: str, start: Checkpoint | None, search: SearchResult, text: SyntheticText) -> SearchResult:
+    def search_own(
+        self, name: str, start: Checkpoint | None, search: SearchResult, text: SyntheticText, lead: SearchResult | None = None
+    ) -> SearchResult:
         """The search for an arm with synthetic text, with at most as many settings as repetition's; it begins at those of
-        repetition, with the whole budget. An arm without a text has nothing to search."""
+        repetition, with the whole budget. An arm without a text has nothing to search. `lead`: the search whose settings it
+        takes instead."""
+        if lead is not None:
+            return SearchResult(lead.chosen, carried=True)
         return search_settings(
             self.cfg,
             self.steps,

@@ -38,6 +38,9 @@ class ComparisonConfig:
     forced: bool = setting(True, source="ours")
     """Measure every arm with synthetic text under the settings of tuned repetition too, with the whole budget: the stricter
     line. false: its own settings alone."""
+    settings_from: str | None = setting(None, source="ours")
+    """The arm whose search serves every arm with synthetic text, for one search costs more than an arm's models; none: each has
+    a search of its own."""
     equal_tokens: bool = setting(True, source="ours")
     """Measure every contrast of two arms with synthetic text once more with as many synthetic tokens in both."""
     absorption: bool = setting(False, source="ours")
@@ -83,6 +86,12 @@ class ComparisonConfig:
             raise ValueError("anchors: the oracle needs a larger corpus; give at least one multiple")
         if "tuned-repetition" in self.arms and not self.tune.trials:
             raise ValueError("arms: tuned-repetition needs a search; give compare.tune.trials, or take it out")
+        if self.settings_from is not None and self.settings_from not in self.arms:
+            raise ValueError(f"settings_from: {self.settings_from!r} is not one of the arms ({', '.join(self.arms)})")
+        if self.settings_from is not None and not self.tune.own_search:
+            raise ValueError(
+                "settings_from: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
+            )
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
@@ -100,6 +109,8 @@ class CompareConfig(RunConfig):
         for name in ("static", "synpro-one-round"):
             if name in self.compare.arms and self.rounds < 2:
                 raise ValueError(f"rounds: the arm {name} differs from synpro from round 2 on only; give at least 2")
+        if (lead := self.compare.settings_from) is not None and lead not in self.synthetic:
+            raise ValueError(f"compare.settings_from: the arm {lead} has no synthetic text; name one that has")
         for name in self.synthetic:
             try:
                 self.of_arm(name)

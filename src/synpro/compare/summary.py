@@ -81,6 +81,7 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "forced": {**_measured(root, forced, found), **measures(name, found)} if forced and found else None,
             "absorption": _absorption(result, name),
             "search": _search(cfg, result.own[name], root) if name in result.own else None,
+            "settings_from": cfg.compare.settings_from if name in result.own and name != cfg.compare.settings_from else None,
             "shards": _shards(arm),
             "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
             "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),

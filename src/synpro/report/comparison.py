@@ -78,7 +78,7 @@ def rows(numbers: Numbers) -> list[ArmRow]:
 
 def _is_carried(arm: Numbers) -> bool:
     """Whether an arm with synthetic text was trained with repetition's settings, because nothing was searched for it."""
-    return bool(arm["shards"]) and not (arm["search"] or {}).get("trials")
+    return bool(arm["shards"]) and not (arm["search"] or {}).get("trials") and not arm.get("settings_from")
 
 
 def _words(measure: Numbers | None, numbers: Numbers) -> str:
@@ -146,6 +146,9 @@ def notes(numbers: Numbers) -> list[str]:
         found.append("Intervals are conditional on the settings chosen: most neighbours that lost did so with one seed.")
     if carried := [name for name, arm in numbers["arms"].items() if _is_carried(arm)]:
         found.append(f"Nothing was searched for {', '.join(carried)}: repetition's settings with the whole budget.")
+    if led := {name: arm["settings_from"] for name, arm in numbers["arms"].items() if arm.get("settings_from")}:
+        lead = next(iter(led.values()))
+        found.append(f"Nothing was searched for {', '.join(led)}: the settings of {lead}, which favours {lead}.")
     if any(a["shards"] for a in numbers["arms"].values()) and "generator-text" not in numbers["arms"]:
         found.append("What the generator knew before is in every gain: generator-text, which shows how much, was not measured.")
     plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
