@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ LLAMA3: dict[str, Any] = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor
 YARN: dict[str, Any] = {"rope_type": "yarn", "factor": 8.0}
 SCALED: dict[str, Any] = {"rope_theta": 1e4, "original_max_position_embeddings": 16}
 WINDOW: dict[str, Any] = {"sliding_window": 16}
+GEMMA: dict[str, Any] = WINDOW | {"head_dim": 16, "query_pre_attn_scalar": 16, "num_hidden_layers": 6}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "llama, tied": ("llama", {"tie_word_embeddings": True}),
@@ -45,7 +47,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("olmo2", {}),
     "olmo3": ("olmo3", WINDOW),
     "olmo3, long": ("olmo3", WINDOW | {"rope_parameters": YARN | SCALED}),
-    "gemma3": ("gemma3_text", WINDOW | {"head_dim": 16, "query_pre_attn_scalar": 16, "num_hidden_layers": 6}),
+    "gemma3": ("gemma3_text", GEMMA),
 }
 
 
@@ -83,7 +85,8 @@ def test_a_model_gives_the_same_logits_imported_and_written_back(name: str, tmp_
     weights, difference = read_weights(folder, 320)
     assert difference <= TOLERANCE
     write_folder(tmp_path / "out", folder, weights, eos=3)
-    body = json.loads((tmp_path / "out" / "config.json").read_text())
+    body, generation = (json.loads((tmp_path / "out" / f).read_text()) for f in ("config.json", "generation_config.json"))
+    assert body["eos_token_id"] == generation["eos_token_id"] == 3, "what generates stops between documents too"
     assert body["architectures"] == json.loads((folder / "config.json").read_text())["architectures"]
     assert float((logits(folder) - logits(tmp_path / "out")).abs().max()) <= TOLERANCE
     shape = imported_model(folder)
@@ -91,8 +94,8 @@ def test_a_model_gives_the_same_logits_imported_and_written_back(name: str, tmp_
 
 
 def test_what_olmo_core_does_not_import_is_refused_with_what_it_does(tmp_path: Path) -> None:
-    from synpro.lm.imported import ImportRefused, importable, olmo_config
-    from synpro.lm.model_config import imported_model
+    from synpro.lm.imported import importable, olmo_config
+    from synpro.lm.model_config import ImportRefused, imported_model
 
     assert {"llama", "olmo2", "olmo3", "qwen3"} <= set(importable())
     folder = make_model(tmp_path / "qwen2", "qwen2")  # its attention has biases
@@ -106,11 +109,72 @@ def test_what_olmo_core_does_not_import_is_refused_with_what_it_does(tmp_path: P
 
 
 def test_a_setting_without_a_counterpart_is_found_by_its_logits(tmp_path: Path) -> None:
-    from synpro.lm.imported import ImportRefused, read_weights
+    from synpro.lm.imported import olmo_config, read_weights
+    from synpro.lm.model_config import ImportRefused
 
-    folder = make_model(tmp_path / "model", "gemma3_text", **WINDOW, head_dim=16, query_pre_attn_scalar=4)
+    folder = make_model(tmp_path / "model", "gemma3_text", **GEMMA, final_logit_softcapping=0.1)
     with pytest.raises(ImportRefused, match="other logits"):
         read_weights(folder, 320)
+    folder = make_model(tmp_path / "scaled", "gemma3_text", **GEMMA | {"query_pre_attn_scalar": 4})
+    with pytest.raises(ImportRefused, match="its query_pre_attn_scalar is 4 and its heads are 16 wide"):
+        olmo_config(folder)
+
+
+DAMAGES: dict[str, tuple[Any, str]] = {
+    "no head": (lambda w: w.pop("lm_head.weight"), "its files lack lm_head.weight, which its config.json asks for"),
+    "no layer": (
+        lambda w: [w.pop(name) for name in list(w) if ".layers.1." in name],
+        r"its files lack 9 tensors, such as model\.layers\.1\.",
+    ),
+    "another layer": (
+        lambda w: w.update({n.replace("s.1.", "s.9."): t.clone() for n, t in w.items() if ".layers.1." in n}),
+        r"its files hold 9 tensors, such as model\.layers\.9\..*does not ask for",
+    ),
+    "another shape": (
+        lambda w: w.update({"model.norm.weight": w["model.norm.weight"][:5].clone()}),
+        r"model\.norm\.weight has shape \(5,\) in its files",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_files_that_are_not_what_the_config_says_are_refused_and_not_filled_with_random_numbers(
+    name: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from synpro.assets.models import load_causal_lm
+    from synpro.assets.weights import DamagedModel
+    from synpro.lm.imported import olmo_config, read_weights
+
+    folder = make_model(tmp_path / "model", "llama")
+    weights = load_file(folder / "model.safetensors")
+    change, said = DAMAGES[name]
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for opened in (lambda: olmo_config(folder), lambda: read_weights(folder, 320), lambda: load_causal_lm(folder, exact=True)):
+        with pytest.raises(DamagedModel, match=rf"{re.escape(str(folder))}: {said}"):
+            opened()
+
+
+def test_weights_that_are_no_numbers_and_a_head_that_is_said_to_be_tied(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from synpro.assets.weights import DamagedModel
+    from synpro.lm.imported import read_weights
+
+    folder = make_model(tmp_path / "nan", "llama")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DamagedModel, match=r"model\.norm\.weight holds NaN or infinity"):
+        read_weights(folder, 320)
+    tied = make_model(tmp_path / "tied", "llama")
+    body = json.loads((tied / "config.json").read_text())
+    (tied / "config.json").write_text(json.dumps({**body, "tie_word_embeddings": True}))
+    with pytest.raises(DamagedModel, match="tie_word_embeddings = true, and its files hold a head that differs"):
+        read_weights(tied, 320)
 
 
 def test_whether_a_head_is_tied_is_asked_of_the_type_and_a_stored_copy_counts_once(tmp_path: Path) -> None:

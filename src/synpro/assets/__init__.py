@@ -159,14 +159,14 @@ def _from_gguf(file: Path, asked: AssetRequest) -> Path:
 
 def _convert(file: Path, target: Path, asked: AssetRequest) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoTokenizer, GgufConfig
 
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    from synpro.assets.models import load_causal_lm
+
+    plain = GgufConfig(dequantize=True)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model = load_causal_lm(file.parent, gguf_file=file.name, dtype=torch.bfloat16, quantization_config=plain)
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
     except Exception as problem:  # the readers of gguf raise whatever the damaged byte leads to
         remedy = "Check that the file is whole and of an architecture transformers can read, or name a safetensors folder"
         raise asked.error(f"the .gguf cannot be converted ({first_line(problem)})", remedy) from problem

@@ -20,43 +20,48 @@ PICKLED = "pytorch_model*.bin"
 INDEX = "model.safetensors.index.json"
 
 
+class DamagedModel(ValueError):
+    """A file of a model that is damaged, cut short or missing, or does not hold what its `config.json` asks for; the message
+    names it."""
+
+
 def json_object(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
-    """The object in a file, or in a text from it. Raises ValueError with the file's name, OSError."""
+    """The object in a file, or in a text from it. Raises DamagedModel, OSError."""
     try:
         value = json.loads(file.read_bytes() if text is None else text)
     except ValueError as problem:
-        raise ValueError(f"{file.name} is damaged ({problem}); fetch it again") from None
+        raise DamagedModel(f"{file} is damaged ({problem}); fetch it again") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{file.name} holds no JSON object; fetch it again")
+        raise DamagedModel(f"{file} holds no JSON object; fetch it again")
     return value
 
 
 def read_shapes(folder: Path) -> Shapes:
-    """The tensors of all `*.safetensors` of a folder, from their headers. Raises ValueError for a file that is damaged, cut
+    """The tensors of all `*.safetensors` of a folder, from their headers. Raises DamagedModel for a file that is damaged, cut
     short or missing."""
     shapes: Shapes = {}
     files = sorted(folder.glob("*.safetensors"))
     if (folder / INDEX).is_file():
         places = json_object(folder / INDEX).get("weight_map")
         if not isinstance(places, dict):
-            raise ValueError(f"{INDEX} has no weight_map; fetch it again")
+            raise DamagedModel(f"{folder / INDEX} has no weight_map; fetch it again")
         files = [folder / name for name in sorted(set(map(str, places.values())))]
     for file in files:
         if not file.is_file():
-            raise ValueError(f"{file.name} is missing, which {INDEX} names; fetch it again")
+            raise DamagedModel(f"{file} is missing, which {INDEX} names; fetch it again")
         with file.open("rb") as handle:
             head = handle.read(8)
             size = struct.unpack("<Q", head)[0] if len(head) == 8 else math.inf
             whole = file.stat().st_size
             if size > whole:
-                raise ValueError(f"{file.name} is not a safetensors file, or is cut short; fetch it again")
+                raise DamagedModel(f"{file} is not a safetensors file, or is cut short; fetch it again")
             header = json_object(file, handle.read(int(size)))
         header.pop("__metadata__", None)
         if any(not isinstance(entry, dict) or not {"data_offsets", "shape"} <= entry.keys() for entry in header.values()):
-            raise ValueError(f"{file.name} has a header that says no shapes; fetch it again")
+            raise DamagedModel(f"{file} has a header that says no shapes; fetch it again")
         end = 8 + int(size) + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if end != whole:
-            raise ValueError(f"{file.name} has {whole:,} bytes and should have {end:,}; fetch it again")
+            raise DamagedModel(f"{file} has {whole:,} bytes and should have {end:,}; fetch it again")
         shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
     return shapes
 

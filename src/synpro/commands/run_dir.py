@@ -59,8 +59,9 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
     Execution settings may differ; the newest are kept. Raises ConfigError with the differences.
     """
     path = root / "config.toml"
-    if not path.exists():
-        if any(p.name not in OWN_FILES for p in root.iterdir()):
+    is_begun = any(p.name not in (*OWN_FILES, path.name) for p in root.iterdir())
+    if not path.exists() or not is_begun:  # a start that was refused, such as for a damaged model, left no step
+        if is_begun:
             raise ConfigError(
                 f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name"
             )

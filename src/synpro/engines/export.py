@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from synpro.assets.models import load_causal_lm
 from synpro.records import Generator
 
 GENERATION = "generation_config.json"
@@ -27,7 +28,7 @@ def export_merged(base: Path, adapter: Path | None, dtype: str, into: Path) -> P
     into 16 bits, part of what few small steps learned is lost (docs/engines.md has a measurement): use float32. Raises
     FileExistsError when `into` exists.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer, GenerationConfig
 
     into.mkdir(parents=True)
     if adapter is None:
@@ -37,10 +38,10 @@ def export_merged(base: Path, adapter: Path | None, dtype: str, into: Path) -> P
         import torch
         from peft import PeftModel
 
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = load_causal_lm(base, dtype=torch.float32)
         merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
         merged.to(getattr(torch, dtype)).save_pretrained(into)
-        AutoTokenizer.from_pretrained(base).save_pretrained(into)
+        AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(into)
     shipped = GenerationConfig.from_pretrained(base) if (base / GENERATION).exists() else GenerationConfig()
     ends = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     (into / GENERATION).unlink(missing_ok=True)

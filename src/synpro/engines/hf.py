@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import torch
 
+from synpro.assets.models import load_causal_lm
 from synpro.engines.base import EngineError, Sampling, Unanswered
 from synpro.engines.chats import complete, encode_chat, refusal
 from synpro.engines.cpu.sampling import sample, uniforms
@@ -89,19 +90,21 @@ class HFEngine:
         """Open a generator (base plus adapter, or full weights), a model folder or an asset reference. `slot` is the config
         key that names it, for messages. Raises AssetError, and ValueError for a dtype torch does not know.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         kind = getattr(torch, dtype, None)
         if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
             raise ValueError(f"dtype: {dtype!r} is not a floating point type; use bfloat16 or float32")
         folder, adapter = locate(generator if isinstance(generator, Generator) else str(generator), slot)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        model = load_causal_lm(folder, dtype=kind)
         if adapter is not None:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(adapter))
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        return cls(model, AutoTokenizer.from_pretrained(folder), batch_size=batch_size, progress=progress)
+        return cls(
+            model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), batch_size=batch_size, progress=progress
+        )
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[list[Completion]]:
         """As in engines/base.py. Raises EngineError for a tokenizer without a chat template."""

@@ -136,7 +136,7 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as problem:  # readers of tokenizers raise whatever the damaged byte leads to
         return f"its tokenizer cannot be opened ({first_line(problem)})"
     ids = tokenizer(SAMPLES["English"], add_special_tokens=False)["input_ids"]

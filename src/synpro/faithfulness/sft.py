@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from synpro.assets.models import load_causal_lm
 from synpro.faithfulness.claims import Claim
 from synpro.faithfulness.llm_verifier import LABELS, LETTERS, prompt
 from synpro.runner.placement import on_one_gpu
@@ -41,14 +42,14 @@ def fine_tune(base: Path, claims: Sequence[Claim], cfg: FineTuneConfig, out: Pat
     With LoRA the adapters are merged, so that any library can open the folder. `progress` is called with the fraction done.
     Raises ValueError for a tokenizer without a chat template.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise ValueError(f"base: {base} has no chat template; name an instruction-tuned model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # Full weights are kept in float32, or small steps would be rounded away; the arithmetic is in `dtype`.
     stored = getattr(torch, cfg.dtype) if cfg.lora_rank else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=stored)
+    model = load_causal_lm(base, dtype=stored)
     rows = [_example(tokenizer, c) for c in claims]
     scratch = out.with_name("sft")
     shutil.rmtree(scratch, ignore_errors=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from synpro.assets.models import load_causal_lm
 from synpro.grpo.settings import GRPOSettings
 from synpro.records import Generator
 
@@ -38,15 +39,15 @@ def open_policy(folder: Path, settings: GRPOSettings, previous: Generator | None
             f' use tuning = "{was}" or start = "base"'
         )
     source = previous.weights if previous is not None and previous.weights is not None else folder
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     if not tokenizer.chat_template:
         raise ValueError(
             f"train_generator.base: the tokenizer in {folder} has no chat template; use an instruction-tuned model"
         )
     if full:
         # Full weights stay in float32 (a step of 1e-6 rounds away in 16 bits); TRL's autocast computes in `dtype`.
-        return Policy(AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), None, tokenizer)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, settings.dtype))
+        return Policy(load_causal_lm(source, dtype=torch.float32), None, tokenizer)
+    model = load_causal_lm(source, dtype=getattr(torch, settings.dtype))
     if previous is not None and previous.adapter is not None:
         from peft import PeftModel
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
+from synpro.assets.models import load_encoder
 from synpro.judges.base import Alignment
 from synpro.language.identification import known_language
 from synpro.lm.loss import padded_batches, tf32
@@ -64,10 +65,10 @@ class BertScoreEncoder:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On a CPU a text runs alone: this is as fast, and its embedding does not depend on its neighbours to the last bit.
         self.batch_tokens = BATCH_TOKENS if self.device.type != "cpu" else 0
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if self.tokenizer.cls_token_id is None or self.tokenizer.sep_token_id is None:
             raise ValueError(f"encoder: {folder} has no [CLS] and [SEP] tokens; name a bidirectional encoder of BERT's kind")
-        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        self.model = load_encoder(folder, dtype=torch.float32)
         if layer is not None:
             _keep_layers(self.model, layer)
         self.model.to(self.device).eval()

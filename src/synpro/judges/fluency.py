@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
+from synpro.assets.models import load_causal_lm
 from synpro.judges.text_stats import well_formed
 from synpro.language.identification import known_language
 from synpro.lm.loss import padded_batches
@@ -46,8 +47,8 @@ class FluencyQuality:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
         self.batch_tokens = BATCH_TOKENS if self.device.type != "cpu" else 0
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self.model = load_causal_lm(folder, dtype=getattr(torch, dtype)).eval()
         self.model.to(self.device)
         self.window = min(2048, int(self.model.config.max_position_embeddings) - 1)
         self._ratings: dict[tuple[bytes, str | None], float | None] = {}

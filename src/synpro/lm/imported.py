@@ -32,6 +32,10 @@ from olmo_core.nn.transformer import TransformerBlockConfig, TransformerBlockTyp
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from synpro.assets.models import weights_problem
+from synpro.assets.weights import DamagedModel, read_shapes
+from synpro.lm.model_config import ImportRefused
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -41,10 +45,6 @@ that is above 1."""
 LARGEST_WINDOW = 1024
 """Tokens of the largest sliding window that is exercised when logits are compared."""
 _ACTIVATIONS = {"silu": ActivationFunction.silu, "gelu_pytorch_tanh": ActivationFunction.gelu_tanh}
-
-
-class ImportRefused(ValueError):
-    """A model that OLMo-core does not import; the message says why, and what it does import."""
 
 
 def importable() -> list[str]:
@@ -68,16 +68,33 @@ def _why_not(kind: str) -> str:
 def olmo_config(folder: Path, *, attention: str | None = None) -> TransformerConfig:
     """The model of a Hugging Face folder as OLMo-core's config. `attention` names an OLMo-core backend.
 
-    Raises ImportRefused for a model that OLMo-core does not import.
+    Raises ImportRefused for a model that OLMo-core does not import, DamagedModel where its files are not what its config says.
     """
-    hf = AutoConfig.from_pretrained(folder, local_files_only=True)
+    hf = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     try:
-        return _build_config(hf, attention)
+        config = _build_config(hf, attention)
     except ImportRefused as problem:
         raise ImportRefused(
             f"{folder}: a model of type {hf.model_type!r} cannot be trained on: {problem}. OLMo-core imports "
             f"{', '.join(importable())}; `train_generator.base` may be of any type"
         ) from None
+    if problem := _files_problem(folder, hf):
+        raise DamagedModel(f"{folder}: {problem}")
+    return config
+
+
+def _files_problem(folder: Path, hf: PretrainedConfig) -> str:
+    """What the headers of the weights say against the config: tensors that are missing, of another shape, or left over."""
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(hf)
+    asked = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    stored = read_shapes(folder)
+    if not any(name.startswith("model.") for name in stored):  # of the model without its head
+        stored = {f"model.{name}" if f"model.{name}" in asked else name: shape for name, shape in stored.items()}
+    free = {"lm_head.weight"} if hf.tie_word_embeddings else set()
+    left_over = {name for name in stored.keys() - asked.keys() - free if not name.endswith("rotary_emb.inv_freq")}
+    differing = {name: (stored[name], asked[name]) for name in stored.keys() & asked.keys() if stored[name] != asked[name]}
+    return weights_problem(asked.keys() - stored.keys() - free, left_over, differing)
 
 
 def _build_config(hf: PretrainedConfig, attention: str | None = None) -> TransformerConfig:
@@ -116,6 +133,11 @@ def _blocks(
         raise ImportRefused(f"its activation is {act!r}; OLMo-core has {', '.join(_ACTIVATIONS)}")
     heads, width = hf.num_attention_heads, hf.hidden_size
     head_dim = getattr(hf, "head_dim", None) or width // heads
+    scale = getattr(hf, "query_pre_attn_scalar", None) or head_dim
+    if scale != head_dim:
+        raise ImportRefused(
+            f"its query_pre_attn_scalar is {scale:g} and its heads are {head_dim} wide; OLMo-core scales by the width"
+        )
     norm = LayerNormConfig(name=LayerNormType.rms, eps=hf.rms_norm_eps, bias=False)
     qk_norm = shapes.get("blocks.0.attention.q_norm.weight")
 
@@ -188,13 +210,22 @@ def read_weights(folder: Path, vocab: int) -> tuple[dict[str, torch.Tensor], flo
     """The weights of a Hugging Face folder in float32 under OLMo-core's names, and the largest difference of logits
     (`logit_difference`).
 
-    Raises ImportRefused when the logits are not those of the folder's own model.
+    Raises DamagedModel when they are not whole or hold NaN or infinity, ImportRefused when the logits are not those of the
+    folder's own model.
     """
     from synpro.lm.loss import load_model
 
-    network = load_model(folder, device="cpu")
+    plain = olmo_config(folder).build(init_device="cpu")  # first: it says why a model cannot be imported
+    network = load_model(folder, device="cpu", exact=True)
+    if broken := next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None):
+        raise DamagedModel(f"{folder}: {broken} holds NaN or infinity; fetch the model again")
+    head, embeddings = network.get_output_embeddings(), network.get_input_embeddings()
+    if network.config.tie_word_embeddings and not torch.equal(head.weight, embeddings.weight):
+        raise DamagedModel(
+            f"{folder}: its config.json has tie_word_embeddings = true, and its files hold a head that differs from the "
+            "embeddings; set it to false"
+        )
     weights = convert_state_from_hf(network.config, network.state_dict(), model_type=network.config.model_type)
-    plain = olmo_config(folder).build(init_device="cpu")
     plain.load_state_dict(weights)
     ids_B_T = sample_ids(vocab, network.config.max_position_embeddings, getattr(network.config, "sliding_window", None))
     with torch.inference_mode():
@@ -223,13 +254,23 @@ def write_folder(folder: Path, source: Path, weights: Mapping[str, torch.Tensor]
 
     `eos`: the token between documents in training, which texts begin with when their loss is measured.
     """
-    hf = AutoConfig.from_pretrained(source, local_files_only=True)
+    hf = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     state = convert_state_to_hf(hf, {n: t for n, t in weights.items() if not (hf.tie_word_embeddings and "lm_head.w_out" in n)})
     folder.mkdir(parents=True)
     for file in sorted(p for p in source.iterdir() if p.is_file()):
         if "safetensors" not in file.name and file.suffix in (".json", ".txt", ".model", ".jinja"):
             shutil.copyfile(file, folder / file.name)
     save_file({n: t.contiguous() for n, t in sorted(state.items())}, folder / "model.safetensors", metadata={"format": "pt"})
-    body = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    body = {k: v for k, v in body.items() if k != "torch_dtype"} | {"dtype": "float32", "eos_token_id": eos}
-    (folder / "config.json").write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    config, generation = folder / "config.json", folder / "generation_config.json"
+    _edit(config, {k: v for k, v in _read(config).items() if k != "torch_dtype"} | {"dtype": "float32", "eos_token_id": eos})
+    if generation.exists():  # what generates stops at the token named here
+        _edit(generation, _read(generation) | {"eos_token_id": eos})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return body
+
+
+def _edit(file: Path, body: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from synpro.assets.models import load_causal_lm
+
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
@@ -67,17 +69,19 @@ def plain_tokenizer(source: Any) -> Tokenizer:
     return plain
 
 
-def load_model(folder: Path | str, *, device: str | None = None, dtype: str = "float32") -> PreTrainedModel:
+def load_model(
+    folder: Path | str, *, device: str | None = None, dtype: str = "float32", exact: bool = False
+) -> PreTrainedModel:
     """Load a Hugging Face causal language model from a folder, in evaluation mode. Remote code is never run.
 
-    Raises FileNotFoundError when the folder holds no `config.json`.
+    Raises FileNotFoundError when the folder holds no `config.json`, DamagedModel when its files do not hold the model's
+    tensors (`exact`: or others too).
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no Hugging Face model (config.json is missing); name a folder that is")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    model: PreTrainedModel = load_causal_lm(folder, exact=exact, dtype=getattr(torch, dtype), local_files_only=True)
     # Weights mapped from a file start where its header ends, and matrix kernels may round differently by alignment.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()

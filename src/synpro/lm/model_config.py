@@ -24,6 +24,10 @@ VOCAB_MULTIPLE = 128
 """Embedding rows are padded to a multiple of this (published)."""
 
 
+class ImportRefused(ValueError):
+    """A model that OLMo-core does not import; the message says why, and what it does import."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Widths and depths. The defaults are the published 400M model; 1.1B has `d_model=2048, hidden_size=8192`."""
@@ -71,11 +75,11 @@ class ImportedModel(ModelConfig):
 def imported_model(folder: Path) -> ImportedModel:
     """The shape of a Hugging Face folder, from `config.json` and the headers of its weights.
 
-    Raises ValueError for a `config.json` that is not of a causal language model in the usual terms.
+    Raises ImportRefused for a `config.json` that is not of a causal language model in the usual terms, DamagedModel.
     """
-    from synpro.assets.weights import read_shapes
+    from synpro.assets.weights import json_object, read_shapes
 
-    body = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    body = json_object(folder / "config.json")
     try:
         shapes, tied = read_shapes(folder), _is_tied(folder, body)
         return ImportedModel(
@@ -90,7 +94,7 @@ def imported_model(folder: Path) -> ImportedModel:
             tied=tied,
         )
     except KeyError as problem:
-        raise ValueError(
+        raise ImportRefused(
             f"pretrain.start: {folder / 'config.json'} is of a model of type {body.get('model_type')!r}, without {problem}; "
             "use a causal language model that OLMo-core imports (docs/continue.md), such as Llama, Qwen3 or OLMo-2"
         ) from None
@@ -100,9 +104,11 @@ def _is_tied(folder: Path, body: Mapping[str, Any]) -> bool:
     """Whether a model's head is its embeddings; where `config.json` does not say, by the default of its type."""
     if "tie_word_embeddings" in body:
         return bool(body["tie_word_embeddings"])
+    if "model_type" not in body:
+        raise KeyError("model_type")
     from transformers import AutoConfig
 
-    return bool(AutoConfig.from_pretrained(folder, local_files_only=True).tie_word_embeddings)
+    return bool(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).tie_word_embeddings)
 
 
 def padded_vocab_size(vocab_size: int) -> int:
