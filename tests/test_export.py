@@ -89,7 +89,12 @@ def test_dolma_lines_carry_their_lineage(finished_run: Path, tmp_path: Path) -> 
 
 def written(finished_run: Path, out: Path, format: str) -> tuple[Exported, int]:
     done = export(finished_run, out, format)
-    ids = (out / "ids.txt").read_text(encoding="utf-8").splitlines()
+    ids = [json.loads(line) for line in (out / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
+    from tokenizers import Tokenizer
+
+    assert Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json")).get_vocab_size() and str(finished_run) not in "".join(
+        f.read_text(encoding="utf-8") for f in out.glob("*.metadata")
+    )
     assert ids == [r["id"] for r in rows_of(finished_run)]
     return done, len(ids)
 

@@ -181,7 +181,7 @@ def test_the_scripts_do_a_run_on_two_nodes_and_carry_on_when_their_time_was_over
         time.sleep(0.1)
     interrupted.send_signal(signal.SIGUSR1)
     output = interrupted.communicate(timeout=60)[0]
-    assert interrupted.returncode == 1 and "the same command resumes" in output, output
+    assert interrupted.returncode == 1 and "run the same command again" in output, output
     assert (tmp_path / "bin" / "scontrol.txt").read_text() == f"requeue {mine}\n"
     assert not (root / "round-00/pretrain/result.json").exists()
     ended(1)

@@ -310,16 +310,13 @@ def export(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --push: only list what would be uploaded")] = False,
 ) -> None:
     """Write a run's texts as a dataset, JSON lines or token arrays, or the model of a round; with a card."""
-    from synpro.commands.export import MODEL, parse_selection
+    from synpro.commands.export import MODEL, check_push, export_lines, parse_selection
     from synpro.commands.export import export as export_run
     from synpro.commands.export import push as push_folder
 
+    check_push(push, dry_run)
     done = export_run(run, to, format, parse_selection(content, round_ or [], operation or [], min_score or []))
-    parts = ", ".join(f"{name} {number}" for name, number in done.counts.rows.items())
-    tokens = "" if done.tokens is None else f"; {done.tokens:,} tokens"
-    left_out = f"; {done.counts.below_minimum} texts below a minimum" if done.counts.below_minimum else ""
-    about = [f"documents: {parts}{tokens}{left_out}"] if parts else []
-    _print([*about, *(f"file: {file}" for file in done.files), f"card: {done.card}"])
+    _print(export_lines(done))
     if push is not None:
         names = push_folder(to, push, "model" if format == MODEL else "dataset", dry_run=dry_run)
         _print([f"{'would upload' if dry_run else 'uploaded'}: {name}" for name in names])
@@ -350,7 +347,7 @@ def evaluate(
 def report(
     run: Run,
     serve: Annotated[bool, typer.Option("--serve", help="serve it on 127.0.0.1, renewed while the run goes on")] = False,
-    port: Annotated[int, typer.Option(help="with --serve; 0 takes any")] = 8765,
+    port: Annotated[int, typer.Option(help="with --serve; 0 takes any", min=0, max=65535)] = 8765,
 ) -> None:
     """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
     from synpro.commands.report import serve as serve_report
@@ -380,7 +377,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == 130:  # what Typer makes of an interrupt
-            typer.echo("\nstopped; the same command resumes", err=True)
+            typer.echo("\nstopped; run the same command again", err=True)
         exit_process(int(end.code or 0))
         raise
     except Exception as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -149,7 +150,7 @@ def test_files_are_cut_between_batches_and_lose_none(run: Path, tmp_path: Path) 
 
 def test_the_cards_give_licences_losses_with_intervals_and_warnings(run: Path, tmp_path: Path) -> None:
     card = export(run, tmp_path / "out").card.read_text(encoding="utf-8")
-    assert "license:\n- cc-by-sa-4.0\n" in card and "`notes`: licence not stated in the config" in card
+    assert 'license:\n- "cc-by-sa-4.0"\n' in card and "`notes`: licence not stated in the config" in card
     assert "## Collapse watch" in card and "<script>" not in card  # a generator's text is no part of the page
     write_report(run)
     model = (run / "round-01/pretrain/hf/README.md").read_text(encoding="utf-8")
@@ -160,3 +161,70 @@ def test_the_cards_give_licences_losses_with_intervals_and_warnings(run: Path, t
     assert export(run, tmp_path / "model", "model").card.read_bytes() == (run / "round-02/pretrain/hf/README.md").read_bytes()
     with pytest.raises(ExportError, match="no model of round 7; it has 0, 1, 2"):
         export(run, tmp_path / "seven", "model", Selection(rounds=(7,)))
+
+
+def test_a_model_without_its_weights_is_not_exported_and_no_older_one_instead(run: Path, tmp_path: Path) -> None:
+    for number, gone in enumerate(("hf/model.safetensors", "hf")):
+        copy = shutil.copytree(run, tmp_path / f"run{number}")
+        place = copy / "round-02/pretrain" / gone
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        with pytest.raises(
+            ExportError, match=r"the weights of round 2 are not in .*round-02/pretrain/hf; it has 0, 1 \(--round\)"
+        ):
+            export(copy, tmp_path / "out", "model")
+        done = export(copy, tmp_path / f"one{number}", "model", Selection(rounds=(1,)))
+        assert "model: of round 1" in commands.export_lines(done)
+
+
+def test_a_damaged_checkpoint_has_no_card_and_the_report_is_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    weights = copy / "round-01/pretrain/hf/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert write_report(copy).exists() and (copy / "round-02/pretrain/hf/README.md").exists()
+    assert "the model of round 1 has no new card: " in (said := capsys.readouterr().err) and str(weights) in said
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (("mixture", [], [], ["faithfulness=nan"]), "--min-score faithfulness=nan: write REWARD=NUMBER"),
+        (("mixture", [], [], ["=0.5"]), "--min-score =0.5: write REWARD=NUMBER"),
+        (("organic", [], ["rephrase"], []), "--content organic: takes no"),
+        (("organic", [1], [], []), "--content organic: takes no"),
+    ],
+)
+def test_options_that_choose_nothing_are_refused(choice: tuple, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        commands.parse_selection(*choice)
+
+
+def test_a_push_that_cannot_be_is_refused_before_anything_is_written() -> None:
+    for repository, dry_run, said in (("noslash", False, "write ORG/NAME"), (None, True, "give that too")):
+        with pytest.raises(ExportError, match=said):
+            commands.check_push(repository, dry_run)
+    commands.check_push(None, False)
+    commands.check_push("a/b", True)
+
+
+def test_a_folder_that_cannot_be_made_and_a_disk_that_is_full_name_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for place in (tmp_path / "loop" / "x", Path("/proc/nothing")):
+        with pytest.raises(ExportError, match=f"--to {place}: cannot be made"):
+            export(run, place)
+
+    def full(rows: object, out: Path) -> Sequence[Path]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(commands, "write_parquet", full)
+    with pytest.raises(ExportError, match=f"--to {tmp_path / 'out'}: the disk is full .*run the same command again$"):
+        export(run, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["loop"]
+
+
+def test_a_mixture_without_synthetic_text_says_so(run: Path, tmp_path: Path) -> None:
+    lines = commands.export_lines(export(run, tmp_path / "out", selection=Selection(min_scores={"quality": 99.0})))
+    assert lines[0].startswith("documents: organic 12; ") and lines[1].startswith("synthetic text: none")

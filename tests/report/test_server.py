@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -90,6 +92,17 @@ def test_only_this_machine_reads_the_page_and_only_the_page(server: ReportServer
     assert status("/config.toml", "127.0.0.1") == status("/version", "elsewhere.example") == 404
 
 
+def test_a_reader_that_goes_away_says_nothing_in_the_terminal(server: ReportServer, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        with socket.create_connection(server.server_address[:2]) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+            gone.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with urllib.request.urlopen(server.url, timeout=60) as answer:  # made after theirs
+        assert answer.status == 200
+    time.sleep(0.3)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_version_follows_the_run_and_a_broken_file_is_said_on_the_page(unfinished: Path) -> None:
     with ReportServer(unfinished) as server:
         before = server.version()
@@ -108,6 +121,7 @@ def test_watching_prints_what_changed_and_ends_with_the_run(unfinished: Path, ca
     threading.Timer(0.5, finish, [unfinished]).start()
     watch(unfinished, seconds=0.05)
     said = capsys.readouterr().out
+    assert said.count("no process is running it; this waits for one") == 1
     assert said.count("round-02/evaluate: step 2, loss 1.5") == 1 and said.count("finished; report") == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from synpro.runner.step import StepError
 
 
 def write_report(root: Path) -> Path:
-    """Write `report.html` and the cards of the run's models, or a comparison's `compare.html`: the path of the page.
+    """Write `report.html` and the cards of the run's models, or a comparison's `compare.html`: the path of the page. A model
+    that cannot have a card is named on stderr.
 
     Raises NotARun for a folder that is not a run directory, StepError for a comparison without numbers.
     """
@@ -23,7 +25,8 @@ def write_report(root: Path) -> Path:
 
     if not is_comparison(root / "config.toml"):
         if (root / "config.toml").exists():
-            write_model_cards(root, open_run(root))
+            for problem in write_model_cards(root, open_run(root)):
+                print(f"WARNING: {problem}", file=sys.stderr)
         return page.write_report(root)
     if not (root / NUMBERS).exists():
         raise StepError(

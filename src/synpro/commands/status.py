@@ -86,6 +86,8 @@ def watch(root: Path, seconds: float = 2.0) -> None:
             if not running and (is_over or any(step.state == "failed" for step in steps)):
                 console.print("no process is running it any more; the command that began it resumes it", soft_wrap=True)
                 return
+            if not running and not shown:
+                console.print("no process is running it; this waits for one (Ctrl-C ends it)", soft_wrap=True)
             shown, was_running = text, running
             time.sleep(seconds)
 

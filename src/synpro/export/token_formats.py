@@ -10,19 +10,24 @@ Layouts, all little-endian:
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from synpro.records import Corpus
+from synpro.runner.artifacts import CorruptRun
 
 MEGATRON_UINT16 = 65_500
 """Megatron-LM takes uint16 for smaller vocabularies only."""
 MEGATRON_CODES = {"uint16": 8, "int32": 4}
+IDS, TOKENIZER = "ids.jsonl", "tokenizer"
+"""Ids of the documents, a JSON string in each line, and the folder of the tokenizer."""
 MAGIC = b"MMIDIDX\x00\x00"
 
 
@@ -34,31 +39,45 @@ class TokenExport:
     documents: int
     tokens: int
     dtype: str
+    vocab_size: int
+    eos_id: int
+    """The token after each document."""
 
 
 def _write_array(rows: Iterable[pa.RecordBatch], corpus: Corpus, path: Path, dtype: str) -> tuple[array[int], int]:
-    """Write the token ids of all rows to `path`, and those of the documents to `ids.txt`: the length of each document in
-    tokens, and their sum."""
+    """Write the token ids of all rows to `path`, and those of the documents to IDS: the length of each document in tokens, and
+    their sum. Raises CorruptRun for a tokenizer that cannot be read."""
     import numpy as np
 
     from synpro.corpus.tokens import encode_documents, load_tokenizer
 
-    tokenizer, lengths = load_tokenizer(corpus.dir / "tokenizer"), array("q")
+    try:
+        tokenizer, lengths = load_tokenizer(corpus.dir / TOKENIZER), array("q")
+    except Exception as problem:  # `tokenizers` raises plain Exception for a file it cannot read
+        raise CorruptRun(f"{corpus.dir / TOKENIZER / 'tokenizer.json'}: cannot be read ({problem})") from problem
     little = np.dtype(dtype).newbyteorder("<")
-    with path.open("wb") as handle, path.with_name("ids.txt").open("w", encoding="utf-8") as ids:
+    with path.open("wb") as handle, path.with_name(IDS).open("w", encoding="utf-8") as ids:
         for batch in rows:
             encoded = encode_documents(tokenizer, batch["text"].to_pylist(), corpus.eos_id, corpus.dtype)
             handle.write(encoded.tokens.astype(little).tobytes())
             lengths.extend(int(length) for length in encoded.lengths)
-            ids.writelines(f"{id}\n" for id in batch["id"].to_pylist())
+            ids.writelines(f"{json.dumps(id, ensure_ascii=False)}\n" for id in batch["id"].to_pylist())
+    shutil.copytree(corpus.dir / TOKENIZER, path.with_name(TOKENIZER))
     return lengths, sum(lengths)
+
+
+def _exported(files: Sequence[Path], documents: int, tokens: int, dtype: str, corpus: Corpus) -> TokenExport:
+    """`files`, and those that every format has beside them."""
+    out = files[0].parent
+    beside = (out / IDS, *sorted(path for path in (out / TOKENIZER).rglob("*") if path.is_file()))
+    return TokenExport((*files, *beside), documents, tokens, dtype, corpus.vocab_size, corpus.eos_id)
 
 
 def write_olmo(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
     """Write `tokens.npy`."""
     file = out / "tokens.npy"
     lengths, total = _write_array(rows, corpus, file, corpus.dtype)
-    return TokenExport((file,), len(lengths), total, corpus.dtype)
+    return _exported([file], len(lengths), total, corpus.dtype, corpus)
 
 
 def write_megatron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
@@ -74,7 +93,7 @@ def write_megatron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) ->
         header = struct.pack("<QBQQ", 1, MEGATRON_CODES[dtype], len(lengths), len(lengths) + 1)
         bounds = np.arange(len(lengths) + 1, dtype="<i8")
         handle.write(MAGIC + header + lengths.astype("<i4").tobytes() + offsets.tobytes() + bounds.tobytes())
-    return TokenExport((data, index), len(lengths), total, dtype)
+    return _exported([data, index], len(lengths), total, dtype, corpus)
 
 
 def write_nanotron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) -> TokenExport:
@@ -87,8 +106,8 @@ def write_nanotron(rows: Iterable[pa.RecordBatch], corpus: Corpus, out: Path) ->
     index, about = Path(f"{file}.index"), Path(f"{file}.metadata")
     index.write_bytes(np.cumsum(lengths).astype("<u8").tobytes())
     width = 2 if corpus.dtype == "uint16" else 4
-    about.write_text(f"{(corpus.dir / 'tokenizer').resolve()}|{width}\n{total}\n", encoding="utf-8")
-    return TokenExport((file, index, about), len(lengths), total, corpus.dtype)
+    about.write_text(f"{TOKENIZER}|{width}\n{total}\n", encoding="utf-8")  # beside it; its makers write a name of the hub
+    return _exported([file, index, about], len(lengths), total, corpus.dtype, corpus)
 
 
 TOKEN_FORMATS: dict[str, Callable[[Iterable[pa.RecordBatch], Corpus, Path], TokenExport]] = {

@@ -78,8 +78,8 @@ def olmo_config(folder: Path, *, attention: str | None = None) -> TransformerCon
             f"{folder}: a model of type {hf.model_type!r} cannot be trained on: {problem}. OLMo-core imports "
             f"{', '.join(importable())}; `train_generator.base` may be of any type"
         ) from None
-    if problem := _files_problem(folder, hf):
-        raise DamagedModel(f"{folder}: {problem}")
+    if wrong := _files_problem(folder, hf):
+        raise DamagedModel(f"{folder}: {wrong}")
     return config
 
 
@@ -219,8 +219,8 @@ def read_weights(folder: Path, vocab: int) -> tuple[dict[str, torch.Tensor], flo
     network = load_model(folder, device="cpu", exact=True)
     if broken := next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None):
         raise DamagedModel(f"{folder}: {broken} holds NaN or infinity; fetch the model again")
-    head, embeddings = network.get_output_embeddings(), network.get_input_embeddings()
-    if network.config.tie_word_embeddings and not torch.equal(head.weight, embeddings.weight):
+    head, embeddings = network.get_output_embeddings().state_dict(), network.get_input_embeddings().state_dict()
+    if network.config.tie_word_embeddings and not torch.equal(head["weight"], embeddings["weight"]):
         raise DamagedModel(
             f"{folder}: its config.json has tie_word_embeddings = true, and its files hold a head that differs from the "
             "embeddings; set it to false"

@@ -39,6 +39,9 @@ class ReportServer(http.server.ThreadingHTTPServer):
         self.run, self._made, self._lock = run, ("", b""), threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a reader that goes away ends its own request."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"

@@ -55,34 +55,36 @@ def _existing(path: Path) -> Path:
 
 def _full(path: Path) -> str:
     free = free_bytes(path) / 2**20
-    return f"the disk is full ({free:,.1f} MiB free); make room, then run the same command again: it resumes"
+    return f"the disk is full ({free:,.1f} MiB free); make room, then run the same command again"
 
 
 def _quota(path: Path) -> str:
-    return "your quota on this disk is used up; make room, then run the same command again: it resumes"
+    return "your quota on this disk is used up; make room, then run the same command again"
 
 
 def _read_only(path: Path) -> str:
-    return "the file system is read-only; make it writable, or keep run directories elsewhere (--runs FOLDER)"
+    return "the file system is read-only; make it writable, or name another folder (--runs, or --to of an export)"
 
 
 def _denied(path: Path) -> str:
     here = _existing(path)
     return (
         f"permission denied: {here} belongs to {_user_of(here)} and this is {_name(os.geteuid())}; ask for the right to write "
-        "there, or keep run directories elsewhere (--runs FOLDER)"
+        "there, or name another folder (--runs, or --to of an export)"
     )
 
 
 def _not_a_folder(path: Path) -> str:
     if path.is_symlink() and not path.exists():
-        return "the link leads nowhere; correct it, or name another folder (--runs FOLDER)"
+        return "the link leads nowhere; correct it, or name another folder (--runs, or --to of an export)"
     file = next((p for p in (path, *path.parents) if p.is_file()), path)
-    return f"{file} is a file where a folder is needed; name another folder (--runs FOLDER), or move the file away"
+    return (
+        f"{file} is a file where a folder is needed; name another folder (--runs, or --to of an export), or move the file away"
+    )
 
 
 def _failed(path: Path) -> str:
-    return "the disk failed (input/output error); check it, then run the same command again: it resumes"
+    return "the disk failed (input/output error); check it, then run the same command again"
 
 
 _CAUSES = {
