@@ -34,6 +34,14 @@ def test_a_synthetic_document_names_everything_that_made_it(run: Path) -> None:
     assert "unsupported, probability of being faithful 0.12" in said and "by the passage's sentence" in said
 
 
+def test_a_round_that_kept_its_start_did_not_make_the_texts_before_it(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "demo"))
+    later = copy / "round-02/train-rephrase/result.json"
+    later.write_text(later.read_text().replace("g-rephrase-2", "g-rephrase-1"))
+    first = why(copy, "wiki00#0000:rephrase:01:0").rewrites[0]
+    assert (first.generator_round, first.adapter) == (1, "round-01/train-rephrase/adapter")
+
+
 def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -314,8 +314,8 @@ def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
         if operation_of(step)[0] == "train" and finished(run / step):
             record = read_record(run / step)
             where = record.get("adapter") or record.get("weights")
-            if where:  # a generator of 0 steps is its base
-                known[record["digest"]] = (record["round"], where["path"])
+            if where:  # a generator of 0 steps is its base; one of a later round that kept its start is that of the earlier
+                known.setdefault(record["digest"], (record["round"], where["path"]))
     return known
 
 
