@@ -42,6 +42,18 @@ def test_a_round_that_kept_its_start_did_not_make_the_texts_before_it(run: Path,
     assert (first.generator_round, first.adapter) == (1, "round-01/train-rephrase/adapter")
 
 
+def test_an_engine_that_reads_no_weights_is_named(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "demo"))
+    said = {}
+    for engine in ("transformers", "scripted", "reversed"):
+        request = {"stage": "made by tests", "config": {"engine": {"type": engine}}, "inputs": {}, "seed": 1}
+        (copy / "round-01/synthesize-rephrase/request.json").write_text(json.dumps(request))
+        said[engine] = "\n".join(format_lineage(why(copy, "wiki00#0000:rephrase:01:0")))
+    assert "adapter round-01/train-rephrase/adapter; read by transformers" in said["transformers"]
+    assert "; NOT read here: answered by scripted" in said["scripted"]
+    assert "; answered by reversed, an engine of the run's own, which need not read them" in said["reversed"]
+
+
 def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:
     import pyarrow.parquet as pq
 
