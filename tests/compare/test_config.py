@@ -223,5 +223,7 @@ def test_another_version_that_carries_on_is_written_down(tmp_path: Path, monkeyp
     for day, commit in (("2026-11-01", "a"), ("2026-11-02", "a"), ("2026-11-03", "b"), ("2026-11-04", "b")):
         monkeypatch.setattr(run_dir, "describe_environment", lambda d=day, c=commit: {"started": d, "commit": c, "cores": 2})
         init_or_verify(cfg, tmp_path)
+        assert day > "2026-11-01" or not (tmp_path / "environment.json").exists(), "a start without a step is none"
+        run_dir.note_environment(tmp_path)
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found == {"started": "2026-11-01", "commit": "a", "cores": 2, "changed": [{"on": "2026-11-03", "commit": "b"}]}
