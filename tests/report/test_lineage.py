@@ -6,6 +6,7 @@ import pytest
 
 from synpro.report.lineage import CorruptRun, UnknownText, format_lineage, why
 from synpro.runner.artifacts import NotARun
+from tests.conftest import ROOT
 from tests.report.builder import HOSTILE, build
 
 
@@ -42,7 +43,8 @@ def test_a_round_that_kept_its_start_did_not_make_the_texts_before_it(run: Path,
     assert (first.generator_round, first.adapter) == (1, "round-01/train-rephrase/adapter")
 
 
-def test_an_engine_that_reads_no_weights_is_named(run: Path, tmp_path: Path) -> None:
+def test_an_engine_that_reads_no_weights_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     copy = Path(shutil.copytree(run, tmp_path / "demo"))
     said = {}
     for engine in ("transformers", "scripted", "reversed"):
@@ -52,6 +54,10 @@ def test_an_engine_that_reads_no_weights_is_named(run: Path, tmp_path: Path) -> 
     assert "adapter round-01/train-rephrase/adapter; read by transformers" in said["transformers"]
     assert "; NOT read here: answered by scripted" in said["scripted"]
     assert "; answered by reversed, an engine of the run's own, which need not read them" in said["reversed"]
+    shutil.copy(ROOT / "examples" / "my_engine.py", tmp_path)
+    with (copy / "config.toml").open("a") as handle:
+        handle.write('[rubric]\nfiles = ["my_engine.py"]\n')
+    assert "; NOT read here: answered by reversed" in "\n".join(format_lineage(why(copy, "wiki00#0000:rephrase:01:0")))
 
 
 def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import heapq
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synpro.engines.registry import ENGINES
+from synpro.plugins import load_config_files
 from synpro.records import Passage
 from synpro.report.run_data import read_rejects
 from synpro.runner.artifacts import (
@@ -108,7 +110,7 @@ class Origin:
         weights = f"{self.base}, adapter {self.adapter or 'none'}"
         if self.engine is None:
             return weights
-        if self.engine not in ENGINES:  # its file is not run to show a page
+        if self.engine not in ENGINES:  # its file has changed, or is not where this process was started
             return f"{weights}; answered by {self.engine}, an engine of the run's own, which need not read them"
         return f"{weights}; {'read' if ENGINES[self.engine].reads_weights else 'NOT read here: answered'} by {self.engine}"
 
@@ -268,6 +270,8 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
     Raises CorruptRun."""
     from synpro.corpus.store import REWRITES
 
+    with contextlib.suppress(ValueError):
+        load_config_files(run / "config.toml")  # an engine of the run's own says whether it reads weights
     for shard in shards:
         path = run / shard / "rewrites.parquet"
         rows = sorted(read_table(path, REWRITES.names, where), key=lambda r: (r["document"], r["start"], r["version"]))
