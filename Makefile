@@ -1,7 +1,9 @@
 # `make demo` runs the whole loop on real text, `make test` checks everything, `make quick` what can be checked in two minutes.
 # Each sets up what it needs.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+# Not that of an activated $(VENV), which the target venv removes first.
+OUTSIDE = $$(printf %s "$$PATH" | tr : '\n' | grep -vxF '$(abspath $(VENV))/bin' | paste -sd: -)
+PYTHON ?= $(shell PATH="$(OUTSIDE)"; command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tested with this PyTorch. PIP_TORCH_ARGS goes to the pip that installs it: `--index-url https://download.pytorch.org/whl/cpu`.

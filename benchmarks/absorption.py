@@ -1,6 +1,6 @@
 """What models of a comparison have absorbed of its training text (`stages/absorption.py`), without a step of their own.
 
-    python benchmarks/absorption.py runs/compare tune/u1/trial-00 tune/u1/trial-01 --out absorption.json
+    python -m benchmarks.absorption runs/compare tune/u1/trial-00 tune/u1/trial-01 --out absorption.json
 
 Models are named by their steps (`STEP/pretrain`); seeds of the same settings can be joined by commas. `--texts` names the shard
 of texts that none was trained on: `text/prompt-only/round-01/synthesize-rephrase` for models of organic text. All are

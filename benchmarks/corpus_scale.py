@@ -1,6 +1,6 @@
 """A corpus of N documents through `prepare` and into a mixture: memory, seconds and disk; and tokens per core.
 
-    python benchmarks/corpus_scale.py --out docs/results/corpus_scale.json
+    python -m benchmarks.corpus_scale --out docs/results/corpus_scale.json
 
 1. Makes a corpus of N rows by rule (10^4, 10^5 and 10^6; about 80 words each, in Zipf's proportions over a million word types,
    with copies and rows that cannot be used) and a synthetic text for each.

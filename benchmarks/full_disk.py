@@ -1,6 +1,6 @@
 """Fill the disk of a run in the middle of every step, and see that it stops with a sentence and carries on when there is room.
 
-    python benchmarks/full_disk.py --out /tmp/full --megabytes 40 --wait 4 --set rounds=1 \\
+    python -m benchmarks.full_disk --out /tmp/full --megabytes 40 --wait 4 --set rounds=1 \\
         --set train_generator.lora_rank=2 --set 'train_generator.lora_modules=["q_proj","v_proj"]'
 
 Mounts a tmpfs (as root; or name a small disk with --disk) and, for each step that is not done, starts the run, fills the disk
@@ -20,7 +20,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from kill import results
+from benchmarks.kill import results
 
 FILLER = "filler.bin"
 

@@ -1,6 +1,6 @@
 """The published 400M model for real, once, on a CPU: trained, killed, resumed, exported, scored for influence and evaluated.
 
-    python benchmarks/full_size.py --out /tmp/full-size
+    python -m benchmarks.full_size --out /tmp/full-size
 
 `configs/400m.toml` with its model, optimizer, tokenizer (dolma2) and probe data as they are; only counts shrink: sequences of
 128 tokens, two in a batch, a few documents, three optimizer steps. The step `pretrain` is killed as soon as its first

@@ -1,6 +1,6 @@
 """Does influence predict what training on a text does? A trial on a finished run.
 
-    python benchmarks/influence_trial.py runs/tiny --out docs/results/influence_trial.json
+    python -m benchmarks.influence_trial runs/tiny --out docs/results/influence_trial.json
 
 1. The kept texts of a round are scored by its probe, sorted, and cut into groups of equal tokens. From the plateau checkpoint
    the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on

@@ -1,6 +1,6 @@
 """SIGKILL a run at random moments, start it again each time, and compare its end with that of an undisturbed run.
 
-    python benchmarks/kill.py --config tests/loop.toml --kills 20 --out /tmp/kill
+    python -m benchmarks.kill --config tests/loop.toml --kills 20 --out /tmp/kill
 
 Compares every file that a step's result covers (weights, shards, reject logs, tables) and every `result.json`, byte for byte,
 and prints the moments, the step that was hit, and the verdict. Exit code 1 when anything differs.

@@ -1,6 +1,6 @@
 """What the fluency judge says of good and bad text in English, German and Chinese, side by side.
 
-    python benchmarks/languages.py [en] [de] [zh]
+    python -m benchmarks.languages [en] [de] [zh]
 
 Good: paragraphs of `tests/languages` (German, Chinese: translations of each other) and the prose of `audit/reference.toml`
 (English). Bad: their words in random order, and their longer words alone. For each kind: quartiles of nats per token of the
@@ -10,11 +10,10 @@ default fluency model; the rating from 1 to 5 if the judge is told that it knows
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from synpro.assets import model_folder
@@ -23,8 +22,6 @@ from synpro.audit.reference import reference_answers
 from synpro.judges.base import JudgesConfig
 from synpro.judges.fluency import FluencyQuality
 from synpro.language.segmentation import words
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.languages.texts import PARAGRAPHS
 
 NAMES = {"en": "English", "de": "German", "zh": "Chinese"}
@@ -57,10 +54,15 @@ def quartiles(values: Sequence[float]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("codes", nargs="*", metavar="LANGUAGE", help=f"any of {', '.join(NAMES)}; all where none is named")
+    codes = parser.parse_args().codes or list(NAMES)
+    if unknown := [code for code in codes if code not in NAMES]:
+        parser.error(f"no texts in {', '.join(unknown)}")
     cfg = JudgesConfig().fluency
     folder = model_folder(cfg.model, slot="judges.fluency.model")
     print("| language | text | texts | nats per token | rating if known | by default | good above it |\n" + "|---" * 7 + "|")
-    for code in sys.argv[1:] or NAMES:
+    for code in codes:
         judge, own = ReadOnce(folder, languages=cfg.languages), ReadOnce(folder, languages=(code,))
         good: list[float] = []
         for kind, some in texts(code).items():

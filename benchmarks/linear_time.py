@@ -1,6 +1,6 @@
 """Time of the functions that touch one text, over its size: the exponent of seconds in characters, 1 for linear time.
 
-    python benchmarks/linear_time.py [--largest 20000000] [FUNCTION ...]
+    python -m benchmarks.linear_time [--largest 20000000] [FUNCTION ...]
 
 Each function gets texts of one kind, from 10 kB on doubled until `--largest` or until one call takes `--seconds`. The exponent
 is the slope of log seconds (of a processor) in log size over the upper half of the sizes. Ends with a table of the worst of

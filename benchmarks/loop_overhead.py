@@ -9,6 +9,7 @@ at once and written in a thread: a GPU shows their time (benchmarks/gpu.py). Exi
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def callback_milliseconds() -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     callback, worst = callback_milliseconds(), 0.0
     print("| GPUs | step, s | rows alone, ms | waiting for rows | callback | together |\n|--:|--:|--:|--:|--:|--:|")
     for world, seconds in ((8, 0.8), (64, 0.1)):

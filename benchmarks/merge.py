@@ -1,6 +1,6 @@
 """How much of a LoRA adapter survives a merge into 16-bit weights, and what a generator then generates.
 
-    python benchmarks/merge.py RUN [--passages 16]
+    python -m benchmarks.merge RUN [--passages 16]
 
 For every trained generator of a run: how many weights a merge changes, what is left of the update along itself, how large the
 error is beside it, and how many greedy answers to the run's passages stay those of the live adapter.

@@ -1,7 +1,7 @@
 """The share of a GRPO step that rewards take, from a run directory: exit code 1 above a limit.
 
     make demo
-    python benchmarks/reward_time.py runs/tiny
+    python -m benchmarks.reward_time runs/tiny
 
 Reads `metrics.jsonl` of every train step: seconds of a step, of its generation and of its rewards, as the step measured them.
 The rest is the training of the generator. Opening the judges and scoring the sources happens once, before the first step, and

@@ -1,11 +1,12 @@
 """What a client cannot read off a server: how far the canary differs by rounding and by other weights, and how far the estimate
 of tokens is off. Needs the demo's models and text.
 
-    python benchmarks/servers.py
+    python -m benchmarks.servers
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def tuned(folder: Path, rate: float, steps: int, tokenizer: Any) -> Any:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     cfg = load_config(Path(__file__).parents[1] / "configs" / "tiny.toml")
     folder = model_folder(cfg.judges.fluency.model, slot="judges.fluency")
     tokenizer = AutoTokenizer.from_pretrained(folder)

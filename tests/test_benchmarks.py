@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ def run_with(folder: Path, reward: float) -> Path:
 
 
 def command(run: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "benchmarks/reward_time.py", str(run)]
+    argv = [sys.executable, "-m", "benchmarks.reward_time", str(run)]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -45,6 +47,22 @@ def test_reward_time_sums_the_steps_of_a_run_and_fails_above_its_limit(tmp_path:
     (tmp_path / "none").mkdir()
     empty = command(tmp_path / "none")
     assert empty.returncode == 1 and "no GRPO step has been done here" in empty.stderr
+
+
+@pytest.mark.parametrize("name", ["languages", "servers", "loop_overhead"])
+def test_help_measures_nothing(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert ended.value.code == 0 and f"python -m benchmarks.{name}" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_named_as_it_can_be_started() -> None:
+    """By `-m`: some import others. Only gpu.py is started by its path, on a machine of its own."""
+    files = [ROOT / "README.md", *(f for f in ROOT.glob("docs/*.md") if f.name != "LOG.md"), *ROOT.glob("benchmarks/*.py")]
+    by_path = {m for file in files for m in re.findall(r"python benchmarks/(\w+)\.py", file.read_text(encoding="utf-8"))}
+    assert by_path == {"gpu"}
+    assert [f.name for f in ROOT.glob("benchmarks/*.py") if re.search(r"^from (kill|measuring)", f.read_text(), re.M)] == []
 
 
 def test_pairs_are_measured_in_turns_and_compared_by_their_median_ratio() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shlex
 import subprocess
@@ -67,6 +68,16 @@ def test_the_line_that_puts_vllm_beside_synpro_asks_for_versions_that_both_take(
     assert ours["transformers"].specifier.contains("5.19.0") and beside["transformers"].specifier.contains("5.19.0")
     alone = pinned("constraints-vllm.txt")
     assert not ours["torch"].specifier.contains(alone["torch"]), "it could share the environment now: say so in docs/engines.md"
+
+
+def test_make_does_not_take_the_python_of_the_environment_that_it_removes(tmp_path: Path) -> None:
+    own = tmp_path / ".venv" / "bin" / "python3.11"
+    own.parent.mkdir(parents=True)
+    own.touch(0o755)
+    env = {**os.environ, "PATH": f"{own.parent}:{os.environ['PATH']}"}
+    argv = ["make", "--dry-run", "--directory", str(ROOT), "venv", f"VENV={tmp_path / '.venv'}"]
+    said = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+    assert " -m venv " in said and str(own) not in said
 
 
 @pytest.fixture(scope="module")

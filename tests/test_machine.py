@@ -54,6 +54,7 @@ def test_the_disk_is_that_of_the_run_and_the_need_that_of_its_plan(
     monkeypatch.setattr(machine, "free_bytes", lambda path: asked.append(path) or int(need) - GIB)
     said = disk_problem(cfg, root, outline(cfg))
     assert said is not None and str(root) in said and f"about {need / GIB:.0f}"[:8] in said and asked == [root]
+    assert stay == pytest.approx(1.1 * sum(row.disk for row in rows.values())) and "10% is added to what stays" in said
     assert disk_problem(cfg, root, ["round-00/prepare"]) is None
     assert disk_bytes(rows, "round-01/pretrain") > 2 * disk_bytes(rows, "round-01/evaluate") > 0
     assert disk_bytes(rows, "a/step/of/a/comparison") == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from synpro.commands.execution import shown_steps
 from synpro.commands.run import run
 from synpro.commands.submit import SlurmOptions, SubmitError, batches, queue_jobs, shape, submit, write_jobs
 from synpro.config import ConfigError, load_config
@@ -51,6 +52,11 @@ def test_the_jobs_of_a_large_run_hold_every_step_once_and_no_more_gpus_than_it_n
         if ends:
             assert f"--until {batch.steps[-1]} &" in script.read_text()
     assert [b.resources for b in jobs] == ["cpu", "gpu", *["all", "gpu"] * 4]
+    noted = tmp_path / "400m" / "environment.json"
+    assert not noted.exists(), "jobs that are written start nothing"
+    with shown_steps(load_config(ROOT / "configs" / "400m.toml", ["machine.check_memory=false"]), noted.parent, []) as steps:
+        steps.on_first()
+    assert noted.exists()
 
 
 def test_writing_asks_for_a_gpu_per_worker_unless_a_ray_cluster_is_named(tmp_path: Path) -> None:

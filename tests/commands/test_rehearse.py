@@ -81,6 +81,20 @@ def test_a_step_is_killed_and_goes_on_and_the_run_is_told_how_long_it_will_take(
         export(root, tmp_path / "out", "parquet")
 
 
+def test_a_rehearsal_that_goes_on_leaves_its_texts_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise StepError("over")
+
+    monkeypatch.setattr(commands, "check", lambda *_, **__: None)
+    monkeypatch.setattr(commands, "_execute", stop)
+    times = []
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="stopped: over"):
+            rehearse(load_config(LOOP, ["rounds=0"]), tmp_path, print, 1.0)
+        times.append((tmp_path / "loop.rehearsal" / "stress.jsonl").stat().st_mtime_ns)
+    assert times[0] == times[1], "a step that has read them would warn"
+
+
 @pytest.mark.loop
 def test_a_finished_run_read_as_a_rehearsal(finished_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "loop.rehearsal"

@@ -209,7 +209,9 @@ def test_run_names_the_right_command_for_a_comparison() -> None:
 
 def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_path: Path) -> None:
     file = ROOT / "configs" / "compare-tiny.toml"
-    init_or_verify(load_comparison(file), tmp_path)
+    init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
+    init_or_verify(load_comparison(file), tmp_path)  # it had not begun
+    (tmp_path / "corpus").mkdir()
     fewer = load_comparison(file, ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]"])
     init_or_verify(fewer, tmp_path)
     assert load_comparison(tmp_path / "config.toml") == fewer
@@ -223,5 +225,7 @@ def test_another_version_that_carries_on_is_written_down(tmp_path: Path, monkeyp
     for day, commit in (("2026-11-01", "a"), ("2026-11-02", "a"), ("2026-11-03", "b"), ("2026-11-04", "b")):
         monkeypatch.setattr(run_dir, "describe_environment", lambda d=day, c=commit: {"started": d, "commit": c, "cores": 2})
         init_or_verify(cfg, tmp_path)
+        assert day > "2026-11-01" or not (tmp_path / "environment.json").exists(), "a start without a step is none"
+        run_dir.note_environment(tmp_path)
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found == {"started": "2026-11-01", "commit": "a", "cores": 2, "changed": [{"on": "2026-11-03", "commit": "b"}]}

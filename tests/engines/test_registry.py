@@ -134,10 +134,11 @@ def test_a_scripted_engine_gives_the_same_chat_the_same_answer() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_vllm_that_is_not_installed_says_what_to_do() -> None:
-    with pytest.raises(
-        EngineError, match=r"judges\.dataman\.engine: vllm is not installed .*pip install vllm.*type = \"server\""
-    ):
+    own = r'judges\.dataman\.engine: vllm is not installed .*docs/engines\.md.*-c constraints-vllm\.txt vllm.*type = "server"'
+    with pytest.raises(EngineError, match=own):
         VLLMConfig().open("hf:a/b", slot="judges.dataman")
+    (trained,) = VLLMConfig().missing("train_generator")
+    assert "trl vllm-serve" in trained and '"server"' not in trained, "RL refuses it"
 
 
 def test_what_vllm_is_asked(tmp_path: Path) -> None:

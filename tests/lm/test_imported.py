@@ -152,9 +152,9 @@ def test_files_that_are_not_what_the_config_says_are_refused_and_not_filled_with
     change, said = DAMAGES[name]
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    for opened in (lambda: olmo_config(folder), lambda: read_weights(folder, 320), lambda: load_causal_lm(folder, exact=True)):
+    for opens in (lambda: olmo_config(folder), lambda: read_weights(folder, 320), lambda: load_causal_lm(folder, exact=True)):
         with pytest.raises(DamagedModel, match=rf"{re.escape(str(folder))}: {said}"):
-            opened()
+            opens()
 
 
 def test_weights_that_are_no_numbers_and_a_head_that_is_said_to_be_tied(tmp_path: Path) -> None:

@@ -242,6 +242,14 @@ def test_a_plan_that_cannot_be_made_measures_nothing(tmp_path, monkeypatch):
         format_plan(load_config(CONFIGS / "continue.toml", ["prepare.train_words=none"]), tmp_path, calibrate=True)
 
 
+@pytest.mark.parametrize("load", [0.3, 2.4])
+def test_a_machine_that_is_busy_is_said_to_be_measured_so(load, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("synpro.planning.tables.measure_throughput", lambda *args, **more: Throughput(1e11, 1e11, 1e10))
+    said = "\n".join(format_plan(load_config(CONFIGS / "tiny.toml"), tmp_path, calibrate=True))
+    assert ("measured while busy (load 2.4)" in said) == (load > 1)
+
+
 def test_training_is_measured_with_little_whatever_the_model():
     for model, vocab in ((ModelConfig(30, 576, 9, 1536), 49_152), (ModelConfig(), 100_352)):
         layers, rows, length = training_sample(model, vocab, 2048, "cpu")

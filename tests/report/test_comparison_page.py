@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from synpro.report.comparison import headline, markdown, notes, rows
+from synpro.report.comparison import _replace_block, headline, markdown, notes, rows
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare" / "compare.json"
 
@@ -23,6 +23,13 @@ def test_a_file_of_an_earlier_version_is_shown() -> None:
     assert "held-out documents of 20 articles." in markdown(numbers, "a command")
     numbers["about"]["effective_units"] = 8.3
     assert "which differ in length and count as 8.3 equal ones." in markdown(numbers, "a command")
+
+
+def test_a_new_page_names_the_command_with_its_argument(tmp_path: Path) -> None:
+    page = _replace_block(tmp_path / "README.md", "# Results", "one", "Body.\n")
+    assert "`synpro compare CONFIG --results FOLDER`" in page.read_text()
+    for shipped in ("results/README.md", "what-pays.md"):
+        assert "CONFIG --results`" not in (PUBLISHED.parents[2] / shipped).read_text(encoding="utf-8")
 
 
 def test_an_arm_without_a_search_stands_under_repetition_s_settings() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from synpro.report.lineage import CorruptRun, UnknownText, format_lineage, why
 from synpro.runner.artifacts import NotARun
+from tests.conftest import ROOT
 from tests.report.builder import HOSTILE, build
 
 
@@ -32,6 +33,31 @@ def test_a_synthetic_document_names_everything_that_made_it(run: Path) -> None:
     assert (faithful.label, faithful.probability, faithful.start, faithful.end) == ("faithful", 0.91, 0, 20)
     assert invented.label == "unsupported" and invented.support == faithful.support
     assert "unsupported, probability of being faithful 0.12" in said and "by the passage's sentence" in said
+
+
+def test_a_round_that_kept_its_start_did_not_make_the_texts_before_it(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "demo"))
+    later = copy / "round-02/train-rephrase/result.json"
+    later.write_text(later.read_text().replace("g-rephrase-2", "g-rephrase-1"))
+    first = why(copy, "wiki00#0000:rephrase:01:0").rewrites[0]
+    assert (first.generator_round, first.adapter) == (1, "round-01/train-rephrase/adapter")
+
+
+def test_an_engine_that_reads_no_weights_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = Path(shutil.copytree(run, tmp_path / "demo"))
+    said = {}
+    for engine in ("transformers", "scripted", "reversed"):
+        request = {"stage": "made by tests", "config": {"engine": {"type": engine}}, "inputs": {}, "seed": 1}
+        (copy / "round-01/synthesize-rephrase/request.json").write_text(json.dumps(request))
+        said[engine] = "\n".join(format_lineage(why(copy, "wiki00#0000:rephrase:01:0")))
+    assert "adapter round-01/train-rephrase/adapter; read by transformers" in said["transformers"]
+    assert "; NOT read here: answered by scripted" in said["scripted"]
+    assert "; answered by reversed, an engine of the run's own, which need not read them" in said["reversed"]
+    shutil.copy(ROOT / "examples" / "my_engine.py", tmp_path)
+    with (copy / "config.toml").open("a") as handle:
+        handle.write('[rubric]\nfiles = ["my_engine.py"]\n')
+    assert "; NOT read here: answered by reversed" in "\n".join(format_lineage(why(copy, "wiki00#0000:rephrase:01:0")))
 
 
 def test_every_synthetic_document_and_rewrite_can_be_traced(run: Path) -> None:

@@ -138,7 +138,8 @@ def test_the_summary_prints_the_number_with_its_interval(finished_run: Path) -> 
     lines = summary(finished_run)
     assert re.search(r"fell by 0\.\d{4} nats .* 95% interval of the change -0\.\d{4} to -0\.\d{4}", lines[0])
     assert "bits per byte" in lines[1] and "no multiplier" in lines[2]
-    assert lines[3].startswith("6 warnings") and len(lines) == 10
+    assert lines[3].startswith("7 warnings, in full in the report; 1 about the whole run") and len(lines) == 10
+    assert "Warnings (7)" in body(render(finished_run))
 
 
 def test_axes_carry_units_and_rounds_are_marked(finished_run: Path) -> None:

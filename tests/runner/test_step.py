@@ -48,6 +48,16 @@ def test_a_step_is_done_once_and_its_record_comes_back(tmp_path):
     assert len((tmp_path / "round-00/count/metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_only_a_step_that_is_really_begun_is_told_of_and_once(tmp_path):
+    begun = []
+    for upto in (("a", "b"), ("a", "b"), ("a", "b", "c")):
+        run_step = steps(tmp_path)
+        run_step.on_first = lambda: begun.append(len(begun))
+        for name in upto:
+            run_step(name, count, CountConfig(2))
+    assert begun == [0, 1]
+
+
 def test_records_of_earlier_steps_are_inputs(tmp_path):
     run_step = steps(tmp_path)
     first = run_step("a", count, CountConfig(4))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.commands.execution import locked_run_dir, shown_steps
+from synpro.commands.run_dir import note_environment
 from synpro.compare.comparison import compare, comparison_outline
 from synpro.compare.config import CompareConfig
 from synpro.compare.summary import summarize
@@ -61,6 +62,8 @@ def run_comparison(
     with locked_run_dir(cfg, Path(runs)) as root:
         with shown_steps(cfg, root, comparison_outline(cfg), max_parallel) as steps:
             done = compare(cfg, steps, max_parallel)
+        if results is not None:  # its numbers and pages are made by this version
+            note_environment(root)
         numbers = summarize(cfg, done, root)
         write_json(root / NUMBERS, numbers)
         page = write_page(root, numbers)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from synpro.commands.check import preconditions, rounds_problem
 from synpro.commands.machine import disk_bytes, disk_problem, memory_problems, planned_stages
-from synpro.commands.run_dir import init_or_verify
+from synpro.commands.run_dir import init_or_verify, note_environment
 from synpro.config import ConfigError, RunConfig
 from synpro.loop import loop
 from synpro.outline import outline
@@ -86,7 +86,9 @@ def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: 
         if short := disk_problem(cfg, root, names):
             display.event("", {"log": f"WARNING: {short}"})
         needs = partial(disk_bytes, planned)
-        yield Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, expected=expected, disk_bytes=needs)
+        steps = Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, expected=expected, disk_bytes=needs)
+        steps.on_first = partial(note_environment, root)
+        yield steps
 
 
 class _Reached(Exception):

@@ -34,7 +34,7 @@ def disk_problem(cfg: RunConfig, root: Path, steps: Sequence[str]) -> str | None
         return None
     return (
         f"{root}: {free / GIB:.2f} GiB of its disk are free, and the steps that are left need about {need / GIB:.2f} GiB "
-        "(`synpro plan` says which); make room, or keep run directories elsewhere (--runs FOLDER)"
+        "(`synpro plan` says which; 10% is added to what stays); make room, or keep run directories elsewhere (--runs FOLDER)"
     )
 
 
@@ -76,7 +76,7 @@ def planned_stages(cfg: RunConfig, root: Path) -> dict[str, StageEstimate]:
 
 
 def disk_bytes(rows: Mapping[str, StageEstimate], step: str, until_it_ends: bool = True) -> float:
-    """Bytes of disk that one step takes while it runs, or that stay of it; 0 where the plan does not say."""
+    """Bytes of disk that one step takes while it runs, or that stay of it, and a tenth more; 0 where the plan does not say."""
     row = rows.get(step.rpartition("/")[2])
     if row is None or not row.count:
         return 0.0

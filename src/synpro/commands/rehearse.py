@@ -49,7 +49,9 @@ def rehearse(cfg: RunConfig, runs: Path, log: Log, job_seconds: float, calibrate
         if (old := root / "config.toml").exists() and old.read_text(encoding="utf-8") != dumps(small):
             clear(root, keep=(".lock",))  # another config's rehearsal
         lines = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents)
-        (root / "stress.jsonl").write_text(lines, encoding="utf-8")
+        stress = root / "stress.jsonl"
+        if not stress.exists() or stress.read_text(encoding="utf-8") != lines:  # one that goes on would find it changed
+            stress.write_text(lines, encoding="utf-8")
     finally:
         os.close(descriptor)
     watch = _ResourceWatch(root / "watched.json")

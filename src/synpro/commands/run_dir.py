@@ -65,7 +65,6 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             raise ConfigError(
                 f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name"
             )
-        _note_environment(root)
         write_text(path, dumps(cfg))
         return
     try:
@@ -81,13 +80,13 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             + "\n  ".join(different)
             + "\nTake the changes back, or give the run another name: --set name=..."
         )
-    _note_environment(root)
     if path.read_text(encoding="utf-8") != dumps(cfg):
         write_text(path, dumps(cfg))
 
 
-def _note_environment(root: Path) -> None:
-    """Write down what a run is begun with; a later start by another version, or elsewhere, adds what is different then."""
+def note_environment(root: Path) -> None:
+    """Write down what the first step of a run is begun with; a later one by another version, or elsewhere, adds what
+    is different then."""
     path, now = root / "environment.json", describe_environment()
     if not path.exists():
         write_json(path, now)

@@ -171,7 +171,7 @@ def baseline(cfg: CompareConfig, result: ComparisonResult) -> Baseline:
 
 
 def _commits(root: Path) -> list[str]:
-    """The versions of the code that a comparison was started by, oldest first; the last may have run no step."""
+    """The versions of the code that have run steps of a comparison, oldest first; the last may only have published it."""
     path = root / "environment.json"
     first = read_json(path) if path.exists() else {}
     return list(dict.fromkeys(c for part in (first, *first.get("changed", ())) if (c := part.get("commit"))))

@@ -72,9 +72,14 @@ class VLLMConfig(EngineSpec):
         """As in engines/base.py."""
         if importlib.util.find_spec("vllm") is not None:
             return []
+        if slot == "train_generator":  # a server that a step starts cannot be given new weights
+            other = 'use {type = "transformers"}, or {type = "openai"} with the address of a `trl vllm-serve`'
+        else:
+            own = "start it from an environment of its own (pip install -c constraints-vllm.txt vllm)"
+            other = f'{own}: {slot}.engine = {{type = "server"}}'
         return [
-            f"{slot}.engine: vllm is not installed here. Install it (pip install vllm; docs/engines.md), or start it from an "
-            f'environment of its own: {slot}.engine = {{type = "server"}}'
+            f"{slot}.engine: vllm is not installed here. Install the version that fits beside SynPro (docs/engines.md, "
+            f"'Installing it'; the newest does not), or {other}"
         ]
 
 

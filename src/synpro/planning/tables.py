@@ -5,6 +5,7 @@ Rates that a rehearsal of the run has measured (`rehearsal.py`) take the place o
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,8 +47,9 @@ def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     """The plan as lines of text, a table with totals. `calibrate`: measure this machine, where no rehearsal has. Raises
     PlanError."""
     corpus = corpus_size(cfg, root)  # says what is missing before the machine is measured
-    speed, p, vocab, rehearsed = None, cfg.pretrain, cfg.vocab_size, read_rehearsal(root, cfg)
+    speed, load, p, vocab, rehearsed = None, 0.0, cfg.pretrain, cfg.vocab_size, read_rehearsal(root, cfg)
     if calibrate and not rehearsed:
+        load = os.getloadavg()[0]
         speed = measure_throughput(p.shape, vocab, p.sequence_length, seconds=10.0)
     rows = estimate_stages(cfg, root, speed)
     out = [
@@ -70,6 +72,8 @@ def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
     flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
     out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
+    if load > 1:
+        out.append(f"WARNING: this machine was measured while busy (load {load:.1f}): when it is free, a run takes less time")
     most = max(rows, key=lambda r: r.scratch)
     if most.scratch:
         out.append(f"disk: what stays; {most.stage} takes {_bytes(most.scratch)} more until it ends, for its checkpoints")

@@ -287,7 +287,9 @@ def _replace_block(page: Path, title: str, name: str, body: str) -> Path:
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     block = f"{begin}\n## {name}\n\n{body}{end}\n"
     text = (
-        page.read_text(encoding="utf-8") if page.exists() else f"{title}\n\nWritten by `synpro compare CONFIG --results`.\n\n"
+        page.read_text(encoding="utf-8")
+        if page.exists()
+        else f"{title}\n\nWritten by `synpro compare CONFIG --results FOLDER`.\n\n"
     )
     if begin in text and end in text:
         before, _, rest = text.partition(begin)

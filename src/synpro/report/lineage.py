@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import heapq
 import json
@@ -12,9 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from synpro.engines.registry import ENGINES
+from synpro.plugins import load_config_files
 from synpro.records import Passage
 from synpro.report.run_data import read_rejects
-from synpro.runner.artifacts import CorruptRun, NotARun, finished, one_of, operation_of, read_record, read_table, steps
+from synpro.runner.artifacts import (
+    CorruptRun,
+    NotARun,
+    finished,
+    one_of,
+    operation_of,
+    read_json,
+    read_record,
+    read_table,
+    steps,
+)
 from synpro.runner.rejects import Reject
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
@@ -68,8 +81,10 @@ class Origin:
     """Digest of the generator's weights."""
     generator_round: int | None
     """The round whose training made this generator; None when its training step is not in this run directory."""
+    engine: str | None
+    """Type of the engine that answered; None where its step's request does not say."""
     base: str
-    """The model the generator started from."""
+    """The model of the config that the generator started from; some engines do not read it (`start`)."""
     adapter: str | None
     """Its trained weights, relative to the run directory."""
     prompt_hash: str
@@ -88,6 +103,16 @@ class Origin:
     claims: tuple[CheckedClaim, ...]
     tokens: int
     finish: str
+
+    @property
+    def start(self) -> str:
+        """Base and adapter in words, with what the engine has to do with them."""
+        weights = f"{self.base}, adapter {self.adapter or 'none'}"
+        if self.engine is None:
+            return weights
+        if self.engine not in ENGINES:  # its file has changed, or is not where this process was started
+            return f"{weights}; answered by {self.engine}, an engine of the run's own, which need not read them"
+        return f"{weights}; {'read' if ENGINES[self.engine].reads_weights else 'NOT read here: answered'} by {self.engine}"
 
 
 @dataclass(frozen=True)
@@ -204,7 +229,7 @@ def _origin_lines(o: Origin, width: int) -> list[str]:
         f"rewrite {o.id}: {o.operation}, round {o.round}, version {o.version}, made by {o.step}",
         f"  prompt     {o.prompt_hash}",
         f"  generator  {o.generator} ({trained})",
-        f"  base       {o.base}, adapter {o.adapter or 'none'}",
+        f"  base       {o.start}",
         f"  sampling   {sampling}; seed {o.seed}; {o.tokens} tokens, ended by {o.finish}",
         f"  scores     {scores or 'none'}",
         f"  verdict    {verdict(o)}",
@@ -245,6 +270,8 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
     Raises CorruptRun."""
     from synpro.corpus.store import REWRITES
 
+    with contextlib.suppress(ValueError):
+        load_config_files(run / "config.toml")  # an engine of the run's own says whether it reads weights
     for shard in shards:
         path = run / shard / "rewrites.parquet"
         rows = sorted(read_table(path, REWRITES.names, where), key=lambda r: (r["document"], r["start"], r["version"]))
@@ -252,7 +279,7 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
             continue
         wanted = sorted({r["passage"] for r in rows})
         spans = {s.id: s for s in _passages(run / "round-00" / "prepare", one_of("id", wanted))}
-        generators = _generators(run)
+        generators, config = _generators(run), read_json(run / shard / "request.json")["config"]
         for row in rows:
             if row["passage"] not in spans:
                 raise CorruptRun(f"{path}: rewrite {row['id']} names passage {row['passage']}, which prepare does not have")
@@ -263,6 +290,7 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
                 span=spans[row["passage"]],
                 generator_round=generator_round,
                 adapter=adapter,
+                engine=config.get("engine", {}).get("type"),
                 sampling=parsed(row["sampling"], path, row["id"], "sampling"),
                 scores=scores_of(row["scores"], path, row["id"]),
                 claims=with_support(checked(row["claims"], path, row["id"]), spans[row["passage"]].text),
@@ -314,8 +342,8 @@ def _generators(run: Path) -> dict[str, tuple[int, str | None]]:
         if operation_of(step)[0] == "train" and finished(run / step):
             record = read_record(run / step)
             where = record.get("adapter") or record.get("weights")
-            if where:  # a generator of 0 steps is its base
-                known[record["digest"]] = (record["round"], where["path"])
+            if where:  # a generator of 0 steps is its base; one of a later round that kept its start is that of the earlier
+                known.setdefault(record["digest"], (record["round"], where["path"]))
     return known
 
 

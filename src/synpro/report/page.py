@@ -42,10 +42,10 @@ def summary(run: Path) -> list[str]:
         lines.append(f"In bits per byte: {bits.mean:+.4f} (95% interval {bits.low:+.4f} to {bits.high:+.4f}).")
     if top.caution:
         lines.append(top.caution)
-    found = [w for w in find_warnings(data) if w.where != "whole run"]
-    if found:
-        lines.append(f"{len(found)} warnings, in full in the report:")
-        lines += [f"  {w.where}: {w.what}" for w in found]
+    found = find_warnings(data)
+    if some := [w for w in found if w.where != "whole run"]:
+        lines.append(f"{len(found)} warnings, in full in the report; {len(found) - len(some)} about the whole run, and these:")
+        lines += [f"  {w.where}: {w.what}" for w in some]
     return lines
 
 

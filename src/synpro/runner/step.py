@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -71,6 +72,9 @@ class Steps:
         self.expected = expected or ExpectedSeconds(self.root)
         self.disk_bytes = disk_bytes
         """Bytes of disk that a step is planned to take."""
+        self.on_first: Callable[[], None] = lambda: None
+        """Called when the first step is begun that is not found done."""
+        self._first = threading.Lock()  # taken by that step, and kept
 
     def __call__(self, name: str, stage: Callable[..., R], cfg: object, *, seed_key: str | None = None, **inputs: object) -> R:
         """The record of a step, run now or found done (see RunStep). Raises StepError."""
@@ -130,6 +134,8 @@ class Steps:
         for left in [*out.glob("scratch/**/server-*")]:  # weights that a killed attempt was serving
             shutil.rmtree(left, ignore_errors=True)  # network file systems keep what a dying server still has open
         (out / "error.json").unlink(missing_ok=True)
+        if self._first.acquire(blocking=False):
+            self.on_first()
         write_json(out / "request.json", request)
         write_json(out / "inputs.json", stat_inputs(request))
         attempt = timing.get("attempts", 0) + 1
