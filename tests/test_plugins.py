@@ -96,6 +96,24 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
             "from synpro.engines.registry import ENGINES, EngineSpec\nclass Mine(EngineSpec): ...\nENGINES['mine'] = Mine",
             "adds the engine 'mine', which lacks open_model",
         ),
+        (
+            "from synpro.rewards.registry import REWARDS\nclass Mine(REWARDS['length']): name = 'ease'\nREWARDS['easy'] = Mine",
+            "adds the reward 'easy', which has name = 'ease'",
+        ),
+        (
+            "from synpro.operations.registry import OPERATIONS\nclass Mine(OPERATIONS['rephrase']): name = 'talk'\n"
+            "OPERATIONS['talk'] = Mine",
+            "adds the operation 'talk', which has defaults.name = 'rephrase'",
+        ),
+        (
+            "from synpro.operations.registry import OPERATIONS\nfrom synpro.operations.prose import ProseOperation\n"
+            "class Talk(ProseOperation):\n def instruction(self, text): return ''\nOPERATIONS['talk'] = Talk",
+            "adds the operation 'talk', which has no name",
+        ),
+        (
+            "from synpro.engines.registry import ENGINES\nclass Mine(ENGINES['scripted']): ...\nENGINES['mine'] = Mine",
+            "adds the engine 'mine', which has type = 'scripted'",
+        ),
         ("from synpro.rewards.filters import RULES\nRULES['mine'] = 3", "adds the filter 'mine', which is no function"),
     ],
 )

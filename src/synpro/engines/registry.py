@@ -28,6 +28,7 @@ ENGINES: dict[str, type[EngineSpec]] = registry(
         "scripted": ScriptedConfig,  # answers written in advance
     },
     EngineSpec,
+    names=("type",),
 )
 EngineTable = Annotated[
     EngineSpec,
