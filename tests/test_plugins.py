@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(ROOT / "examples" / name, name)
     Path("my.toml").write_text('name = "mine"\n[operations.rephrase]\n')
     return tmp_path
+
+
+def test_the_example_of_an_engine_can_be_moved_into_the_package() -> None:
+    """`synpro.engines` may import what is below it."""
+    (house, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    _, _, below = " | ".join(house["layers"]).partition("operations | ")
+    found = re.findall(r"^from synpro\.(\w+)", (ROOT / "examples/my_engine.py").read_text(), re.MULTILINE)
+    assert "engines" in found and set(found) <= set(below.split(" | "))
 
 
 @dataclass(frozen=True)
