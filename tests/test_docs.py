@@ -19,7 +19,10 @@ import typer
 from synpro.cli import app
 from synpro.compare.config import CompareConfig
 from synpro.config import RunConfig, load_config_as
+from synpro.rewards.filters import filter_reasons
 from synpro.schema import Tagged, renamed
+from synpro.synthesis.blocks import MISSING
+from synpro.synthesis.selection import CHOICES
 from tests.markdown import NAMES, ROOT, Block, blocks, code_spans, commands, links
 
 COMMANDS = sorted(set(commands()))
@@ -137,6 +140,15 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
             words = re.sub(r"'[^']*'", "{}", line).split()
             runs = [" ".join(words[i : i + 3]) for i in range(len(words) - 2)]
             assert any(run in code for run in runs), f"{block}: no message in src reads like {line!r}"
+
+
+def test_the_troubleshooting_page_explains_every_reason() -> None:
+    """Why a text can be dropped: by a filter, in the selection, or because something gave no answer."""
+    reasons = [*filter_reasons(), *CHOICES, *(reason for reason, _ in MISSING.values()), "contamination"]
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").partition("| reason | meaning |")[2]
+    explained = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)))
+    assert len(explained) > 10
+    assert [r for r in dict.fromkeys(reasons) if r not in explained] == [], "reasons without a row in docs/troubleshooting.md"
 
 
 TREE = re.compile(r"[\w./-]+\.(?:py|toml|md|jinja|json|jsonl|yaml)\b")

@@ -15,7 +15,7 @@ from synpro.judges.base import Verdict
 from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Passage, Rewrite, Shard
-from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, rule_failure, score_failure
+from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, filter_reasons, rule_failure, score_failure
 from synpro.schema import SchemaError, build
 from synpro.stages.synthesize import SynthesizeConfig
 from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, Sure, corpus, files, run
@@ -70,6 +70,8 @@ def test_each_filter_names_its_reason_and_says_the_numbers(
 
 def test_every_filter_is_shown_to_drop_something() -> None:
     assert {reason for reason, *_ in FAILURES} == {*RULES, *BY_SCORE}
+    assert [reason for reason, meaning in filter_reasons().items() if not meaning.endswith(".")] == [], "no docstring"
+    assert filter_reasons()["copy"] == "The text copies too much of its passage."
 
 
 def failure(rewrite: Rewrite, scores: dict, **settings) -> tuple[str, str] | None:
