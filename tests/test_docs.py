@@ -19,7 +19,10 @@ import typer
 from synpro.cli import app
 from synpro.compare.config import CompareConfig
 from synpro.config import RunConfig, load_config_as
+from synpro.engines.registry import ENGINES
+from synpro.operations.registry import OPERATIONS
 from synpro.rewards.filters import filter_reasons
+from synpro.rewards.registry import REWARDS
 from synpro.schema import Tagged, renamed
 from synpro.synthesis.blocks import MISSING
 from synpro.synthesis.selection import CHOICES
@@ -185,6 +188,16 @@ def test_architecture_names_every_file_of_a_registry(package: str) -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     part = text.partition(f"\n  {package}/")[2]
     assert len(files) > 3 and files <= set(re.findall(r"\w+", re.split(r"\n  \w", part)[0]))
+
+
+@pytest.mark.parametrize(
+    ("registry", "page", "entry"),
+    [(REWARDS, "method", "\n| {} |"), (OPERATIONS, "method", "- *{}*"), (ENGINES, "engines", "\n| `{}` |")],
+    ids=["rewards", "operations", "engines"],
+)
+def test_a_page_explains_all_of_a_registry(registry: dict[str, Any], page: str, entry: str) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    assert [name for name in registry if entry.format(name) not in text] == [], f"not in docs/{page}.md"
 
 
 def renamed_keys(hint: Any, key: str = "") -> Iterator[tuple[str, str]]:
