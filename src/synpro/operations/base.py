@@ -42,8 +42,12 @@ class Example:
 
 
 def read_examples(file: str, key: str = "examples") -> tuple[Example, ...]:
-    """The worked examples under `key` in the TOML file beside an operation's Python file."""
-    return tuple(Example(**example) for example in _read_beside(file)[key])
+    """The worked examples under `key` in the TOML file beside an operation's Python file. Raises ValueError for none."""
+    beside = _read_beside(file)
+    if key not in beside:
+        problem = f"has no [[{key}]]" if beside else "is missing or empty"
+        raise ValueError(f"{Path(file).with_suffix('.toml')} {problem}; it must hold [[{key}]], each with source and answer")
+    return tuple(Example(**example) for example in beside[key])
 
 
 def _read_beside(file: str) -> dict[str, Any]:
