@@ -117,6 +117,8 @@ def test_make_quick_names_tests_that_exist():
     assert listed is not None
     paths = listed[1].replace("\\\n", " ").split()
     assert len(paths) > 10 and [path for path in paths if not (ROOT / path).exists()] == []
+    recipes = re.findall(r"`\.venv/bin/python -m pytest ([^`]+)`", (ROOT / "docs/extending.md").read_text())
+    assert len(recipes) == 4 and [path for recipe in recipes for path in recipe.split() if path not in paths] == []
 
 
 def test_every_data_file_is_installed_with_the_package():
