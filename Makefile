@@ -45,10 +45,10 @@ lint: setup
 
 # The inner loop: style, and the tests that open no model or a small one once.
 QUICK := tests/audit/test_reference.py tests/compare/test_config.py tests/compare/test_tuning.py tests/corpus tests/faithfulness/test_logistic.py \
-  tests/lm/test_batches.py tests/lm/test_plateau.py tests/measure tests/operations tests/planning \
-  tests/report tests/rewards/test_waiting.py tests/runner/test_end.py tests/runner/test_jobs.py tests/runner/test_step.py \
+  tests/engines/test_registry.py tests/engines/test_scripted.py tests/lm/test_batches.py tests/lm/test_plateau.py tests/measure tests/operations tests/planning \
+  tests/report tests/rewards/test_my_reward.py tests/rewards/test_rewards.py tests/rewards/test_waiting.py tests/runner/test_end.py tests/runner/test_jobs.py tests/runner/test_step.py \
   tests/stages/test_prepare.py tests/stages/test_synthesize.py tests/test_config.py tests/test_config_docs.py \
-  tests/test_docs.py tests/test_house.py tests/test_kuberay.py tests/test_mentions.py tests/test_names.py tests/test_published.py tests/test_schema.py
+  tests/test_docs.py tests/test_house.py tests/test_kuberay.py tests/test_mentions.py tests/test_names.py tests/test_plugins.py tests/test_published.py tests/test_schema.py
 quick: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -16,8 +16,7 @@ from synpro.engines.base import EngineSpec, Model, Use
 from synpro.engines.registry import ENGINES
 from synpro.engines.scripted import ScriptedEngine
 from synpro.language.segmentation import sentences
-from synpro.operations.base import DELIMITER
-from synpro.records import Chat, Generator
+from synpro.records import Chat, Generator, passage_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,8 @@ class ReversedConfig(EngineSpec):
         return ScriptedEngine(self.answer)
 
     def answer(self, chat: Chat, index: int) -> str:
-        """The answer to a chat, whose last turn ends with the passage between delimiters."""
-        passage = chat[-1]["content"].split(DELIMITER)[1]
-        return f"{self.heading}\n{' '.join(reversed(sentences(passage.strip())))}"
+        """The answer to a chat about a passage."""
+        return f"{self.heading}\n{' '.join(reversed(sentences(passage_of(chat))))}"
 
 
 ENGINES["reversed"] = ReversedConfig

@@ -11,7 +11,7 @@ from synpro.rewards.filters import RULES, FilterConfig, Sample
 
 
 def new_number(s: Sample, cfg: FilterConfig) -> str | None:
-    """What is wrong with a sample, with the numbers; None for one that passes."""
+    """The text has a number that its passage does not have."""
     invented = sorted(set(re.findall(r"\d+", s.text)) - set(re.findall(r"\d+", s.source)))
     return f"its passage does not have {', '.join(invented)}" if invented else None
 

@@ -76,7 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def forget_plugins() -> None:
     """Put registries and modules back to those of a process that has run no file of one's own."""
-    for _, entries, built_in, _ in plugins._REGISTRIES:
+    for _, entries, built_in, *_ in plugins._REGISTRIES:
         entries.clear()
         entries.update(built_in)
     plugins._LOADED.clear()

@@ -17,6 +17,7 @@ from synpro.commands.check import check, preconditions, rounds_problem
 from synpro.commands.check_assets import Asset, active_assets, open_asset
 from synpro.commands.configs import load_comparison
 from synpro.config import ConfigError, RunConfig, load_config
+from synpro.engines.scripted import ScriptedConfig
 from synpro.outline import outline
 from synpro.runner.progress import NullProgress
 from tests.chat_server import NAME, Nursery, Server
@@ -63,6 +64,13 @@ def test_with_assets_it_asks_the_server(nursery: Nursery, qwen: Path, tmp_path: 
         server.kill()
         with pytest.raises(ConfigError, match=rf"judges\.dataman: the server http://127\.0\.0\.1:{server.port}/v1 .*refused"):
             check(cfg, fetch=True, log=lines.append)
+
+
+def test_with_assets_an_engine_without_weights_is_no_server(tmp_path: Path) -> None:
+    scripted = Asset("train_generator.base", "hf:a/b", "generator", ScriptedConfig(answers=("x",)))
+    lines: list[str] = []
+    assert open_asset(with_server_judge(URL, tmp_path), scripted, lines.append) == []
+    assert lines == ["engine scripted: train_generator.base = hf:a/b: opens; the model is not read"]
 
 
 def test_a_cap_on_words_refuses_no_rounds_and_a_counted_corpus_does(tmp_path: Path) -> None:

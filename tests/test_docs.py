@@ -19,7 +19,13 @@ import typer
 from synpro.cli import app
 from synpro.compare.config import CompareConfig
 from synpro.config import RunConfig, load_config_as
+from synpro.engines.registry import ENGINES
+from synpro.operations.registry import OPERATIONS
+from synpro.rewards.filters import filter_reasons
+from synpro.rewards.registry import REWARDS
 from synpro.schema import Tagged, renamed
+from synpro.synthesis.blocks import MISSING
+from synpro.synthesis.selection import CHOICES
 from tests.markdown import NAMES, ROOT, Block, blocks, code_spans, commands, links
 
 COMMANDS = sorted(set(commands()))
@@ -139,6 +145,15 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
             assert any(run in code for run in runs), f"{block}: no message in src reads like {line!r}"
 
 
+def test_the_troubleshooting_page_explains_every_reason() -> None:
+    """Why a text can be dropped: by a filter, in the selection, or because something gave no answer."""
+    reasons = [*filter_reasons(), *CHOICES, *(reason for reason, _ in MISSING.values()), "contamination"]
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").partition("| reason | meaning |")[2]
+    explained = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)))
+    assert len(explained) > 10
+    assert [r for r in dict.fromkeys(reasons) if r not in explained] == [], "reasons without a row in docs/troubleshooting.md"
+
+
 TREE = re.compile(r"[\w./-]+\.(?:py|toml|md|jinja|json|jsonl|yaml)\b")
 
 
@@ -173,6 +188,16 @@ def test_architecture_names_every_file_of_a_registry(package: str) -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     part = text.partition(f"\n  {package}/")[2]
     assert len(files) > 3 and files <= set(re.findall(r"\w+", re.split(r"\n  \w", part)[0]))
+
+
+@pytest.mark.parametrize(
+    ("registry", "page", "entry"),
+    [(REWARDS, "method", "\n| {} |"), (OPERATIONS, "method", "- *{}*"), (ENGINES, "engines", "\n| `{}` |")],
+    ids=["rewards", "operations", "engines"],
+)
+def test_a_page_explains_all_of_a_registry(registry: dict[str, Any], page: str, entry: str) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    assert [name for name in registry if entry.format(name) not in text] == [], f"not in docs/{page}.md"
 
 
 def renamed_keys(hint: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """The house rules that no linter knows: what importing opens, how long files are, where names come from."""
 
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -7,6 +9,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from synpro.engines.base import EngineSpec
+from synpro.engines.registry import ENGINES
+from synpro.operations.base import Operation
+from synpro.operations.registry import CONTROLS, OPERATIONS
+from synpro.rewards import filters
+from synpro.rewards.base import Reward
+from synpro.rewards.registry import REWARDS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -79,11 +89,36 @@ def test_tests_take_helpers_from_modules_that_are_no_tests():
         assert found == [], f"{file.relative_to(ROOT)} imports {', '.join(found)}"
 
 
+@pytest.mark.parametrize(
+    ("package", "base", "known"),
+    [
+        ("rewards", Reward, REWARDS.values()),
+        ("operations", Operation, (OPERATIONS | CONTROLS).values()),
+        ("engines", EngineSpec, ENGINES.values()),
+    ],
+)
+def test_every_class_of_a_registrys_folder_is_in_the_registry(package, base, known):
+    folder = SOURCE / "synpro" / package
+    modules = [importlib.import_module(f"synpro.{package}.{file.stem}") for file in folder.glob("*.py")]
+    found = {v for m in modules for v in vars(m).values() if inspect.isclass(v) and issubclass(v, base)}
+    whole = {v for v in found if not inspect.isabstract(v)}
+    assert len(whole) > 3 and {f"{v.__module__}: {v.__name__}" for v in whole - {*known}} == set(), "not in its registry.py"
+
+
+def test_every_filter_is_in_a_table():
+    functions = inspect.getmembers(filters, inspect.isfunction)
+    found = {name: f for name, f in functions if list(inspect.signature(f).parameters) == ["s", "cfg"]}
+    known = {*filters.RULES.values(), *filters.BY_SCORE.values()}
+    assert len(found) > 8 and [name for name, f in found.items() if f not in known] == [], "not in RULES or BY_SCORE"
+
+
 def test_make_quick_names_tests_that_exist():
     listed = re.search(r"^QUICK := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed is not None
     paths = listed[1].replace("\\\n", " ").split()
     assert len(paths) > 10 and [path for path in paths if not (ROOT / path).exists()] == []
+    recipes = re.findall(r"`\.venv/bin/python -m pytest ([^`]+)`", (ROOT / "docs/extending.md").read_text())
+    assert len(recipes) == 4 and [path for recipe in recipes for path in recipe.split() if path not in paths] == []
 
 
 def test_every_data_file_is_installed_with_the_package():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(ROOT / "examples" / name, name)
     Path("my.toml").write_text('name = "mine"\n[operations.rephrase]\n')
     return tmp_path
+
+
+def test_the_example_of_an_engine_can_be_moved_into_the_package() -> None:
+    """`synpro.engines` may import what is below it."""
+    (house, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    _, _, below = " | ".join(house["layers"]).partition("operations | ")
+    found = re.findall(r"^from synpro\.(\w+)", (ROOT / "examples/my_engine.py").read_text(), re.MULTILINE)
+    assert "engines" in found and set(found) <= set(below.split(" | "))
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,24 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
         (
             "from synpro.engines.registry import ENGINES, EngineSpec\nclass Mine(EngineSpec): ...\nENGINES['mine'] = Mine",
             "adds the engine 'mine', which lacks open_model",
+        ),
+        (
+            "from synpro.rewards.registry import REWARDS\nclass Mine(REWARDS['length']): name = 'ease'\nREWARDS['easy'] = Mine",
+            "adds the reward 'easy', which has name = 'ease'",
+        ),
+        (
+            "from synpro.operations.registry import OPERATIONS\nclass Mine(OPERATIONS['rephrase']): name = 'talk'\n"
+            "OPERATIONS['talk'] = Mine",
+            "adds the operation 'talk', which has defaults.name = 'rephrase'",
+        ),
+        (
+            "from synpro.operations.registry import OPERATIONS\nfrom synpro.operations.prose import ProseOperation\n"
+            "class Talk(ProseOperation):\n def instruction(self, text): return ''\nOPERATIONS['talk'] = Talk",
+            "adds the operation 'talk', which has no name",
+        ),
+        (
+            "from synpro.engines.registry import ENGINES\nclass Mine(ENGINES['scripted']): ...\nENGINES['mine'] = Mine",
+            "adds the engine 'mine', which has type = 'scripted'",
         ),
         ("from synpro.rewards.filters import RULES\nRULES['mine'] = 3", "adds the filter 'mine', which is no function"),
     ],

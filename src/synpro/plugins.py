@@ -12,7 +12,8 @@ import hashlib
 import importlib.util
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,18 +21,19 @@ MARK = "#sha256="
 KEYS = ("operation_files", "rubric.files")
 """Keys of a config that name files. Either may name any file."""
 V = TypeVar("V")
-_REGISTRIES: list[tuple[str, MutableMapping[str, Any], dict[str, Any], type]] = []
+_REGISTRIES: list[tuple[str, MutableMapping[str, Any], dict[str, Any], type, Sequence[str]]] = []
 _LOADED: dict[str, None] = {}
 
 
-def registry(noun: str, entries: dict[str, V], base: type) -> dict[str, V]:
+def registry(noun: str, entries: dict[str, V], base: type, names: Sequence[str] = ()) -> dict[str, V]:
     """A registry that files may add to. What it holds now is built in: no file may take its name.
 
     Args:
         noun: what it holds, for messages: `reward`, `operation`.
         base: the class that what is added is a subclass of; `object` for functions.
+        names: attributes of such a class that repeat its key, as `defaults.name`.
     """
-    _REGISTRIES.append((noun, entries, dict(entries), base))
+    _REGISTRIES.append((noun, entries, dict(entries), base, names))
     return entries
 
 
@@ -83,27 +85,35 @@ def _load(reference: str) -> str:
     return f"{name}{MARK}{digest}"
 
 
-def _problem(noun: str, entries: MutableMapping[str, Any], built_in: dict[str, Any], base: type) -> str:
+def _problem(noun: str, entries: MutableMapping[str, Any], built_in: dict[str, Any], base: type, names: Sequence[str]) -> str:
     """What is wrong with what a file has done to a registry, which is undone; empty where nothing is."""
     taken = [key for key, value in built_in.items() if entries.get(key) is not value]
     entries.update(built_in)
     if taken:
         return f"takes the name of a built-in {noun}: {', '.join(taken)}; give yours another name"
     for key in [key for key in entries if key not in built_in]:
-        if problem := _unusable(entries[key], base):
+        if problem := _unusable(key, entries[key], base, names):
             del entries[key]
             return f"adds the {noun} {key!r}, which {problem}"
     return ""
 
 
-def _unusable(value: Any, base: type) -> str:
+def _unusable(key: str, value: Any, base: type, names: Sequence[str]) -> str:
     """What keeps an entry from being used; empty for one that has what it needs."""
     if base is object:
         return "" if callable(value) else "is no function"
     if not (isinstance(value, type) and issubclass(value, base)):
         return f"is no subclass of {base.__name__}"
-    lacks = sorted(getattr(value, "__abstractmethods__", ()))
-    return f"lacks {', '.join(lacks)}" if lacks else ""
+    if lacks := sorted(getattr(value, "__abstractmethods__", ())):
+        return f"lacks {', '.join(lacks)}"
+    for name in names:
+        try:
+            says = attrgetter(name)(value)
+        except AttributeError:
+            return f"has no {name}; give it {name} = {key!r}"
+        if says != key:
+            return f"has {name} = {says!r}; its key in the registry and its {name} must be the same"
+    return ""
 
 
 def _run(path: Path, source: bytes, module: str) -> None:

@@ -17,6 +17,16 @@ from typing import Any
 
 Chat = tuple[dict[str, str], ...]
 """A conversation: messages with `role` and `content`, the last one from the user."""
+DELIMITER = '"""'
+"""Comes before and after a passage in a chat. (Small models repeat XML-like tags at the end of their answers, but not this.)"""
+
+
+def passage_of(chat: Chat) -> str:
+    """The text of the passage that the last message ends with, for an engine that reads it. Raises ValueError without one."""
+    parts = chat[-1]["content"].rsplit(DELIMITER, 2)
+    if len(parts) < 3:
+        raise ValueError("the chat has no passage between delimiters")
+    return parts[1].strip()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from synpro.config import ConfigError, load_config
 from synpro.engines.base import Sampling
 from synpro.engines.scripted import ScriptedEngine
 from synpro.language.segmentation import sentences
-from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, rewrite_passages
+from synpro.operations.base import DELIMITER, Example, OperationConfig, ParseError, quote, read_examples, rewrite_passages
 from synpro.operations.entries import MAX_ENTRIES
 from synpro.operations.registry import OPERATIONS, build_operation, operation_config
-from synpro.records import Passage
+from synpro.records import Passage, passage_of
 from synpro.schema import SchemaError
 
 REPHRASE, REFORMAT = OPERATIONS["rephrase"](), OPERATIONS["reformat"]()
@@ -103,6 +103,20 @@ def test_default_examples_parse_and_the_passage_comes_last(name: str) -> None:
     for message in one:
         if message["role"] == "assistant":
             assert operation.claims(operation.parse(message["content"]))
+
+
+def test_an_engine_finds_the_passage_of_a_chat() -> None:
+    assert passage_of(REPHRASE.prompt(passage('He said """no""".'))) == 'He said " " "no" " ".'
+    with pytest.raises(ValueError, match="no passage"):
+        passage_of(({"role": "user", "content": "Rate."},))
+
+
+def test_an_operation_without_its_file_of_examples_says_what_is_missing(tmp_path: Path) -> None:
+    for text, problem in ((None, "is missing"), ('honey = "Rephrased: x"', "has no")):
+        if text:
+            (tmp_path / "talk.toml").write_text(text)
+        with pytest.raises(ValueError, match=rf"talk\.toml {problem}.*must hold \[\[examples\]\], each with source and answer"):
+            read_examples(str(tmp_path / "talk.py"))
 
 
 def test_the_example_says_how_many_entries_are_asked_for() -> None:

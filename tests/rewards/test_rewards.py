@@ -156,7 +156,7 @@ def test_without_a_probe_there_is_no_influence_and_weight_0_is_not_computed() ->
 def test_rewards_declare_what_they_need() -> None:
     assert needs_of({"influence": 3.0, "structure": 1.0, "quality": 0.0}) == {"encoder", "probe", "layout"}
     assert needs_of({"length": 1.0, "format": 1.0}) == set()
-    assert all(reward.name == name for name, reward in REWARDS.items())
+    assert {name: reward.name for name, reward in REWARDS.items()} == {name: name for name in REWARDS}
 
 
 def test_totals_give_small_and_large_rewards_the_same_voice() -> None:

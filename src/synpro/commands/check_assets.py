@@ -80,8 +80,10 @@ def open_asset(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> list
     try:
         if asset.is_served:
             assert asset.engine is not None
-            asset.engine.open(asset.reference, slot=asset.slot).close()
-            log(f"server: {name}: answers")
+            model = asset.engine.open(asset.reference, slot=asset.slot)
+            model.close()
+            local = f"engine {asset.engine.type}: {name}: opens; the model is not read"
+            log(f"server: {name}: answers" if model.is_remote else local)
             return []
         if asset.role in ("corpus", "tokenizer", "probe data"):
             found, problems = _open_data(cfg, asset, log)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from synpro.engines.base import Engine, Sampling
 from synpro.language.identification import known_language
 from synpro.language.segmentation import sentences
-from synpro.records import Chat, Completion, Passage, Rewrite, digest_of
+from synpro.records import DELIMITER, Chat, Completion, Passage, Rewrite, digest_of
 from synpro.schema import setting
 
 
@@ -42,8 +42,12 @@ class Example:
 
 
 def read_examples(file: str, key: str = "examples") -> tuple[Example, ...]:
-    """The worked examples under `key` in the TOML file beside an operation's Python file."""
-    return tuple(Example(**example) for example in _read_beside(file)[key])
+    """The worked examples under `key` in the TOML file beside an operation's Python file. Raises ValueError for none."""
+    beside = _read_beside(file)
+    if key not in beside:
+        problem = f"has no [[{key}]]" if beside else "is missing or empty"
+        raise ValueError(f"{Path(file).with_suffix('.toml')} {problem}; it must hold [[{key}]], each with source and answer")
+    return tuple(Example(**example) for example in beside[key])
 
 
 def _read_beside(file: str) -> dict[str, Any]:
@@ -238,8 +242,6 @@ class Operation(ABC):
 
 SAME_LANGUAGE = "Write the new text in the language of the passage."
 """Asked where the passage is surely not English; the rest of the request stays English, whose words the parser looks for."""
-DELIMITER = '"""'
-"""Comes before and after a passage. (Small models repeat XML-like tags at the end of their answers, but not this.)"""
 
 # What chat templates and tokenizers use to open and close turns: <|im_start|>, </s>, <start_of_turn>, [INST], <<SYS>>, also
 # with the wide angle brackets that some normalizers make narrow. With a space inside, none of these is a token any more, and a

@@ -26,6 +26,7 @@ OPERATIONS: dict[str, type[Operation]] = registry(
         "questions": Questions,
     },
     Operation,
+    names=("name", "defaults.name"),
 )
 CONTROLS: dict[str, type[Operation]] = {"topic": Topic}
 """What the arms of a comparison generate without a source; not for a config."""

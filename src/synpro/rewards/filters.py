@@ -6,6 +6,7 @@ is not scored, and RL gives it the failing reward. `BY_SCORE` look at the scores
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -60,55 +61,65 @@ class Sample:
 
 
 # A filter says what is wrong with a sample, with the numbers, or None. They run in this order, and the first that objects gives
-# the reason. All but the first two may rely on there being a text.
+# the reason. All but the first two may rely on there being a text. The first line of a docstring is for readers of the texts.
 
 
 def _no_answer(s: Sample, cfg: FilterConfig) -> str | None:
+    """The generator gave no answer."""
     return s.rewrite.reason or "no reason given" if s.rewrite.finish == "error" else None
 
 
 def _unparsed(s: Sample, cfg: FilterConfig) -> str | None:
+    """The answer does not have the operation's form."""
     return s.rewrite.reason if s.rewrite.text is None else None
 
 
 def _truncated(s: Sample, cfg: FilterConfig) -> str | None:
+    """The answer was truncated at the limit of tokens."""
     truncated = s.rewrite.finish == "length" and not cfg.keep_truncated
     return f"truncated at the limit of {s.rewrite.tokens} tokens" if truncated else None
 
 
 def _too_short(s: Sample, cfg: FilterConfig) -> str | None:
+    """The text has too few words for its passage."""
     length, source = count_words(s.text), count_words(s.source)
     least = s.operation.length_limits(source)[0]
     return f"{length:.0f} words; at least {least:.0f} are asked of a passage of {source:.0f}" if length < least else None
 
 
 def _too_long(s: Sample, cfg: FilterConfig) -> str | None:
+    """The text has too many words for its passage."""
     length, source = count_words(s.text), count_words(s.source)
     most = s.operation.length_limits(source)[1]
     return f"{length:.0f} words; at most {most:.0f} are allowed for a passage of {source:.0f}" if length > most else None
 
 
 def _loop(s: Sample, cfg: FilterConfig) -> str | None:
+    """The text repeats itself."""
     share, most = repetition_ratio(s.text), cfg.max_repetition
     return f"{share:.0%} of its runs of 4 words are repeated; at most {most:.0%}" if share > most else None
 
 
 def _language(s: Sample, cfg: FilterConfig) -> str | None:
+    """The text is in another language than its passage."""
     code = other_language(s.text, s.source) if cfg.same_language else None
     return f"in {code}, its passage in {language(s.source)[0]}" if code else None
 
 
 def _copy(s: Sample, cfg: FilterConfig) -> str | None:
+    """The text copies too much of its passage."""
     share, most = copied_share(s.text, s.source), s.operation.max_copied
     return f"a copy: {share:.0%} of its words, or of its passage's; at most {most:.0%}" if share > most else None
 
 
 def _unfaithful(s: Sample, cfg: FilterConfig) -> str | None:
+    """The passage does not support enough of the text's claims."""
     value, least = s.scores.get("faithfulness"), cfg.min_faithfulness
     return None if value is None or value >= least else f"faithfulness {value:.2f}; at least {least} is asked"
 
 
 def _no_verdict(s: Sample, cfg: FilterConfig) -> str | None:
+    """The verifier has no verdict on any of the text's claims."""
     unknown = cfg.min_faithfulness > 0 and s.scores.get("faithfulness", 0.0) is None
     return "the verifier has no verdict on any of its claims" if unknown else None
 
@@ -131,6 +142,11 @@ RULES: dict[str, Filter] = registry(
 """Filters that need no model, by the reason they give in the log of rejects."""
 BY_SCORE: dict[str, Filter] = registry("filter", {"no verdict": _no_verdict, "support": _unfaithful}, object)
 """Filters on scores."""
+
+
+def filter_reasons() -> dict[str, str]:
+    """What each reason means, in one line: the first of its filter's docstring; empty for a filter without one."""
+    return {reason: (inspect.getdoc(f) or "").partition("\n")[0] for reason, f in {**RULES, **BY_SCORE}.items()}
 
 
 def rule_failure(sample: Sample, cfg: FilterConfig) -> Failure | None:

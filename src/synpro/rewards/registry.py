@@ -32,6 +32,7 @@ REWARDS: dict[str, type[Reward]] = registry(
         "novelty": Novelty,
     },
     Reward,
+    names=("name",),
 )
 
 
