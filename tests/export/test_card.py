@@ -13,6 +13,7 @@ from synpro.export.card import write_card
 from synpro.export.model_card import model_card
 from synpro.export.selection import Counts, Selection
 from synpro.report.run_data import load_run
+from synpro.rewards.filters import filter_reasons
 from tests.conftest import ROOT
 from tests.report.builder import build, write_json
 
@@ -123,3 +124,12 @@ def test_a_card_says_whether_generators_were_trained_and_what_answered(run: Path
     )
     answered = card(run, tmp_path, *steps, 'synthesize.engine={type="scripted", answers=["a"]}')
     assert "Generator: the engine `scripted`, which was asked for `wheel:" in answered
+
+
+def test_a_filter_that_was_added_is_on_the_card(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(filter_reasons()) == set(cards.STATED), "the template words every filter of the package"
+    monkeypatch.setattr(cards, "filter_reasons", lambda: {"copy": "no", "url": "The text holds an address."})
+    assert (
+        "Also dropped, `url`: The text holds an address." in (text := card(run, tmp_path))
+        and "Also dropped, `copy`" not in text
+    )

@@ -23,9 +23,12 @@ from synpro.report.contamination import contamination
 from synpro.report.html import count, number, signed
 from synpro.report.run_data import RunData, load_run
 from synpro.report.samples import samples
+from synpro.rewards.filters import filter_reasons
 
 PAPER = "Yu and Xiong, Generating Pretraining Tokens from Organic Data for Data-Bound Scaling, arXiv 2605.17849"
 UNSTATED = "not stated in the config"
+STATED = ("no_answer", "unparsed", "truncated", "too short", "too long", "loop", "language", "copy", "no verdict", "support")
+"""Filters that the template words itself, with their limits."""
 
 
 def write_card(
@@ -55,6 +58,7 @@ def write_card(
         empty=Passage("", "", 0, 0, 0, "{the passage}"),
         steps_kept={(g.operation, g.round): g.kept for g in data.generators},
         syntheses=data.syntheses,
+        more_filters={name: about for name, about in filter_reasons().items() if name not in STATED},
         verifier=(verifier(data) or {}).get("heldout"),
         watch=collapse(data).watched if data.syntheses else (),
         overlap=contamination(data),
