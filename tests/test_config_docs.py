@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from synpro.commands.config_docs import config_page, keys_of, schema_text, tables, tables_in
+from synpro.engines.registry import ENGINES
 from tests.config_keys import key_paths
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,13 @@ def test_the_stored_file_is_current(file: str, option: str, text) -> None:
 def test_a_heading_says_each_table_once() -> None:
     headings = [line for line in config_page().splitlines() if line.startswith("## ")]
     assert len(headings) == len(set(headings)) and not any(line.count("`type = ") > 1 for line in headings)
+
+
+def test_only_engines_that_follow_training_are_listed_for_it() -> None:
+    fits = [spec for spec in ENGINES.values() if "train_generator.engine" in tables()[spec]]
+    assert fits == [spec for spec in ENGINES.values() if spec.follows_training] and len(fits) < len(ENGINES)
+    properties = json.loads(schema_text())["definitions"]["TrainGeneratorConfig"]["properties"]
+    assert [ref["$ref"] for ref in properties["engine"]["anyOf"]] == [f"#/definitions/{spec.__name__}" for spec in fits]
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -69,6 +69,13 @@ class Tagged:
     """The class of a table without that key; empty = the key is required."""
     hint: str = ""
     """Said of a value that is not a table: how to write it now."""
+    fits: Callable[[Any], bool] = lambda cls: True
+    """Which classes docs list; of the others, the dataclass with the field says why it refuses them."""
+
+    @property
+    def shown_classes(self) -> list[type]:
+        """The classes that fit."""
+        return [cls for cls in self.classes.values() if self.fits(cls)]
 
     @property
     def classes(self) -> Mapping[str, type]:

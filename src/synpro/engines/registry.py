@@ -7,6 +7,7 @@ and a line below. An engine of your own is a file that a config names, as that o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from synpro.engines.base import EngineSpec
@@ -30,13 +31,13 @@ ENGINES: dict[str, type[EngineSpec]] = registry(
     EngineSpec,
     names=("type",),
 )
-EngineTable = Annotated[
-    EngineSpec,
-    Tagged(
-        lambda: ENGINES, default="transformers", hint='write engine = {type = "vllm"}, or {type = "openai", url = "http://..."}'
-    ),
-]
+_TAGGED = Tagged(
+    lambda: ENGINES, default="transformers", hint='write engine = {type = "vllm"}, or {type = "openai", url = "http://..."}'
+)
+EngineTable = Annotated[EngineSpec, _TAGGED]
 """Type of a config field that holds an engine."""
+TrainingEngineTable = Annotated[EngineSpec, replace(_TAGGED, fits=lambda spec: spec.follows_training)]
+"""Type of one that holds an engine which RL gives new weights."""
 
 
 def check_model(reference: str) -> None:

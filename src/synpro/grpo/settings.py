@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from synpro.engines.registry import EngineTable
+from synpro.engines.registry import TrainingEngineTable
 from synpro.engines.transformers import TransformersConfig
 from synpro.schema import setting
 
@@ -41,7 +41,7 @@ class GRPOSettings:
     """Compute activations twice instead of storing them: less memory, a third more time."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of the arithmetic. With `tuning = "full"` the weights stay in float32, or small steps would round away."""
-    engine: EngineTable = field(default_factory=TransformersConfig)
+    engine: TrainingEngineTable = field(default_factory=TransformersConfig)
     """What generates the answers that are learned from. `transformers`: the policy itself, the same texts each time. `vllm`:
     vLLM in every process, beside the weights in training. `openai`: a `trl vllm-serve` of the same base on GPUs of its own, at
     `url`. vLLM's probabilities differ a little from the policy's; TRL corrects the loss for that, and texts are not the same
