@@ -16,6 +16,7 @@ from synpro.operations.base import OperationConfig
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Passage, Rewrite, Shard
 from synpro.rewards.filters import BY_SCORE, RULES, FilterConfig, Sample, filter_reasons, rule_failure, score_failure
+from synpro.runner.logger import StepLogger
 from synpro.schema import SchemaError, build
 from synpro.stages.synthesize import SynthesizeConfig
 from tests.synthesis.scripted import GOOD, RUBRIC, SOURCE, Counting, Sure, corpus, files, run
@@ -122,6 +123,15 @@ def test_a_shard_is_whole_and_carries_its_lineage(tmp_path: Path, monkeypatch: p
     assert tokenizer.decode_batch([d.tolist() for d in encoded]) == [d["text"] for d in documents]
     assert shard.text_tokens == len(encoded.tokens)
     assert documents[1]["text"] == "\n\n".join(r["text"] for r in rows[4:8] if r["kept"])
+
+
+def test_progress_is_a_share_of_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, float, str]] = []
+    monkeypatch.setattr(StepLogger, "progress", lambda log, done, total, label="", **more: told.append((done, total, label)))
+    run(tmp_path, "run", monkeypatch, Counting())
+    assert {total for _, total, _ in told} == {100} and [label for *_, label in told if not label.endswith("percent")] == []
+    shares = [done for done, *_ in told]
+    assert shares == sorted(shares) and shares[0] < 50 and shares[-1] == 100
 
 
 def test_kept_texts_are_embedded_beside_their_passages_where_the_encoder_is_in_use(tmp_path: Path, monkeypatch) -> None:

@@ -105,11 +105,11 @@ class Blocks:
     def _pass(self, kind: Kind, blocks: Iterator[Sequence[Passage]]) -> int:
         """Do all that can be done with one kind of model open, and return how many blocks wait for the other kind."""
         began, log, feed = time.monotonic(), self.ctx.logger, _Feed(self, kind, blocks)
-        label = {"answers": "answers", "scores": "answers, scoring"}[kind]
+        label = {"answers": "answering, percent", "scores": "scoring, percent"}[kind]
 
         def tell(part: float = 0.0, **more: float) -> None:
-            done = self.done + COSTS[kind] * part
-            log.progress(done, max(self.total, done), label, **more)
+            done = self.done + COSTS[kind] * part  # weighted: no number of answers
+            log.progress(100 * (done / max(self.total, done, 1)), 100, label, **more)
 
         def on_open(seconds: float, ago: float) -> None:
             tell(startup=seconds, ago=ago)
