@@ -13,6 +13,7 @@ from synpro.records import Passage
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps
+from tests.markdown import blocks
 from tests.operations.asking import PromptConfig, ask
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,15 @@ def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp
         load_config("config.toml")
     with pytest.raises(ConfigError, match=r"operation_files: my_operation\.py has changed since the run was begun"):
         load_stored(RunConfig, Path("config.toml"))  # as `run`, `status` and `report` read it: not left out like an unknown key
+
+
+def test_the_page_shows_how_to_try_it_without_a_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks("python", ["docs/extending.md"])
+    engine = '[synthesize.engine]\ntype = "scripted"\nanswers = ["Simply put:\\nTin melts.", "Tin."]\n'
+    Path("my.toml").write_text(f'name = "mine"\noperation_files = ["my_operation.py"]\n[operations.simplify]\n{engine}')
+    exec(block.text, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and set(lines) <= {"Tin melts.", "the heading 'Simply put:' is missing: Tin."}
 
 
 @pytest.mark.parametrize(
