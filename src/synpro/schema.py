@@ -73,7 +73,7 @@ class Tagged:
     """Which classes docs list; of the others, the dataclass with the field says why it refuses them."""
 
     @property
-    def documented(self) -> list[type]:
+    def shown_classes(self) -> list[type]:
         """The classes that fit."""
         return [cls for cls in self.classes.values() if self.fits(cls)]
 

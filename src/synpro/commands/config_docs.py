@@ -149,7 +149,7 @@ def tables_in(hint: Any) -> Iterator[tuple[type, str]]:
     """The dataclasses that a field's type holds, each with what its tables add to the field's key."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated and (tags := [a for a in args if isinstance(a, Tagged)]):
-        yield from ((cls, "") for cls in tags[0].documented)
+        yield from ((cls, "") for cls in tags[0].shown_classes)
     elif dataclasses.is_dataclass(hint):
         yield typing.cast(type, hint), ""
     elif origin is dict:
@@ -231,7 +231,7 @@ def _json_type(hint: Any, bounds: dict[str, Any]) -> dict[str, Any]:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         tags = [a for a in args if isinstance(a, Tagged)]
-        return {"anyOf": [_ref(cls) for cls in tags[0].documented]} if tags else _json_type(args[0], bounds)
+        return {"anyOf": [_ref(cls) for cls in tags[0].shown_classes]} if tags else _json_type(args[0], bounds)
     if dataclasses.is_dataclass(hint):
         return _ref(typing.cast(type, hint))
     if origin in (typing.Union, types.UnionType):
