@@ -146,3 +146,12 @@ def test_no_file_holds_the_marks_of_a_merge():
     texts = {f: f.read_text(encoding="utf-8") for f in files if f.suffix in (".py", ".md", ".toml", ".txt", ".jinja", ".jsonl")}
     assert len(texts) > 100
     assert [f for f, text in texts.items() if re.search(r"^(<{7} |={7}$|>{7} )", text, re.MULTILINE)] == []
+
+
+def test_models_are_opened_whole() -> None:
+    found = {
+        file.relative_to(ROOT / "src/synpro").as_posix()
+        for file in (ROOT / "src/synpro").rglob("*.py")
+        if re.search(r"AutoModel\w*\.from_pretrained|AutoModel\w*,? .*from_pretrained", file.read_text(encoding="utf-8"))
+    }
+    assert found == set(), "open it by assets/models.py, which refuses files that lack tensors"

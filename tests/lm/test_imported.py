@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from synpro.corpus.epochs import MixtureEpochs
 from synpro.corpus.tokens import read_tokens, split_documents
+from synpro.engines.model_check import weight_problems
 from synpro.lm.training_config import HardwareConfig
 from synpro.records import Corpus
 from synpro.runner.artifacts import read_table
@@ -145,16 +146,54 @@ def test_files_that_are_not_what_the_config_says_are_refused_and_not_filled_with
 
     from synpro.assets.models import load_causal_lm
     from synpro.assets.weights import DamagedModel
-    from synpro.lm.imported import olmo_config, read_weights
+    from synpro.lm.imported import read_weights
 
     folder = make_model(tmp_path / "model", "llama")
     weights = load_file(folder / "model.safetensors")
     change, said = DAMAGES[name]
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    for opens in (lambda: olmo_config(folder), lambda: read_weights(folder, 320), lambda: load_causal_lm(folder, exact=True)):
+    for opens in (lambda: read_weights(folder, 320), lambda: load_causal_lm(folder, exact=True)):
         with pytest.raises(DamagedModel, match=rf"{re.escape(str(folder))}: {said}"):
             opens()
+    assert re.match(said, " ".join(weight_problems(folder, exact=True)))
+
+
+SOUND: dict[str, tuple[dict[str, Any], Any]] = {
+    "one file of tied weights": (
+        {"tie_word_embeddings": True},
+        lambda w: _renamed(w, "model.embed_tokens.weight", "lm_head.weight"),
+    ),
+    "tables of the rotary embedding": ({}, lambda w: w | {"model.layers.0.self_attn.rotary_emb.inv_freq": _some(4)}),
+    "a value head": ({}, lambda w: w | {"v_head.summary.weight": _some(32)}),
+    "other files beside it": ({}, lambda w: w),
+}
+
+
+def _some(size: int) -> Any:
+    import torch
+
+    return torch.ones(size)
+
+
+def _renamed(weights: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if name == old else name: tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_files_that_transformers_opens_whole_are_no_damaged_model(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from synpro.lm.imported import TOLERANCE, read_weights
+    from synpro.lm.model_config import imported_model
+
+    changes, rewrite = SOUND[name]
+    folder = make_model(tmp_path / "model", "llama", **changes)
+    before = imported_model(folder)
+    save_file(rewrite(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file({"tok_embeddings.weight": _some(9)}, folder / "consolidated.safetensors")  # of its makers' own format
+    assert read_weights(folder, 320)[1] <= TOLERANCE and weight_problems(folder, exact=True) == []
+    assert name == "a value head" or "rotary" in name or imported_model(folder).parameters == before.parameters
 
 
 def test_weights_that_are_no_numbers_and_a_head_that_is_said_to_be_tied(tmp_path: Path) -> None:

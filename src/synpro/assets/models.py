@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from synpro.assets.weights import DamagedModel
 
 
 def load_causal_lm(folder: Path | str, *, exact: bool = False, **options: Any) -> Any:
-    """A causal language model from a Hugging Face folder, `options` as for `from_pretrained`. Remote code is never run.
+    """A causal language model from a Hugging Face folder, `options` as for `from_pretrained`; `device_map="meta"` reads no
+    weights. Remote code is never run.
 
-    Raises DamagedModel where tensors are missing or of another shape; with `exact`, also where there are others.
+    Raises DamagedModel where tensors are missing or of another shape; with `exact`, also where layers are left over.
     """
     from transformers import AutoModelForCausalLM
 
@@ -29,27 +31,21 @@ def _load(kind: Any, folder: Path | str, exact: bool, options: dict[str, Any]) -
     model, found = kind.from_pretrained(
         folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
     )
-    shapes = {name: (tuple(stored), tuple(asked)) for name, stored, asked in found["mismatched_keys"]}
-    missing = {name for name in found["missing_keys"] if "pooler" not in name.split(".")}
-    if problem := weights_problem(missing, found["unexpected_keys"] if exact else (), shapes):
-        raise DamagedModel(f"{folder}: {problem}")
+    if problem := _problem(found, exact):
+        raise DamagedModel(f"{folder}: {problem}; fetch the model again, or correct its config.json")
     return model
 
 
-def weights_problem(missing: Any, unexpected: Any, shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
-    """What is wrong with a model's files; empty where nothing is. `shapes` of a tensor: the file's and the config's."""
-    remedy = "fetch the model again, or correct its config.json"
-    if missing:
-        return f"its files lack {_some(missing)}, which its config.json asks for; {remedy}"
-    if shapes:
-        name = min(shapes)
-        stored, asked = shapes[name]
-        return f"{name} has shape {stored} in its files, and its config.json asks for {asked}; {remedy}"
-    if unexpected:
-        return f"its files hold {_some(unexpected)}, which its config.json does not ask for; {remedy}"
-    return ""
+def _problem(found: Mapping[str, Any], exact: bool) -> str:
+    """What transformers found wrong with a model's files; empty where nothing is."""
+    if missing := {name for name in found["missing_keys"] if "pooler" not in name.split(".")}:
+        return f"its files lack {_some(missing)}, which its config.json asks for"
+    for name, stored, asked in sorted(found["mismatched_keys"]):
+        return f"{name} has shape {tuple(stored)} in its files, and its config.json asks for {tuple(asked)}"
+    # Old files hold tables of the rotary embedding, and others a value head: they change nothing. A layer does.
+    layers = {name for name in found["unexpected_keys"] if ".layers." in name and "rotary_emb" not in name}
+    return f"its files hold {_some(layers)}, which its config.json does not ask for" if exact and layers else ""
 
 
-def _some(names: Any) -> str:
-    first = min(names)
-    return first if len(names) == 1 else f"{len(names):,} tensors, such as {first}"
+def _some(names: Collection[str]) -> str:
+    return min(names) if len(names) == 1 else f"{len(names):,} tensors, such as {min(names)}"

@@ -37,11 +37,12 @@ def json_object(file: Path, text: str | bytes | None = None) -> dict[str, Any]:
 
 
 def read_shapes(folder: Path) -> Shapes:
-    """The tensors of all `*.safetensors` of a folder, from their headers. Raises DamagedModel for a file that is damaged, cut
-    short or missing."""
+    """The tensors of a model folder, from the headers of its safetensors files. Raises DamagedModel for a file that is
+    damaged, cut short or missing."""
     shapes: Shapes = {}
-    files = sorted(folder.glob("*.safetensors"))
-    if (folder / INDEX).is_file():
+    whole_model = folder / "model.safetensors"  # as transformers chooses: other files beside it are not the model's
+    files = [whole_model] if whole_model.is_file() else sorted(folder.glob("*.safetensors"))
+    if not whole_model.is_file() and (folder / INDEX).is_file():
         places = json_object(folder / INDEX).get("weight_map")
         if not isinstance(places, dict):
             raise DamagedModel(f"{folder / INDEX} has no weight_map; fetch it again")

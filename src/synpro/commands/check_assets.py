@@ -149,7 +149,7 @@ def _model_problems(cfg: RunConfig, asset: Asset, folder: Path) -> list[str]:
         except ImportRefused as problem:
             return [str(problem)]
     if asset.role == "language model":
-        return language_model_problems(folder)
+        return language_model_problems(folder, exact=asset.slot == "pretrain.start")
     if asset.role == "chat model":
         chat: Chat = ({"role": "system", "content": "Rate."}, {"role": "user", "content": PROSE})
         return language_model_problems(folder, [chat[1:] if asset.slot != "judges.dataman" else chat])

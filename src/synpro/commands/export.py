@@ -70,8 +70,8 @@ def export(run: Path, out: Path, format: str = "parquet", selection: Selection |
         except OSError as problem:
             raise ExportError(f"{out} cannot be written ({problem.strerror}); give the path of a new folder") from problem
     except (OSError, pa.ArrowException) as problem:
-        if (broken := disk_error(problem)) is None:
-            raise
+        if (broken := disk_error(problem)) is None or not str(broken.filename or partial).startswith(str(partial)):
+            raise  # no fault of this folder's
         raise ExportError(f"--to {explain(broken, out)}") from problem
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -117,7 +117,7 @@ def describe_environment() -> dict[str, Any]:
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
-    except OSError:
+    except (OSError, subprocess.SubprocessError):
         commit = ""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

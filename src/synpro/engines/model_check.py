@@ -3,13 +3,14 @@ about a second; no weights are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synpro.assets.cache import first_line
+from synpro.assets.models import load_causal_lm, load_encoder
 from synpro.assets.tokenizer_loss import SAMPLES, lost_share
-from synpro.assets.weights import json_object, read_shapes, unknown_modules
+from synpro.assets.weights import DamagedModel, json_object, read_shapes, unknown_modules
 from synpro.engines.base import EngineError
 from synpro.engines.chats import encode_chat
 from synpro.records import Chat
@@ -19,12 +20,22 @@ MAX_LOST = 0.01
 ANSWER = "Quite so."
 
 
-def weight_problems(folder: Path, lora_modules: Iterable[str] = ()) -> list[str]:
-    """What is wrong with the weights, or with the names of the matrices that LoRA is to change."""
+def weight_problems(
+    folder: Path, lora_modules: Iterable[str] = (), *, load: Callable[..., Any] = load_causal_lm, exact: bool = False
+) -> list[str]:
+    """What is wrong with the weights, or with the names of the matrices that LoRA is to change. `load` and `exact`: how they
+    will be opened (`assets/models.py`)."""
     try:
         shapes = read_shapes(folder)
     except (ValueError, KeyError, OSError) as problem:
         return [f"its weights cannot be used: {first_line(problem)}"]
+    options = {"exact": True} if exact else {}
+    try:
+        load(folder, device_map="meta", local_files_only=True, **options)
+    except DamagedModel as problem:
+        return [str(problem).removeprefix(f"{folder}: ")]
+    except Exception:  # packed weights, which another engine may open; else the step says what is wrong
+        pass
     return [
         f"train_generator.lora_modules: {name!r} is no matrix of it; it has {', '.join(near)}"
         for name, near in unknown_modules(shapes, lora_modules).items()
@@ -32,10 +43,16 @@ def weight_problems(folder: Path, lora_modules: Iterable[str] = ()) -> list[str]
 
 
 def language_model_problems(
-    folder: Path, chats: Sequence[Chat] = (), max_new_tokens: int = 1, lora_modules: Iterable[str] = ()
+    folder: Path,
+    chats: Sequence[Chat] = (),
+    max_new_tokens: int = 1,
+    lora_modules: Iterable[str] = (),
+    *,
+    exact: bool = False,
 ) -> list[str]:
     """What keeps a folder from being opened as a model that generates. `chats` are what it will be asked: its tokenizer needs a
-    chat template, one that ends turns with a token at which generation stops, and the chats have to fit."""
+    chat template, one that ends turns with a token at which generation stops, and the chats have to fit. `exact`: no layer of
+    its files may be left over."""
     config = _config(folder)
     if isinstance(config, str):
         return [config]
@@ -43,7 +60,7 @@ def language_model_problems(
     kinds = [named] if isinstance(named, str) else list(named)
     if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
         return [f"is a {kinds[0]}, which does not generate text; name a causal language model"]
-    problems = weight_problems(folder, lora_modules)
+    problems = weight_problems(folder, lora_modules, exact=exact)
     tokenizer = _tokenizer(folder, config)
     if isinstance(tokenizer, str):
         return [*problems, tokenizer]
@@ -62,7 +79,7 @@ def encoder_problems(folder: Path, layer: int | None) -> list[str]:
     config = _config(folder)
     if isinstance(config, str):
         return [config]
-    problems = weight_problems(folder)
+    problems = weight_problems(folder, load=load_encoder)
     layers = config.get("num_hidden_layers")
     if layer is not None and isinstance(layers, int) and layer > layers:
         problems.append(f"has {layers} layers; set judges.encoder.layer to at most {layers}, not {layer}")

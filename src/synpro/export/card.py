@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def _samples(data: RunData, selection: Selection) -> list[dict[str, str]]:
         kept = [
             v
             for v in sample.versions
-            if v.kept and all((v.scores.get(name) or -inf) >= least for name, least in selection.min_scores.items())
+            if v.kept and all(_reaches(v.scores.get(name), least) for name, least in selection.min_scores.items())
         ]
         if kept:
             shown.append(
@@ -132,6 +131,10 @@ def _samples(data: RunData, selection: Selection) -> list[dict[str, str]]:
                 }
             )
     return shown
+
+
+def _reaches(score: float | None, least: float) -> bool:
+    return score is not None and score >= least
 
 
 def _lines(text: str) -> str:

@@ -32,8 +32,7 @@ from olmo_core.nn.transformer import TransformerBlockConfig, TransformerBlockTyp
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from synpro.assets.models import weights_problem
-from synpro.assets.weights import DamagedModel, read_shapes
+from synpro.assets.weights import DamagedModel
 from synpro.lm.model_config import ImportRefused
 
 if TYPE_CHECKING:
@@ -68,33 +67,16 @@ def _why_not(kind: str) -> str:
 def olmo_config(folder: Path, *, attention: str | None = None) -> TransformerConfig:
     """The model of a Hugging Face folder as OLMo-core's config. `attention` names an OLMo-core backend.
 
-    Raises ImportRefused for a model that OLMo-core does not import, DamagedModel where its files are not what its config says.
+    Raises ImportRefused for a model that OLMo-core does not import.
     """
     hf = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     try:
-        config = _build_config(hf, attention)
+        return _build_config(hf, attention)
     except ImportRefused as problem:
         raise ImportRefused(
             f"{folder}: a model of type {hf.model_type!r} cannot be trained on: {problem}. OLMo-core imports "
             f"{', '.join(importable())}; `train_generator.base` may be of any type"
         ) from None
-    if wrong := _files_problem(folder, hf):
-        raise DamagedModel(f"{folder}: {wrong}")
-    return config
-
-
-def _files_problem(folder: Path, hf: PretrainedConfig) -> str:
-    """What the headers of the weights say against the config: tensors that are missing, of another shape, or left over."""
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(hf)
-    asked = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    stored = read_shapes(folder)
-    if not any(name.startswith("model.") for name in stored):  # of the model without its head
-        stored = {f"model.{name}" if f"model.{name}" in asked else name: shape for name, shape in stored.items()}
-    free = {"lm_head.weight"} if hf.tie_word_embeddings else set()
-    left_over = {name for name in stored.keys() - asked.keys() - free if not name.endswith("rotary_emb.inv_freq")}
-    differing = {name: (stored[name], asked[name]) for name in stored.keys() & asked.keys() if stored[name] != asked[name]}
-    return weights_problem(asked.keys() - stored.keys() - free, left_over, differing)
 
 
 def _build_config(hf: PretrainedConfig, attention: str | None = None) -> TransformerConfig:

@@ -82,6 +82,7 @@ def imported_model(folder: Path) -> ImportedModel:
     body = json_object(folder / "config.json")
     try:
         shapes, tied = read_shapes(folder), _is_tied(folder, body)
+        copy = "lm_head.weight" if tied and "model.embed_tokens.weight" in shapes else ""
         return ImportedModel(
             n_layers=body["num_hidden_layers"],
             d_model=body["hidden_size"],
@@ -90,7 +91,7 @@ def imported_model(folder: Path) -> ImportedModel:
             folder=folder,
             vocab_size=body["vocab_size"],
             context=body["max_position_embeddings"],
-            parameters=sum(math.prod(shape) for name, shape in shapes.items() if not (tied and name == "lm_head.weight")),
+            parameters=sum(math.prod(shape) for name, shape in shapes.items() if name != copy),
             tied=tied,
         )
     except KeyError as problem:

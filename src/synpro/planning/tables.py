@@ -18,6 +18,7 @@ from synpro.planning.memory import GPUS_PER_NODE
 from synpro.planning.plan import StageEstimate, estimate_stages
 from synpro.planning.rehearsal import rehearsed_seconds
 from synpro.planning.throughput import measure_throughput
+from synpro.runner.launch import usable_cores
 from synpro.runner.progress import duration
 from synpro.runner.step import read_rehearsal
 
@@ -72,7 +73,7 @@ def format_plan(cfg: RunConfig, root: Path, calibrate: bool) -> list[str]:
     memory, disk = max(r.memory for r in rows), sum(r.disk for r in rows)
     flops, tokens = sum(r.flops for r in rows), sum(r.tokens for r in rows)
     out.append(f"{'whole run':<22}{'':>6}{_short(tokens):>12}{flops:>10.1e}{_bytes(memory):>10}{_bytes(disk):>10}{total:>16}")
-    if load > 1:
+    if load > usable_cores() / 2:
         out.append(f"WARNING: this machine was measured while busy (load {load:.1f}): when it is free, a run takes less time")
     most = max(rows, key=lambda r: r.scratch)
     if most.scratch:

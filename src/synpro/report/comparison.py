@@ -103,6 +103,9 @@ def headline(numbers: Numbers) -> str:
     if not said:
         return f"Data efficiency of {name} over tuned repetition: no curve was measured."
     where = f"in a budget of {numbers['about']['budget_tokens']:,} tokens"
+    borrowed = arms[name].get("settings_from")
+    if borrowed:
+        where += f", with the settings of {borrowed}"
     strict = f" With repetition's settings: {_words(forced['data_efficiency'], numbers)}." if forced else ""
     return f"Data efficiency of {name} over tuned repetition, {where}: {said['words']}.{strict}"
 

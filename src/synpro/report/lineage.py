@@ -265,6 +265,12 @@ def _passages(prepare: Path, where: Any) -> list[Passage]:
     return [Passage(**r) for r in read_table(prepare / "passages.parquet", columns, where)]
 
 
+def _engine(request: Path) -> str | None:
+    """The type of the engine that a step's request names; None where it names none."""
+    engine = read_json(request).get("config", {}).get("engine") if request.exists() else None
+    return engine.get("type") if isinstance(engine, dict) else engine
+
+
 def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
     """Rewrites of some shards, in the order of shards and of passages in a document. `where`: which, as for `read_table`.
     Raises CorruptRun."""
@@ -279,7 +285,7 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
             continue
         wanted = sorted({r["passage"] for r in rows})
         spans = {s.id: s for s in _passages(run / "round-00" / "prepare", one_of("id", wanted))}
-        generators, config = _generators(run), read_json(run / shard / "request.json")["config"]
+        generators, engine = _generators(run), _engine(run / shard / "request.json")
         for row in rows:
             if row["passage"] not in spans:
                 raise CorruptRun(f"{path}: rewrite {row['id']} names passage {row['passage']}, which prepare does not have")
@@ -290,7 +296,7 @@ def origins(run: Path, shards: list[str], where: Any) -> Iterator[Origin]:
                 span=spans[row["passage"]],
                 generator_round=generator_round,
                 adapter=adapter,
-                engine=config.get("engine", {}).get("type"),
+                engine=engine,
                 sampling=parsed(row["sampling"], path, row["id"], "sampling"),
                 scores=scores_of(row["scores"], path, row["id"]),
                 claims=with_support(checked(row["claims"], path, row["id"]), spans[row["passage"]].text),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import http.server
+import sys
 import threading
 from pathlib import Path
 
@@ -40,7 +41,9 @@ class ReportServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a reader that goes away ends its own request."""
+        """Say nothing of a reader that goes away; it ends its own request."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:

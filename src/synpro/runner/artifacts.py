@@ -206,5 +206,5 @@ def count_table(path: Path, columns: Sequence[str]) -> dict[tuple[Any, ...], int
 def _redo(path: Path) -> str:
     for parent in path.parents:  # the steps of a comparison are not all below a round
         if parent.parent.name.startswith("round-") or finished(parent) or (parent / "request.json").exists():
-            return f"remove {parent} and run the run's own command again (`synpro run CONFIG`), which does that step again"
+            return f"remove {parent} and give the command that began it again, which does that step again"
     return "restore it from a copy"
