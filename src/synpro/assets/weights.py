@@ -42,11 +42,12 @@ def read_shapes(folder: Path) -> Shapes:
     shapes: Shapes = {}
     whole_model = folder / "model.safetensors"  # as transformers chooses: other files beside it are not the model's
     files = [whole_model] if whole_model.is_file() else sorted(folder.glob("*.safetensors"))
-    if not whole_model.is_file() and (folder / INDEX).is_file():
+    if (folder / INDEX).is_file():
         places = json_object(folder / INDEX).get("weight_map")
         if not isinstance(places, dict):
             raise DamagedModel(f"{folder / INDEX} has no weight_map; fetch it again")
-        files = [folder / name for name in sorted(set(map(str, places.values())))]
+        if not whole_model.is_file():
+            files = [folder / name for name in sorted(set(map(str, places.values())))]
     for file in files:
         if not file.is_file():
             raise DamagedModel(f"{file} is missing, which {INDEX} names; fetch it again")
