@@ -3,15 +3,13 @@
 `run_step` runs each step once and finds its record later, so the same lines start a run, resume it, and list its steps.
 """
 
-import math
-
 from synpro.config import RunConfig
 from synpro.records import Checkpoint, Corpus, Generator, Shard
 from synpro.rewards.scoring import Scoring
-from synpro.runner.step import Inputs, RunStep, StepError
+from synpro.runner.step import Inputs, RunStep
 from synpro.stages.evaluate import evaluate
 from synpro.stages.prepare import prepare
-from synpro.stages.pretrain import pretrain
+from synpro.stages.pretrain import pretrain, trained
 from synpro.stages.probe import fit_probe
 from synpro.stages.synthesize import synthesize
 from synpro.stages.train_generator import train_generator
@@ -42,13 +40,6 @@ def pretrain_to_plateau(
     """Train until the plateau, or the end of the token budget (the record says which), then measure."""
     model = trained(run_step(f"{name}/pretrain", pretrain, cfg.pretrain, corpus=corpus, shards=shards, start=start))
     run_step(f"{name}/evaluate", evaluate, cfg.evaluate, corpus=corpus, model=model, shards=shards, reference=cfg.probe.data)
-    return model
-
-
-def trained(model: Checkpoint) -> Checkpoint:
-    """The model. Raises StepError where training diverged before there was a state to keep."""
-    if model.reference_loss == math.inf:
-        raise StepError(f"{model.dir}: {model.reason}; lower pretrain.optimizer.learning_rate")
     return model
 
 

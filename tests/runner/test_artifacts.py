@@ -32,7 +32,7 @@ def test_what_is_wrong_with_a_small_file_of_a_finished_step_is_told(tmp_path: Pa
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-    with pytest.raises(CorruptRun, match=rf"result\.json .*{said}.*; remove .*round-00/prepare and run the same command again"):
+    with pytest.raises(CorruptRun, match=rf"result\.json .*{said}.*; remove .*round-00/prepare and give the command that began it again"):
         read_record(tmp_path / "round-00/prepare")
     if content != "{}":
         with pytest.raises(CorruptRun, match=rf"inputs\.json .*{said}"):
@@ -43,7 +43,7 @@ def test_a_damaged_step_of_a_comparison_is_to_be_done_again_too(tmp_path: Path) 
     step = tmp_path / "tune/u1/trial-03/pretrain"
     step.mkdir(parents=True)
     (step / "request.json").write_text("{}")
-    with pytest.raises(CorruptRun, match=r"remove .*tune/u1/trial-03/pretrain and run the same command again"):
+    with pytest.raises(CorruptRun, match=r"remove .*tune/u1/trial-03/pretrain and give the command that began it again"):
         read_record(step)
 
 

@@ -24,14 +24,13 @@ from synpro.compare.search import SearchResult, default_settings, search_corpus,
 from synpro.compare.steps import DedupSteps
 from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_verifier, synthesize_text
 from synpro.compare.tuning import TrainingSettings
-from synpro.loop import trained
 from synpro.outline import step_names
 from synpro.records import Absorption, Checkpoint, Corpus, Evaluation
 from synpro.runner.jobs import Job, run_jobs
 from synpro.runner.step import RunStep
 from synpro.stages.evaluate import evaluate
 from synpro.stages.prepare import prepare
-from synpro.stages.pretrain import PretrainConfig, pretrain
+from synpro.stages.pretrain import PretrainConfig, pretrain, trained
 
 TOKEN_NOISE = 0.1
 """Share of input tokens that the arm `token-noise` replaces."""

@@ -12,11 +12,11 @@ from synpro.compare.arms import find_arm
 from synpro.compare.config import CompareConfig
 from synpro.compare.search import SearchResult
 from synpro.compare.steps import DedupSteps
-from synpro.loop import synthesize_round, trained
+from synpro.loop import synthesize_round
 from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier
 from synpro.rewards.scoring import Scoring
 from synpro.runner.step import RunStep
-from synpro.stages.pretrain import pretrain
+from synpro.stages.pretrain import pretrain, trained
 from synpro.stages.probe import fit_probe
 from synpro.stages.train_verifier import train_verifier
 

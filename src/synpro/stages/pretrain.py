@@ -26,6 +26,7 @@ from synpro.lm.training_config import HardwareConfig, OptimizerConfig
 from synpro.records import Checkpoint, Corpus, Shard, digest_files, digest_of
 from synpro.runner.context import StepContext
 from synpro.runner.logger import StepLogger
+from synpro.runner.step import StepError
 from synpro.schema import setting
 
 if TYPE_CHECKING:
@@ -347,3 +348,10 @@ def _log_sizes(
 def _budget_reason(cfg: PretrainConfig, steps: int, plateau_reason: str) -> str:
     used = f"the budget of {steps * cfg.tokens_per_step:,} tokens is used"
     return used if cfg.plateau is None or cfg.round_tokens else f"{used}; no plateau yet: {plateau_reason}"
+
+
+def trained(model: Checkpoint) -> Checkpoint:
+    """The model. Raises StepError where training diverged before there was a state to keep."""
+    if model.reference_loss == math.inf:
+        raise StepError(f"{model.dir}: {model.reason}; lower pretrain.optimizer.learning_rate")
+    return model
