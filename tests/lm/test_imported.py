@@ -95,8 +95,9 @@ def test_a_model_gives_the_same_logits_imported_and_written_back(name: str, tmp_
 
 
 def test_what_olmo_core_does_not_import_is_refused_with_what_it_does(tmp_path: Path) -> None:
+    from synpro.assets.models import ImportRefused
     from synpro.lm.imported import importable, olmo_config
-    from synpro.lm.model_config import ImportRefused, imported_model
+    from synpro.lm.model_config import imported_model
 
     assert {"llama", "olmo2", "olmo3", "qwen3"} <= set(importable())
     folder = make_model(tmp_path / "qwen2", "qwen2")  # its attention has biases
@@ -110,8 +111,8 @@ def test_what_olmo_core_does_not_import_is_refused_with_what_it_does(tmp_path: P
 
 
 def test_a_setting_without_a_counterpart_is_found_by_its_logits(tmp_path: Path) -> None:
+    from synpro.assets.models import ImportRefused
     from synpro.lm.imported import olmo_config, read_weights
-    from synpro.lm.model_config import ImportRefused
 
     folder = make_model(tmp_path / "model", "gemma3_text", **GEMMA, final_logit_softcapping=0.1)
     with pytest.raises(ImportRefused, match="other logits"):

@@ -32,7 +32,7 @@ def test_what_is_wrong_with_a_small_file_of_a_finished_step_is_told(tmp_path: Pa
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-    with pytest.raises(CorruptRun, match=rf"result\.json .*{said}.*; remove .*round-00/prepare and give the command that began it again"):
+    with pytest.raises(CorruptRun, match=rf"result\.json .*{said}.*; remove .*round-00/prepare and give the command that"):
         read_record(tmp_path / "round-00/prepare")
     if content != "{}":
         with pytest.raises(CorruptRun, match=rf"inputs\.json .*{said}"):

@@ -9,6 +9,10 @@ from typing import Any
 from synpro.assets.weights import DamagedModel
 
 
+class ImportRefused(ValueError):
+    """A model that OLMo-core does not import; the message says why, and what it does import."""
+
+
 def load_causal_lm(folder: Path | str, *, exact: bool = False, **options: Any) -> Any:
     """A causal language model from a Hugging Face folder, `options` as for `from_pretrained`; `device_map="meta"` reads no
     weights. Remote code is never run.

@@ -141,8 +141,8 @@ def _model_problems(cfg: RunConfig, asset: Asset, folder: Path) -> list[str]:
     if asset.role == "encoder":
         return encoder_problems(folder, cfg.judges.encoder.layer)
     if asset.slot == "pretrain.start":
+        from synpro.assets.models import ImportRefused
         from synpro.lm.imported import olmo_config
-        from synpro.lm.model_config import ImportRefused
 
         try:
             olmo_config(folder)

@@ -32,8 +32,8 @@ from olmo_core.nn.transformer import TransformerBlockConfig, TransformerBlockTyp
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from synpro.assets.models import ImportRefused
 from synpro.assets.weights import DamagedModel
-from synpro.lm.model_config import ImportRefused
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from synpro.assets.models import ImportRefused
 from synpro.schema import setting
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ NORM_EPS = 1e-6
 """Epsilon of every RMSNorm (published)."""
 VOCAB_MULTIPLE = 128
 """Embedding rows are padded to a multiple of this (published)."""
-
-
-class ImportRefused(ValueError):
-    """A model that OLMo-core does not import; the message says why, and what it does import."""
 
 
 @dataclass(frozen=True)
