@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from synpro.report.comparison import _replace_block, headline, markdown, notes, rows
+from synpro.commands.report import write_report
+from synpro.report.comparison import _replace_block, figures, headline, markdown, notes, rows
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare" / "compare.json"
 
@@ -67,3 +69,19 @@ def test_a_whole_budget_is_told_where_less_of_it_was_tried() -> None:
 
     said = "The whole budget was best for prompt-only: its loss is that of this budget."
     assert said in notes(published(search=search(1.0, 0.7))) and said not in notes(published(search=search(1.0, 1.0)))
+
+
+def test_an_arm_with_a_single_measurement_has_a_mark_in_the_figure() -> None:
+    numbers = published()
+    for seed in numbers["arms"]["prompt-only"]["seeds"].values():
+        seed["points"] = seed["points"][-1:]
+    kinds = {series.name: series.kind for series in figures(numbers)["loss"].series}
+    assert kinds["prompt-only"] == "points" != kinds["tuned-repetition"]
+
+
+def test_a_page_that_is_written_again_has_the_arms_in_their_order(tmp_path: Path) -> None:
+    shutil.copyfile(PUBLISHED, tmp_path / "compare.json")
+    shutil.copyfile(PUBLISHED.with_name("config.toml"), tmp_path / "config.toml")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    places = [page.index(f"<b>{name}</b>") for name in ("tuned-repetition", "prompt-only", "oracle-2")]
+    assert places == sorted(places)

@@ -20,6 +20,7 @@ def write_report(root: Path) -> Path:
 
     Raises NotARun for a folder that is not a run directory, StepError for a comparison without numbers.
     """
+    from synpro.compare.arms import arm_order
     from synpro.export.model_card import write_model_cards
     from synpro.report import comparison, page
 
@@ -32,7 +33,9 @@ def write_report(root: Path) -> Path:
         raise StepError(
             f"{root} has no {NUMBERS} yet: it is written when every step is done; `synpro status {root}` shows them"
         )
-    return comparison.write_page(root, json.loads((root / NUMBERS).read_text(encoding="utf-8")))
+    numbers = json.loads((root / NUMBERS).read_text(encoding="utf-8"))
+    numbers["arms"] = dict(sorted(numbers["arms"].items(), key=lambda item: arm_order(item[0])))  # the file sorts its keys
+    return comparison.write_page(root, numbers)
 
 
 def serve(root: Path, port: int, log: Callable[[str], None]) -> None:

@@ -23,11 +23,7 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
     colour = {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(numbers["arms"])}
     dash = {n: i >= len(COLOURS) for i, n in enumerate(numbers["arms"])}
     curves = {n: _mean_points(a) for n, a in numbers["arms"].items()}
-    lines = tuple(
-        Series(n, tuple(x for x, _ in p), tuple(y for _, y in p), colour=colour[n], dash=dash[n])
-        for n, p in curves.items()
-        if p
-    )
+    lines = tuple(_curve(n, p, colour[n], dash[n]) for n, p in curves.items() if p)
     found = {}
     if lines:
         begin = max(x for s in lines for x in s.x) * 0.15  # the steep beginning would flatten all else
@@ -47,6 +43,14 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
     if shares := _shares(numbers):
         found["passes"] = LineFigure("share of the budget", "reference loss, nats per token", (shares,), log_x=True)
     return found
+
+
+def _curve(name: str, points: list[tuple[float, float]], colour: str, dash: bool) -> Series:
+    """A line through the points; a mark for a single one, of which a line would show nothing."""
+    x, y = zip(*points, strict=True)
+    if len(points) == 1:
+        return Series(name, x, y, y, y, kind="points", colour=colour)
+    return Series(name, x, y, colour=colour, dash=dash)
 
 
 def _worth(name: str, x: float, efficiency: Numbers, colour: str) -> Series:
