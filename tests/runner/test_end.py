@@ -51,3 +51,16 @@ def test_running_steps_are_asked_to_end_once(tmp_path: Path) -> None:
     launch.end_running()
     waiting.join(10)
     assert [u.exit_code for u in used] == [0] and log.read_text().split() == ["up", "asked"]
+
+
+def test_an_interrupt_just_as_a_step_ends_is_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = os.wait4
+
+    def interrupted(pid: int, options: int) -> object:
+        wait(pid, options)
+        monkeypatch.setattr(os, "wait4", wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "wait4", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch([sys.executable, "-c", ""], tmp_path / "log.txt", os.environ, lambda event: None)

@@ -203,7 +203,8 @@ def _run(argv: list[str], log: Path, env: dict[str, str]) -> Usage:
         _, status, used = os.wait4(process.pid, 0)
     except BaseException:  # this process is interrupted
         _terminate(process.pid)
-        os.wait4(process.pid, 0)
+        with contextlib.suppress(ChildProcessError):  # it had ended when the interrupt came
+            os.wait4(process.pid, 0)
         raise
     finally:
         if (killer := _running.pop(process.pid)) is not None:
