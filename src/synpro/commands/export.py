@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import cast, get_args
 from uuid import uuid4
@@ -125,10 +125,10 @@ def parse_selection(content: str, rounds: Sequence[int], operations: Sequence[st
     for setting in min_scores:
         name, _, value = setting.partition("=")
         try:
-            minimum[name.strip()] = float(value)
+            minimum[name.strip()] = least = float(value)
         except ValueError:
-            value = "nan"
-        if not name.strip() or not isfinite(float(value)):
+            least = nan
+        if not name.strip() or not isfinite(least):
             raise ExportError(f"--min-score {setting}: write REWARD=NUMBER, for example faithfulness=0.8")
     if content == "organic" and (rounds or operations or minimum):
         raise ExportError("--content organic: takes no --round, --operation or --min-score, which choose synthetic texts")

@@ -39,7 +39,8 @@ def write_card(
     files: Sequence[Path],
     tokens: TokenExport | None = None,
 ) -> Path:
-    """Write `README.md`. Raises what reading a run raises (NotARun, CorruptRun)."""
+    """Write `README.md`. `tokens`: what a token format wrote; None for texts. Raises what reading a run raises (NotARun,
+    CorruptRun)."""
     whole = load_run(run)
     exported = [s for s in whole.syntheses if s.operation in counts.rows and s.round in (selection.rounds or (s.round,))]
     data = replace(whole, syntheses=tuple(exported))

@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from synpro.assets.models import ImportRefused
-from synpro.assets.weights import DamagedModel
+from synpro.assets.weights import DamagedModel, json_object
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -244,15 +244,11 @@ def write_folder(folder: Path, source: Path, weights: Mapping[str, torch.Tensor]
             shutil.copyfile(file, folder / file.name)
     save_file({n: t.contiguous() for n, t in sorted(state.items())}, folder / "model.safetensors", metadata={"format": "pt"})
     config, generation = folder / "config.json", folder / "generation_config.json"
-    _edit(config, {k: v for k, v in _read(config).items() if k != "torch_dtype"} | {"dtype": "float32", "eos_token_id": eos})
+    body = {k: v for k, v in json_object(config).items() if k != "torch_dtype"}
+    _write(config, body | {"dtype": "float32", "eos_token_id": eos})
     if generation.exists():  # what generates stops at the token named here
-        _edit(generation, _read(generation) | {"eos_token_id": eos})
+        _write(generation, json_object(generation) | {"eos_token_id": eos})
 
 
-def _read(file: Path) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return body
-
-
-def _edit(file: Path, body: Mapping[str, Any]) -> None:
+def _write(file: Path, body: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")

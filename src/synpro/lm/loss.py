@@ -74,8 +74,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a Hugging Face causal language model from a folder, in evaluation mode. Remote code is never run.
 
-    Raises FileNotFoundError when the folder holds no `config.json`, DamagedModel when its files do not hold the model's
-    tensors (`exact`: or others too).
+    Raises FileNotFoundError when the folder holds no `config.json`, DamagedModel when its files lack tensors of the
+    model (`exact`: or hold layers that it has not).
     """
     import torch
 
