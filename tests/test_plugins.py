@@ -17,7 +17,7 @@ from synpro.engines.base import Sampling
 from synpro.engines.parallel_map import _Actor
 from synpro.engines.registry import ENGINES
 from synpro.engines.scripted import ScriptedEngine
-from synpro.operations.base import OperationConfig, rewrite_passages
+from synpro.operations.base import Operation, OperationConfig, rewrite_passages
 from synpro.operations.registry import build_operation
 from synpro.records import Evaluation, Passage, digest_files
 from synpro.rewards.filters import RULES, FilterConfig, Sample, rule_failure
@@ -71,6 +71,11 @@ def first_reason(cfg: SynthesizeConfig, *, operation: OperationConfig, ctx: Step
     failure = rule_failure(Sample(dropped, operation), FilterConfig())
     (ctx.out / "said.txt").write_text(f"{rewrite.text}\n{failure}")
     return Evaluation(ctx.out, 0.0, 0.0, digest=digest_files(ctx.out, ctx.out / "said.txt"))
+
+
+def test_a_file_of_the_package_defines_what_it_is_named_after() -> None:
+    with pytest.raises(ImportError, match=r"base\.py defines no Operation, or more than one, with the name 'base'"):
+        plugins.classes_of("synpro.operations", Operation, "rephrase", "base")
 
 
 def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ of a config are read: by `load_config`, and by each process of a step, from the 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import sys
 import tomllib
@@ -35,6 +36,23 @@ def registry(noun: str, entries: dict[str, V], base: type, names: Sequence[str] 
     """
     _REGISTRIES.append((noun, entries, dict(entries), base, names))
     return entries
+
+
+def classes_of(package: str, base: type, *names: str) -> dict[str, Any]:
+    """The classes that a package's files define, by the name of the file: `rephrase` is the subclass of `base` in
+    `rephrase.py` that is called "rephrase" by its `name` or `type`.
+
+    Raises ImportError for a file without such a class: it is a fault of the package, not of a person's input.
+    """
+    found = {}
+    for name in names:
+        module = importlib.import_module(f"{package}.{name}")
+        classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+        named = [c for c in classes if name in (getattr(c, "name", None), getattr(c, "type", None))]
+        if len(named) != 1:
+            raise ImportError(f"{module.__file__} defines no {base.__name__}, or more than one, with the name {name!r}")
+        found[name] = named[0]
+    return found
 
 
 def files_of(table: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The engines a config can name: `engine = {type = "vllm", ...}`.
 
 The same table is `[synthesize.engine]` (who generates), `[train_generator.engine]` (who generates in RL) and
-`[judges.NAME.engine]` (who runs the model of a judge). Another engine is a file with an `EngineSpec`, an import
-and a line below. An engine of your own is a file that a config names, as that of a reward (`plugins.py`).
+`[judges.NAME.engine]` (who runs the model of a judge). Another engine is a file with an `EngineSpec`, and a line
+below: the name of the file is its type. An engine of your own is a file that a config names, as that of a reward
+(`plugins.py`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,20 @@ from dataclasses import replace
 from typing import Annotated
 
 from synpro.engines.base import EngineSpec
-from synpro.engines.openai import OpenAIConfig
-from synpro.engines.scripted import ScriptedConfig
-from synpro.engines.server import ServerConfig
-from synpro.engines.transformers import TransformersConfig
-from synpro.engines.vllm import VLLMConfig
-from synpro.plugins import registry
+from synpro.plugins import classes_of, registry
 from synpro.schema import Tagged
 
 ENGINES: dict[str, type[EngineSpec]] = registry(
     "engine",
-    {
-        "transformers": TransformersConfig,  # in this process
-        "vllm": VLLMConfig,  # vLLM in this process
-        "server": ServerConfig,  # a server that the step starts
-        "openai": OpenAIConfig,  # a server that runs already
-        "scripted": ScriptedConfig,  # answers written in advance
-    },
+    classes_of(
+        "synpro.engines",
+        EngineSpec,
+        "transformers",  # in this process
+        "vllm",  # vLLM in this process
+        "server",  # a server that the step starts
+        "openai",  # a server that runs already
+        "scripted",  # answers written in advance
+    ),
     EngineSpec,
     names=("type",),
 )

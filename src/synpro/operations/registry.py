@@ -1,4 +1,4 @@
-"""The operations there are. A new one is a file beside this one, and an import and a line here.
+"""The operations there are. A new one is a file beside this one, and a line here: the name of the file is its name.
 
 An operation of your own needs neither: a config names its file (`operation_files = ["my_operation.py"]`), and the last line of
 the file adds it to `OPERATIONS`. `examples/my_operation.py` is a whole one.
@@ -11,20 +11,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from synpro.operations.base import Operation, OperationConfig, ParseError
-from synpro.operations.questions import Questions
-from synpro.operations.reformat import Reformat
-from synpro.operations.rephrase import Rephrase
 from synpro.operations.topic import Topic
-from synpro.plugins import KEYS, files_of, load_files, registry
+from synpro.plugins import KEYS, classes_of, files_of, load_files, registry
 from synpro.schema import SchemaError, build
 
 OPERATIONS: dict[str, type[Operation]] = registry(
     "operation",
-    {
-        "rephrase": Rephrase,
-        "reformat": Reformat,
-        "questions": Questions,
-    },
+    classes_of(
+        "synpro.operations",
+        Operation,
+        "rephrase",
+        "reformat",
+        "questions",
+    ),
     Operation,
     names=("name", "defaults.name"),
 )

@@ -1,4 +1,4 @@
-"""The rewards there are. A new one is a file beside this one, and an import and a line here.
+"""The rewards there are. A new one is a file beside this one, and a line here: the name of the file is its name.
 
 A reward of your own needs neither: a config names its file (`rubric.files = ["my_reward.py"]`), and the last line of the file
 adds its class to `REWARDS`. `examples/my_reward.py` is a whole one.
@@ -8,29 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from synpro.plugins import registry
+from synpro.plugins import classes_of, registry
 from synpro.rewards.base import Need, Reward
-from synpro.rewards.faithfulness import Faithfulness
-from synpro.rewards.format import Format
-from synpro.rewards.influence import InfluenceReward
-from synpro.rewards.length import Length
-from synpro.rewards.novelty import Novelty
-from synpro.rewards.quality import Quality
-from synpro.rewards.similarity import Similarity
-from synpro.rewards.structure import Structure
 
 REWARDS: dict[str, type[Reward]] = registry(
     "reward",
-    {
-        "influence": InfluenceReward,
-        "quality": Quality,
-        "faithfulness": Faithfulness,
-        "similarity": Similarity,
-        "structure": Structure,
-        "length": Length,
-        "format": Format,
-        "novelty": Novelty,
-    },
+    classes_of(
+        "synpro.rewards",
+        Reward,
+        "influence",
+        "quality",
+        "faithfulness",
+        "similarity",
+        "structure",
+        "length",
+        "format",
+        "novelty",
+    ),
     Reward,
     names=("name",),
 )
