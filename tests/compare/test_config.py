@@ -157,6 +157,7 @@ def test_arms_that_leave_a_check_out() -> None:
     arms = ["prompt-only", *(f"prompt-only-without-{check}" for check in CHECKS), "synpro-without-copy"]
     cfg = load_comparison(SMALL, [f"compare.arms={arms}"])
     whole = cfg.of_arm("prompt-only")
+    assert whole.synthesize.keep_answers, "an arm without a check differs in what it keeps, not in what is generated"
     assert not find_arm("prompt-only-without-copy").looks and find_arm("synpro-without-copy").looks
     for check in CHECKS:
         own = cfg.of_arm(f"prompt-only-without-{check}")

@@ -122,7 +122,7 @@ def run(
         generator=GENERATOR,
         corpus=corpus(tmp_path),
         round=2,
-        ctx=StepContext.local(tmp_path / name / "synthesize-rephrase", 7),
+        ctx=replace(StepContext.local(tmp_path / name / "synthesize-rephrase", 7), root=tmp_path),
     )
 
 

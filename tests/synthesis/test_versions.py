@@ -330,3 +330,36 @@ def test_lineage_tells_the_versions_of_a_passage_apart(tmp_path: Path, monkeypat
     assert "not selected" in "\n".join(format_lineage(why(tmp_path, lost.id)))
     kept = format_lineage(versions[0])
     assert any("kept (rank" in line for line in kept) and any("by the passage's sentence" in line for line in kept)
+
+
+class Uneven(Sampled):
+    """Every fourth answer is longer."""
+
+    def answer(self, chat: Chat, seed: int, index: int) -> Completion:
+        return Completion(f"Rephrased:\n{text((chat[-1]['content'], seed, index), 3 + (index == 3))}", 30, "stop")
+
+
+def test_steps_that_ask_the_same_share_the_answers_and_judge_them_by_their_own_rules(tmp_path: Path, monkeypatch) -> None:
+    best = replace(RUBRIC, num_versions=2, num_candidates=4, max_tries=4, select_by="reward")
+    run(tmp_path, "best", monkeypatch, Uneven(), best, filters=ANY, keep_answers=True)
+    engine, least_copied = Uneven(), replace(best, select_by="least_copied", max_length=1.3)
+    shared = run(tmp_path, "shared", monkeypatch, engine, least_copied, filters=ANY, keep_answers=True)
+    assert engine.asked == [] and shared.answers == 4 * shared.passages
+    alone = run(tmp_path, "alone", monkeypatch, Uneven(), least_copied, filters=ANY)
+    assert files(shared.dir) == files(alone.dir), "bytes do not tell where answers came from"
+    reasons = [json.loads(line)["reason"] for line in (shared.dir / "rejects.jsonl").open()]
+    assert reasons.count("too long") == shared.passages, "a rule that the first step did not have"
+    run(tmp_path, "warmer", monkeypatch, engine, replace(best, temperature=1.1), filters=ANY, keep_answers=True)
+    assert len(engine.asked) == 12, "another request"
+
+
+def test_an_answer_that_is_missing_is_not_kept_for_others(tmp_path: Path, monkeypatch) -> None:
+    class Failing(Sampled):
+        def answer(self, chat: Chat, seed: int, index: int) -> Completion:
+            failed = "Metal 0.0 " in chat[-1]["content"]
+            return Completion("", 0, "error") if failed else super().answer(chat, seed, index)
+
+    run(tmp_path, "first", monkeypatch, Failing(), filters=ANY, keep_answers=True, max_failed=0.5)
+    engine = Sampled()
+    run(tmp_path, "second", monkeypatch, engine, filters=ANY, keep_answers=True)
+    assert len(engine.asked) == 5, "its chunk of five"

@@ -135,6 +135,7 @@ class CompareConfig(RunConfig):
         """The config of an arm's generators. Raises ValueError where its settings do not fit."""
         change = find_arm(name).generator_config
         run = RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})
+        run = replace(run, synthesize=replace(run.synthesize, keep_answers=True))
         return run if change is None else change(run, self.compare.best_of)
 
     @property

@@ -71,7 +71,7 @@ def call_stage(request: dict[str, Any], out: Path, root: Path, logger: StepLogge
         logger.track(partial(TRACKERS[machine.tracker], root, out.relative_to(root).as_posix()))
     load_config_files(root / "config.toml")  # first: they say what engines there are
     stage, cfg, inputs = call_arguments(copy.deepcopy(request), settings, root)
-    ctx = StepContext(out, logger, request["seed"], group, workers_of(request["stage"], machine))
+    ctx = StepContext(out, logger, request["seed"], group, root, workers_of(request["stage"], machine))
     return stage(cfg, **inputs, ctx=ctx)
 
 

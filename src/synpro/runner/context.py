@@ -20,6 +20,8 @@ class StepContext:
     seed: int
     group: ProcessGroup = field(default=SINGLE_PROCESS)
     """The processes that run this stage together."""
+    root: Path | None = None
+    """The run directory, where steps may share what they need not each make; None for a stage that is called directly."""
     workers: MachineConfig = field(default=LOCAL_MACHINE)
     """Who does chunks of work: this process, or Ray workers. LOCAL_MACHINE unless the stage is placed on workers."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from synpro.corpus.contamination import BenchmarkIndex
 from synpro.engines.base import Sampling
 from synpro.engines.batch_generator import BatchGenerator, BatchGeneratorFactory
-from synpro.operations.base import OperationConfig, parse_completion
+from synpro.operations.base import Operation, OperationConfig, parse_completion
 from synpro.operations.registry import build_operation
 from synpro.records import Completion, Passage, Rewrite
 from synpro.rewards.filters import Failure, FilterConfig, Sample, rule_failure
@@ -53,12 +53,20 @@ class AnswerFactory:
     index: BenchmarkIndex | None
     """Evaluation items that no text may contain."""
 
+    def checked(self, operation: Operation, passage: Passage, completion: dict[str, Any]) -> dict[str, Any]:
+        """The row of an answer: its completion, and why a rule drops it, None where none does."""
+        rewrite = parse_completion(operation, passage, Completion(**completion))
+        failure = rule_failure(Sample(rewrite, self.operation), self.filters)
+        if failure is None and self.index is not None:
+            failure = self.index.contaminated(rewrite.text or "")
+        return {"completion": completion, "failure": failure}
+
     def open(self, progress: Callable[[float], None]) -> CheckedGenerator:
         return CheckedGenerator(self, self.generators.open(progress))
 
 
 class CheckedGenerator:
-    """Answers to chunks of passages: of each a row with its completion and why a rule drops it, None where none does."""
+    """Answers to chunks of passages, each a row of `AnswerFactory.checked`."""
 
     def __init__(self, spec: AnswerFactory, generator: BatchGenerator) -> None:
         self.spec, self.generator, self.operation = spec, generator, build_operation(spec.operation)
@@ -67,14 +75,7 @@ class CheckedGenerator:
         passages, sampling = task
         completions = self.generator(([self.operation.prompt(p) for p in passages], sampling))
         of = [p for p in passages for _ in range(len(completions) // len(passages))]
-        return [{"completion": c, "failure": self._failure(p, Completion(**c))} for p, c in zip(of, completions, strict=True)]
-
-    def _failure(self, passage: Passage, completion: Completion) -> Failure | None:
-        rewrite = parse_completion(self.operation, passage, completion)
-        failure = rule_failure(Sample(rewrite, self.spec.operation), self.spec.filters)
-        if failure is None and self.spec.index is not None:
-            return self.spec.index.contaminated(rewrite.text or "")
-        return failure
+        return [self.spec.checked(self.operation, p, c) for p, c in zip(of, completions, strict=True)]
 
     def close(self) -> None:
         self.generator.close()

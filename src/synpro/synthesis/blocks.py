@@ -66,14 +66,16 @@ class Blocks:
         self.cfg, self.operation, self.scoring, self.ctx = cfg, operation, scoring, ctx
         self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
+        self.kept = ChunkStore(ctx.root / "answers") if cfg.keep_answers and ctx.root is not None else None
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
         scratch = ctx.out / "scratch"
         self.share = 1.0 if self.settings.selects else cfg.scored_share
+        self.answers = AnswerFactory(
+            BatchGeneratorFactory(generator, cfg.engine, scratch=scratch), self.settings, self.filters, index
+        )
         self.factories: dict[Kind, WorkerFactory[Any, ChunkRows]] = {
-            "answers": AnswerFactory(
-                BatchGeneratorFactory(generator, cfg.engine, scratch=scratch), self.settings, self.filters, index
-            ),
+            "answers": self.answers,
             "scores": RubricSpec(self.settings, scoring, scratch, self.share),
         }
         self.passed: dict[Kind, PassCount] = {kind: PassCount(operation.name, cfg.min_kept) for kind in COSTS}
@@ -144,6 +146,11 @@ class Blocks:
         self.store.drop(f"{block.number:05d}.*")
         self.finished.add(block.number)
 
+    def keep(self, chunk: _Chunk, rows: ChunkRows) -> None:
+        """Keep answers for other steps, unless one is missing: that may be the server's fault."""
+        if self.kept and chunk.asked and all(row["completion"]["finish"] != "error" for row in rows):
+            self.kept.save(chunk.asked, 0, chunk.asked, (row["completion"] for row in rows))
+
     @property
     def sampled(self) -> list[float]:
         """What belongs to the keys of scores where only a sample has all of them."""
@@ -185,7 +192,9 @@ class _Feed:
     def take(self, number: ChunkId, rows: ChunkRows) -> None:
         """Store the rows of a chunk, and see what they make of its block."""
         block = self.open[number[0]]
-        self.blocks.store.save(block.kind(self.kind), number[1], block.chunks[number[1]].key, rows)
+        chunk = block.chunks[number[1]]
+        self.blocks.store.save(block.kind(self.kind), number[1], chunk.key, rows)
+        self.blocks.keep(chunk, rows)
         block.take(number[1], rows)
         if not block.chunks:
             del self.open[number[0]]
@@ -212,6 +221,8 @@ class _Chunk:
     """Passages of the block that are asked for answers."""
     sampling: Sampling | None = None
     """How they are asked; None for answers to score."""
+    asked: str = ""
+    """Digest of what decides the answers alone, whatever rules they are dropped by."""
     answers: Sequence[Answer] = ()
     """Answers that are scored."""
 
@@ -251,8 +262,12 @@ class Block:
             else:
                 return None
             for number, chunk in list(self.chunks.items()):
-                if (rows := self.blocks.store.load(self.kind(self.waits_for), number, chunk.key)) is not None:
-                    self.take(number, rows)
+                rows = self.blocks.store.load(self.kind(self.waits_for), number, chunk.key)
+                if rows is not None:
+                    self.blocks.keep(chunk, rows)
+                elif (rows := self._kept(chunk)) is None:
+                    continue
+                self.take(number, rows)
             if self.chunks:
                 return self.waits_for
 
@@ -266,6 +281,15 @@ class Block:
             if lacking > 0:
                 asked[place] = min(lacking, settings.tries - len(group))
         return asked
+
+    def _kept(self, chunk: _Chunk) -> ChunkRows | None:
+        """The rows of answers that another step has kept, by the rules of this one."""
+        b = self.blocks
+        completions = b.kept.load(chunk.asked, 0, chunk.asked) if b.kept and chunk.asked else None
+        if completions is None:
+            return None
+        of = [self.passages[place] for place in chunk.places for _ in range(len(completions) // len(chunk.places))]
+        return [b.answers.checked(b.operation, p, c) for p, c in zip(of, completions, strict=True)]
 
     def task(self, number: int) -> Any:
         """What a worker is given of a chunk."""
@@ -308,8 +332,8 @@ class Block:
                 number, places = self._next("answers"), alike[first : first + size]
                 sampling = b.settings.sampling(n, self._seed(number))
                 prompts = [b.operation.prompt(self.passages[place]) for place in places]
-                key = digest_of([b.made_by, asdict(sampling), prompts, b.rules])
-                self.chunks[number] = _Chunk(key, places, sampling)
+                request = [b.made_by, asdict(sampling), prompts]
+                self.chunks[number] = _Chunk(digest_of([*request, b.rules]), places, sampling, digest_of(request))
 
     def _score(self, new: Sequence[Answer]) -> None:
         """Chunks of the answers that pass the rules and have no scores."""

@@ -45,6 +45,9 @@ class SynthesizeConfig:
     min_kept: float = setting(0.01, source="ours", min=0, max=1, execution=True)
     """Share of answers that must pass the filters, from the first chunk on; below it the step stops and says why they are
     dropped. 0 goes on whatever is dropped."""
+    keep_answers: bool = setting(False, execution=True)
+    """Keep answers in the run directory (`answers/`), for other steps that ask the same of the same generator. Arms of a
+    comparison do: what differs is which of the answers they keep."""
     max_failed: float = setting(MAX_FAILED_SHARE, source="ours", min=0, max=1, execution=True)
     """Share of answers that may be missing (a prompt that does not fit the generator) or that no judge can read; above it the
     step stops. Below it each of them is a row in the log of rejects."""
