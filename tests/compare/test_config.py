@@ -13,9 +13,11 @@ from synpro.commands import run_dir
 from synpro.commands.configs import load_comparison
 from synpro.commands.run_dir import init_or_verify
 from synpro.compare.arms import ARMS, CHECKS, arm_order, find_arm
-from synpro.compare.comparison import compare, comparison_outline
+from synpro.compare.comparison import Comparison, compare, comparison_outline
 from synpro.compare.config import CompareConfig
 from synpro.compare.contrasts import find_contrasts
+from synpro.compare.steps import DedupSteps
+from synpro.compare.texts import first_to_ask
 from synpro.config import ConfigError, dumps, load_config_as
 from synpro.config import load_config as load_run
 from synpro.operations.registry import build_operation
@@ -151,6 +153,24 @@ def test_arms_with_a_number_and_of_one_operation() -> None:
     assert {(o.num_versions, o.tries, o.select_by) for o in cfg.of_arm("best-of-n-2").operations.values()} == {(2, 6, "reward")}
     assert list(cfg.of_arm("questions-only").operations) == ["questions"]
     assert not find_arm("prompt-only-4").looks and find_arm("best-of-n-2").looks and find_arm("oracle-2").oracle == 2
+
+
+def test_an_arm_waits_for_the_one_that_generates_its_answers() -> None:
+    arms = ["prompt-only", "prompt-only-3", "rephrase-only", "prompt-only-without-copy", "least-copied", "best-of-n", "synpro"]
+    cfg = load_comparison(SMALL, [f"compare.arms={arms}", "compare.best_of=4"])
+    assert first_to_ask(cfg, list(cfg.synthetic)) == {
+        "prompt-only": set(),
+        "prompt-only-without-copy": {"prompt-only"},
+        "prompt-only-3": set(),
+        "rephrase-only": {"prompt-only"},
+        "least-copied": set(),
+        "best-of-n": {"least-copied"},
+        "synpro": set(),
+    }
+    comparison = Comparison(cfg, DedupSteps(lambda *args, **inputs: None), {"u1": None})
+    waits = {name: job.wait for name, job in comparison.jobs().items() if name.startswith("texts/")}
+    assert waits["texts/least-copied/0"] == ("texts/best-of-n/0",), "texts that look at the model are first"
+    assert waits["texts/rephrase-only/0"] == ("texts/prompt-only/0",) and waits["texts/synpro/0"] == ()
 
 
 def test_arms_that_leave_a_check_out() -> None:

@@ -22,7 +22,7 @@ from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.contrasts import Contrast, find_contrasts
 from synpro.compare.search import SearchResult, default_settings, search_corpus, search_settings
 from synpro.compare.steps import DedupSteps
-from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_verifier, synthesize_text
+from synpro.compare.texts import SyntheticText, first_plateau, first_probe, first_to_ask, first_verifier, synthesize_text
 from synpro.compare.tuning import TrainingSettings
 from synpro.outline import step_names
 from synpro.records import Absorption, Checkpoint, Corpus, Evaluation
@@ -173,10 +173,14 @@ class Comparison:
             jobs["verifier"] = Job(partial(first_verifier, *of_scarce))
         if any(arm.looks for arm in synthetic.values()):
             jobs["probe"] = Job(partial(first_probe, *of_scarce), ("start", f"search/{SCARCE}"))
-        for name in sorted(synthetic, key=lambda n: not synthetic[n].looks):  # those with RL take longest
+        writers = sorted(synthetic, key=lambda n: not synthetic[n].looks)  # those with RL take longest
+        first = first_to_ask(cfg, writers)
+        for name in writers:
             after = ("start", "verifier", *(("probe", f"search/{SCARCE}") if synthetic[name].looks else ()))
             for draw in draws:
-                jobs[f"texts/{name}/{draw}"] = Job(partial(synthesize_text, cfg, self.steps, name, draw, self.scarce), after)
+                wait = tuple(f"texts/{other}/{draw}" for other in sorted(first[name]))
+                run = partial(synthesize_text, cfg, self.steps, name, draw, self.scarce)
+                jobs[f"texts/{name}/{draw}"] = Job(run, after, wait)
         held_back = ("held-back",) if cfg.compare.absorption else ()
         if held_back:
             jobs["held-back"] = Job(partial(held_back_texts, cfg, self.steps, self.corpora))

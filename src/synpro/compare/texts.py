@@ -6,14 +6,15 @@ the same training on the text so far. A model that has seen too little would poi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from synpro.compare.arms import find_arm
 from synpro.compare.config import CompareConfig
 from synpro.compare.search import SearchResult
 from synpro.compare.steps import DedupSteps
 from synpro.loop import synthesize_round
-from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier
+from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier, digest_of
 from synpro.rewards.scoring import Scoring
 from synpro.runner.step import RunStep
 from synpro.stages.pretrain import pretrain, trained
@@ -72,6 +73,18 @@ def first_probe(
         model = trained(shared("round-01/pretrain", pretrain, training, corpus=corpus, shards=[], start=start))
     probe = shared("round-01/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
     return FirstProbe(probe, (*places, *shared.places))
+
+
+def first_to_ask(cfg: CompareConfig, names: Sequence[str]) -> dict[str, set[str]]:
+    """For each arm, those before it in `names` that ask for the same answers by prompt alone. It waits for them, and finds the
+    answers (`synthesize.keep_answers`)."""
+    known, found = dict[str, str](), {name: set[str]() for name in names}
+    for name in names:
+        for operation in cfg.of_arm(name).operations.values():
+            if not operation.steps:
+                asked = digest_of([operation.name, asdict(operation.sampling(operation.candidates))])
+                found[name].add(known.setdefault(asked, name))
+    return {name: first - {name} for name, first in found.items()}
 
 
 def synthesize_text(
