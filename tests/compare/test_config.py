@@ -232,6 +232,11 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
     file = ROOT / "configs" / "compare-tiny.toml"
     init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
     init_or_verify(load_comparison(file), tmp_path)  # it had not begun
+    written = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(f"# chosen with care\n{written}")
+    with pytest.raises(ConfigError, match="is not one that synpro wrote"):
+        init_or_verify(load_comparison(file), tmp_path)
+    (tmp_path / "config.toml").write_text(written)
     (tmp_path / "corpus").mkdir()
     fewer = load_comparison(file, ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]"])
     init_or_verify(fewer, tmp_path)

@@ -65,6 +65,8 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             raise ConfigError(
                 f"{root} holds files but no config.toml, so it is not a run directory; choose another --runs or name"
             )
+        if path.exists() and not _is_generated(type(cfg), path):
+            raise ConfigError(f"{path} is not one that synpro wrote, and would be overwritten; choose another --runs or name")
         write_text(path, dumps(cfg))
         return
     try:
@@ -82,6 +84,14 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
         )
     if path.read_text(encoding="utf-8") != dumps(cfg):
         write_text(path, dumps(cfg))
+
+
+def _is_generated(kind: type[RunConfig], path: Path) -> bool:
+    """Whether a config is as `dumps` writes it, without a person's comments and order."""
+    try:
+        return path.read_text(encoding="utf-8") == dumps(load_stored(kind, path))
+    except ConfigError:
+        return False
 
 
 def note_environment(root: Path) -> None:
