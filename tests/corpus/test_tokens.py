@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpro.assets.tokenizer_loss import lost_share
+from synpro.assets.tokenizer_loss import changed_space, lost_share, spread
 from synpro.corpus.files import CorpusError
 from synpro.corpus.tokens import (
     TokenizerConfig,
@@ -118,12 +118,33 @@ def test_a_tokenizer_that_loses_characters_is_refused_with_the_share(folder: Pat
 
     deaf = Tokenizer(models.BPE(vocab={"b": 0, "e": 1, "s": 2}, merges=[]))  # no unknown token: other characters disappear
     deaf.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(CorpusError, match=r"prepare\.tokenizer\.source: .* loses 50\.0% of .* 1 documents .*max_lost"):
-        check_lossless(deaf, ["bees 蜜蜂飞来"], CFG)
-    assert check_lossless(load_tokenizer(folder), [*TEXTS, *TRICKY, "bees 蜜蜂飞来"], CFG) == 0
+    said: list[str] = []
+    with pytest.raises(CorpusError, match=r"prepare\.tokenizer\.source: .* loses 50\.0% of .* 1 documents of a\.b .*max_lost"):
+        check_lossless(deaf, ["bees 蜜蜂飞来"], CFG, "a.b", said.append)
+    check_lossless(load_tokenizer(folder), [*TEXTS, *TRICKY, "bees 蜜蜂飞来"], CFG, "a.b", said.append)
+    assert [line[:16] for line in said] == ["tokenizer: 0.00%"]
     assert lost_share(["Caf\u00e9 a"], lambda text: "Cafe\u0301   a") == 0 and lost_share(["ABc"], str.lower) == pytest.approx(
         2 / 3
     )
+
+
+def test_a_tokenizer_that_changes_white_space_is_told(folder: Path) -> None:
+    from tokenizers import Regex, normalizers
+
+    text = "A title\n\nThe boats:\n    one\n    two"
+    for normalizer, share in ((normalizers.Replace("\n", ""), "29%"), (normalizers.Replace(Regex(r"\s+"), " "), "64%")):
+        tokenizer, said = load_tokenizer(folder), list[str]()
+        tokenizer.normalizer = normalizer
+        check_lossless(tokenizer, [text], CFG, "a.b", said.append)
+        assert said[0].startswith("tokenizer: 0.00%") and f"white space: {share} of the spaces, indents and" in said[1]
+    assert changed_space(["the mill"], lambda text: "the mi ll") == 1.0 and changed_space(["a b"], " {} ".format) == 0
+
+
+def test_the_sample_of_a_long_text_reaches_its_end() -> None:
+    text = "a" * 100_000 + "b" * 5_000
+    assert spread(text, 200_000) == text and spread("abc", 2, 1) == "ac"
+    some = spread(text, 10_000)
+    assert len(some) == 10_000 and 0 < some.count("b") <= 1_000 and some[-1] == "b"
 
 
 @pytest.mark.hub

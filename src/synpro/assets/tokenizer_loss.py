@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -31,3 +32,25 @@ def lost_share(texts: Iterable[str], roundtrip: Callable[[str], str]) -> float:
         lost += (before - after).total()
         total += before.total()
     return lost / total if total else 0.0
+
+
+def changed_space(texts: Iterable[str], roundtrip: Callable[[str], str]) -> float:
+    """The share of white space (spaces, indents, line ends) that is gone or was added after `roundtrip`, 0 to 1.
+
+    That around a text does not count: many tokenizers begin every text with a space.
+    """
+    changed = total = 0
+    for text in texts:
+        before, after = (Counter(re.findall(r"\s", t.strip())) for t in (text, roundtrip(text)))
+        changed += (before - after).total() + (after - before).total()
+        total += before.total()
+    return min(1.0, changed / total) if total else 0.0
+
+
+def spread(text: str, characters: int, piece: int = 500) -> str:
+    """At most so many characters of a text, in pieces from its beginning to its end: what is lost may stand anywhere."""
+    if len(text) <= characters:
+        return text
+    pieces = max(2, characters // piece)
+    starts = (number * (len(text) - piece) // (pieces - 1) for number in range(pieces))
+    return "".join(text[start : start + piece] for start in starts)

@@ -12,11 +12,12 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synpro.assets import Log, Progress, resolve
-from synpro.assets.tokenizer_loss import SAMPLES, lost_share
+from synpro.assets.tokenizer_loss import SAMPLES, changed_space, lost_share
 from synpro.corpus.encoding import RemoteEncoder, TokenEncoder, batches, encode, encode_batches
 from synpro.corpus.files import CorpusError
 from synpro.schema import setting
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from synpro.corpus.documents import TokenizedDocuments
+
+MAX_CHANGED_SPACE = 0.01
+"""Share of the white space that a tokenizer may change without a warning."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class TokenizerConfig:
     pad_token: str = "<|pad|>"
     """Token that fills a batch; it has no loss."""
     max_lost: float = setting(0.001, source="ours", min=0, max=1, execution=True)
-    """Share of a sample's characters that may be gone once encoded and decoded; above it, `prepare` refuses the tokenizer."""
+    """Share of a sample's characters that may be gone once encoded and decoded; above it, `prepare` refuses the tokenizer. Of
+    changed white space it only warns."""
 
     def __post_init__(self) -> None:
         if not self.eos_token or not self.pad_token:
@@ -158,24 +163,34 @@ def _checked(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str) -> Tokenizer
 def tokenizer_loss(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]] | None = None) -> dict[str, float]:
     """The share of characters that encoding and decoding lose, by the name of a sample; by default of a sentence in each of a
     few scripts."""
-
-    def roundtrip(text: str) -> str:
-        return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
-
     named = texts or {name: [text] for name, text in SAMPLES.items()}
-    return {name: lost_share(some, roundtrip) for name, some in named.items()}
+    return {name: lost_share(some, partial(_roundtrip, tokenizer)) for name, some in named.items()}
 
 
-def check_lossless(tokenizer: Tokenizer, texts: Sequence[str], cfg: TokenizerConfig) -> float:
-    """The share of characters of a sample of the corpus that the tokenizer loses. Raises CorpusError above `cfg.max_lost`."""
-    lost = tokenizer_loss(tokenizer, {"": texts})[""]
+def _roundtrip(tokenizer: Tokenizer, text: str) -> str:
+    return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+
+
+def check_lossless(tokenizer: Tokenizer, texts: Sequence[str], cfg: TokenizerConfig, key: str, log: Log) -> None:
+    """Say what share of the characters of a sample of texts the tokenizer loses, and warn where it changes white space.
+
+    `key` is where the config names the texts. Raises CorpusError above `cfg.max_lost`.
+    """
+    decoded = {text: _roundtrip(tokenizer, text) for text in texts}
+    lost, changed = (measure(texts, decoded.__getitem__) for measure in (lost_share, changed_space))
     if lost > cfg.max_lost:
         raise CorpusError(
-            f"prepare.tokenizer.source: {cfg.source} loses {lost:.1%} of the characters of {len(texts)} documents when they "
+            f"prepare.tokenizer.source: {cfg.source} loses {lost:.1%} of the characters of {len(texts)} documents of {key} when they "
             f"are encoded and decoded (at most {cfg.max_lost:.1%}: prepare.tokenizer.max_lost). Use a tokenizer that "
             'knows these characters, or source = "train"'
         )
-    return lost
+    log(f"tokenizer: {lost:.2%} of the characters of {len(texts)} documents of {key} are lost when encoded and decoded")
+    if changed > MAX_CHANGED_SPACE:
+        log(
+            f"WARNING: prepare.tokenizer.source: {cfg.source} loses or adds white space: {changed:.0%} of the spaces, indents "
+            f"and line ends of {key} come back otherwise, so the model cannot learn them (paragraphs, verse, code). Use "
+            'another tokenizer if they matter, or source = "train"'
+        )
 
 
 def special_ids(tokenizer: Tokenizer, cfg: TokenizerConfig, name: str = "the tokenizer") -> tuple[int, int]:

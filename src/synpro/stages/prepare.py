@@ -7,12 +7,14 @@ of the document id, so that no generator and no tokenizer ever sees them and add
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synpro.assets import model_folder
+from synpro.assets.tokenizer_loss import spread
 from synpro.corpus.encoding import RemoteEncoder
 from synpro.corpus.files import CorpusError
 from synpro.corpus.passages import PassageConfig, cut_passages
@@ -43,9 +45,8 @@ if TYPE_CHECKING:
     from synpro.corpus.contamination import BenchmarkIndex
     from synpro.corpus.splits import DocumentIndex
 
-SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 5000
-"""What of the train split is encoded and decoded to see whether the tokenizer loses characters."""
-
+SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 500, 2_500_000
+"""What of the train split, or of general text, is encoded and decoded to see what the tokenizer loses."""
 
 LANGUAGE_SAMPLE = 500
 """Passages whose language is looked at."""
@@ -169,8 +170,6 @@ def prepare(cfg: PrepareConfig, *, base: Corpus | None = None, model: str | None
 
 def _write_languages(out: Path, logger: StepLogger) -> None:
     """Write and log the languages of the first passages: the report says which judges know them."""
-    from itertools import islice
-
     from synpro.corpus.store import read_rows
     from synpro.language.identification import languages_of
 
@@ -239,21 +238,19 @@ def _open_tokenizer(cfg: TokenizerConfig, base: Corpus | None, out: Path, logger
             logger.log(f"the train split supports {trained:,} tokens; the model keeps room for vocab_size = {cfg.vocab_size:,}")
     else:
         tokenizer = fetch_tokenizer(cfg, slot="prepare.tokenizer.source", log=logger.log, progress=logger.progress)
-    documents = _sample_texts(out)
-    lost = check_lossless(tokenizer, documents, cfg)
-    logger.log(f"tokenizer: {lost:.2%} of the characters of {len(documents)} documents are lost when encoded and decoded")
+    texts = (d.text for d in read_documents(out, "train"))
+    check_lossless(tokenizer, _sample(texts, out / "documents.parquet"), cfg, "prepare.sources", logger.log)
     save_tokenizer(tokenizer, out / "tokenizer", cfg)
     return tokenizer
 
 
-def _sample_texts(out: Path) -> list[str]:
-    """The beginnings of some train documents, evenly spread over the corpus."""
+def _sample(texts: Iterable[str], table: Path) -> list[str]:
+    """Some of the texts of a table, evenly spread over it, and of long ones pieces from beginning to end."""
     import pyarrow.parquet as pq
 
-    from synpro.corpus.store import read_documents
-
-    step = max(1, pq.read_metadata(out / "documents.parquet").num_rows // SAMPLE_DOCUMENTS)
-    return [d.text[:SAMPLE_CHARACTERS] for i, d in enumerate(read_documents(out, "train")) if i % step == 0]
+    rows = pq.read_metadata(table).num_rows
+    step = max(1, rows // SAMPLE_DOCUMENTS)
+    return [spread(text, SAMPLE_CHARACTERS * step // rows) for text in islice(texts, 0, None, step)]
 
 
 def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: StepContext) -> dict[str, int]:
@@ -285,7 +282,10 @@ def _write_general(
     from synpro.corpus.general import read_general
 
     rows = read_general(cfg.general, cfg.general_words, cfg.max_row_bytes, benchmarks, ctx.logger)
-    store.write_rows(ctx.out / "general.parquet", store.DOCUMENTS, rows)
+    store.write_rows(table := ctx.out / "general.parquet", store.DOCUMENTS, rows)
+    if rows:
+        sample = _sample((row["text"] for row in rows), table)
+        check_lossless(tokenizer, sample, cfg.tokenizer, "prepare.general", ctx.logger.log)
     tokens = {}
     for half in ("general", "replay"):
         texts = [row["text"] for row in rows if row["split"] == half]
