@@ -71,7 +71,25 @@ def test_every_file_is_read_or_in_the_log(tmp_path: Path) -> None:
     assert {r.text for r in read(data / "*.jsonl*")[0]} == {"xz"} and len(read(data, max_files=2)[0]) == 2
 
 
-@pytest.mark.parametrize("path", ["a::b", "zip://x.jsonl::nowhere.zip", "nope://x", "s3:/", "\0"])
+def test_files_that_a_glob_matches_with_their_folders_are_read_once(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for folder in ("sub/deep", "_old"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.jsonl", "sub/b.jsonl", "sub/deep/c.jsonl", "_old/d.jsonl"):
+        (tmp_path / name).write_bytes(row(name))
+        memory.pipe(f"/globbed/{name}", row(name))
+    (tmp_path / "sub/link").symlink_to(tmp_path / "sub/deep")
+    for place in (str(tmp_path), "memory://globbed"):
+        good, bad = read(f"{place}/**")
+        assert sorted(r.text for r in good) == ["a.jsonl", "sub/b.jsonl", "sub/deep/c.jsonl"]
+        assert {b.id for b in bad} - {"sub/link/"} == {"_old/d.jsonl"}
+    assert sorted(read(f"{tmp_path}/*")[0], key=str) == sorted(read(tmp_path)[0], key=str)
+    memory.rm("/globbed", recursive=True)
+
+
+@pytest.mark.parametrize("path", ["a::b", "~no-such-user/x", "zip://x.jsonl::nowhere.zip", "nope://x", "s3:/", "\0"])
 def test_a_path_that_names_nothing_is_a_sentence(path: str) -> None:
     with pytest.raises(CorpusError, match=r"^s: "):
         read(path)

@@ -161,6 +161,25 @@ def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(
     assert list(stat_inputs(named)) == ["sources.0.path = train"]
 
 
+@pytest.mark.parametrize(
+    "path", ["texts", "{home}/texts/*", "~/texts", "file://{home}/texts", "zip://*.jsonl::{home}/texts/s/a"]
+)
+def test_whatever_a_source_reads_is_watched(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "texts/s").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/a").write_text("{}")
+    (stats,) = stat_inputs({"config": {"path": path.format(home=tmp_path)}}).values()
+    assert [*stats] == ["texts/s/a" if path == "texts" else f"{tmp_path}/texts/s/a"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/inputs.json").write_text(json.dumps({f"path = {path.format(home=tmp_path)}": stats}))
+    assert changed_files(tmp_path / "out") == []
+    (tmp_path / "elsewhere/a").write_text("{} {}")
+    assert "of 1 files 1 changed" in changed_files(tmp_path / "out")[0]
+
+
 class Lines(NullProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -8,17 +8,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from synpro import assets
+from synpro.assets.file_tree import GLOB, FoundFile, file_system, matches, walk
 from synpro.corpus.files import CorpusError, SourceFile
 from synpro.runner.rejects import Reject
 
-_GLOB = re.compile(r"[*?\[]")
 _SIDE_FILE = re.compile(r"^(state|dataset_info|dataset_dict|dataset_infos)\.json$|^cache-[^/]*\.arrow$|~$|^Thumbs\.db$")
 """What `datasets` and file managers write beside data."""
 _MOST_LINES = 12
@@ -64,13 +63,13 @@ def list_files(
     fs, inside = _file_system(path, slot)
     found = Listing()
     try:
-        if _GLOB.search(inside) and not fs.exists(inside):
-            root = _folder_before_glob(inside)
-            for match in sorted(fs.glob(inside)):
-                _add(fs, match, root, found)
-        elif fs.exists(inside):
+        paths = matches(fs, inside)
+        if paths == [inside]:
             root = inside if fs.isdir(inside) else inside.rpartition("/")[0]
-            _add(fs, inside, root, found, is_named=not fs.isdir(inside))
+            _add(fs, paths, root, found, is_named=not fs.isdir(inside))
+        elif GLOB.search(inside):
+            root = _folder_before_glob(inside)
+            _add(fs, paths, root, found)
         else:
             _raise_missing(fs, path, inside, slot)
     except CorpusError:
@@ -90,64 +89,38 @@ def list_files(
 
 
 def _file_system(path: str, slot: str) -> tuple[Any, str]:
-    import fsspec
-
-    if "://" not in path:  # a `::` in a name of this machine is no chain of file systems
-        return fsspec.filesystem("file"), str(Path(path).expanduser().absolute())
     try:
-        fs, inside = fsspec.core.url_to_fs(path)
-    except Exception as problem:  # an unknown scheme, a missing package, an archive that is none, ...
+        return file_system(path)
+    except Exception as problem:  # an unknown scheme, user or package, an archive that is none, ...
         raise CorpusError(
             f"{slot}: {path}: {problem or type(problem).__name__}; install what fsspec asks for, or copy the files to "
             "this machine"
         ) from problem
-    return fs, inside
 
 
-def _add(fs: Any, path: str, root: str, found: Listing, is_named: bool = False) -> None:
-    """Add a file, or every file below a folder. `is_named`: the person has named this very file."""
+def _add(fs: Any, paths: Sequence[str], root: str, found: Listing, is_named: bool = False) -> None:
+    """Add files, and every file below folders. `is_named`: the person has named this very file."""
     prefix = len(root.rstrip("/")) + 1
-    is_local = type(fs).__name__ == "LocalFileSystem"
-    for inside, size in _walk(path, found, prefix) if is_local else _remote(fs, path):
-        name = os.fsencode(inside[prefix:]).decode("utf-8", "backslashreplace")  # a name on disk need not be UTF-8
-        if not is_named and any(part.startswith(("_", ".")) for part in inside[prefix:].split("/")):
+    for item, size in _local(paths) if type(fs).__name__ == "LocalFileSystem" else _remote(fs, paths):
+        name = os.fsencode(item.path[prefix:] or "/").decode("utf-8", "backslashreplace")  # a name on disk need not be UTF-8
+        if not is_named and any(part.startswith(("_", ".")) for part in name.split("/")):
             found.leave_out(name, "leftover", "names with _ or . in front are what other programs leave")
-        elif size is None:
-            found.leave_out(name, "unreadable", "not a file: a link to nothing, a pipe or a socket")
+        elif item.reason:
+            found.leave_out(name, item.reason, item.detail)
         else:
-            found.files.append(SourceFile(name, inside, size, fs))
+            found.files.append(SourceFile(name, item.path, size, fs))
 
 
-def _remote(fs: Any, path: str) -> Iterator[tuple[str, int]]:
-    if fs.isfile(path):
-        yield path, int(fs.size(path) or 0)
-        return
-    for inside, about in fs.find(path, detail=True).items():
-        yield inside, int(about.get("size") or 0)
+def _local(paths: Sequence[str]) -> Iterator[tuple[FoundFile, int]]:
+    return ((item, item.about.st_size if item.about else 0) for item in walk(paths))
 
 
-def _walk(path: str, found: Listing, prefix: int) -> Iterator[tuple[str, int | None]]:
-    """Path and size of every file below a path of this machine, links followed, each folder once; size None: not a file."""
-    waiting, seen = [path], set[str]()
-    while waiting:
-        here = waiting.pop()
-        try:
-            about = Path(here).stat()
-        except OSError:
-            yield here, None
-            continue
-        if stat.S_ISREG(about.st_mode):
-            yield here, about.st_size
-        elif not stat.S_ISDIR(about.st_mode):
-            yield here, None
-        elif (real := os.path.realpath(here)) in seen:
-            found.leave_out(here[prefix:] + "/", "leftover", "a link to a folder that is read already")
-        else:
-            seen.add(real)
-            try:
-                waiting += sorted(map(str, Path(here).iterdir()), reverse=True)
-            except OSError as problem:
-                found.leave_out(here[prefix:] + "/", "unreadable", f"a folder that cannot be listed ({problem.strerror})")
+def _remote(fs: Any, paths: Sequence[str]) -> Iterator[tuple[FoundFile, int]]:
+    sizes: dict[str, int] = {}
+    for path in paths:
+        about = {path: {"size": fs.size(path)}} if fs.isfile(path) else fs.find(path, detail=True)
+        sizes |= {inside: int(each.get("size") or 0) for inside, each in about.items()}
+    return ((FoundFile(inside, None), size) for inside, size in sizes.items())
 
 
 def _leave_out_side_files(found: Listing, split: str) -> None:
@@ -174,7 +147,7 @@ def _leave_out_side_files(found: Listing, split: str) -> None:
 
 def _folder_before_glob(path: str) -> str:
     parts = path.split("/")
-    return "/".join(parts[: next(i for i, p in enumerate(parts) if _GLOB.search(p))])
+    return "/".join(parts[: next(i for i, p in enumerate(parts) if GLOB.search(p))])
 
 
 def _raise_missing(fs: Any, path: str, inside: str, slot: str) -> NoReturn:

@@ -180,8 +180,8 @@ def check_lossless(tokenizer: Tokenizer, texts: Sequence[str], cfg: TokenizerCon
     lost, changed = (measure(texts, decoded.__getitem__) for measure in (lost_share, changed_space))
     if lost > cfg.max_lost:
         raise CorpusError(
-            f"prepare.tokenizer.source: {cfg.source} loses {lost:.1%} of the characters of {len(texts)} documents of {key} when they "
-            f"are encoded and decoded (at most {cfg.max_lost:.1%}: prepare.tokenizer.max_lost). Use a tokenizer that "
+            f"prepare.tokenizer.source: {cfg.source} loses {lost:.1%} of the characters of {len(texts)} documents of {key} "
+            f"when encoded and decoded (at most {cfg.max_lost:.1%}: prepare.tokenizer.max_lost). Use a tokenizer that "
             'knows these characters, or source = "train"'
         )
     log(f"tokenizer: {lost:.2%} of the characters of {len(texts)} documents of {key} are lost when encoded and decoded")

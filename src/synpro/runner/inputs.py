@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from synpro.assets.file_tree import file_system, matches, walk
 from synpro.runner.artifacts import read_json
 
 Stats = dict[str, dict[str, list[int]]]
@@ -56,26 +56,28 @@ def changed_files(out: Path) -> list[str]:
 
 
 def _stat_path(text: str) -> dict[str, list[int]] | None:
-    """[bytes, ns] by path of the local files under a path or glob; nothing where it names none, None for too many to watch."""
-    if not text or "\n" in text or "://" in text or len(text) > 1000:
+    """[bytes, ns] by path of the local files under a path, glob or URL, those that a source reads from it; nothing where it
+    names none, None for too many to watch."""
+    if not text or "\n" in text or len(text) > 1000:
+        return {}
+    # of a chain of file systems (an archive's file), the last is where the bytes are
+    path = text.rpartition("::")[2] if "://" in text else text.partition("#sha256=")[0]
+    if "://" in path and not path.startswith(("file://", "local://")):
         return {}
     try:
-        here = Path(text.partition("#sha256=")[0])
-        if here.is_file():
-            files = [here]
-        elif here.is_dir():
-            files = list(islice((p for p in here.rglob("*") if p.is_file()), MAX_FILES))
-        elif any(c in text for c in "*?["):
-            found = map(Path, glob.iglob(text, recursive=True))  # noqa: PTH207 (absolute)
-            files = list(islice((p for p in found if p.is_file()), MAX_FILES))
-        else:
-            return {}
-        if len(files) == MAX_FILES:  # to list them all, at every start, takes minutes
-            return None
-        names = {os.fsencode(p).decode("utf-8", "backslashreplace"): p for p in sorted(files)}  # a name need not be UTF-8
-        return {name: [(s := p.stat()).st_size, s.st_mtime_ns] for name, p in names.items()}
-    except (OSError, ValueError):  # a text that is no path
+        found = (file for file in walk(matches(*file_system(path))) if file.about)
+        files = list(islice(found, MAX_FILES))
+    except (OSError, ValueError, RuntimeError):  # a text that is no path
         return {}
+    if len(files) == MAX_FILES:  # to list them all, at every start, takes minutes
+        return None
+    is_relative = "://" not in path and not path.startswith(("/", "~"))  # so it stays, should the folder move with its run
+    names = {os.path.relpath(f.path) if is_relative else f.path: f.about for f in sorted(files, key=lambda f: f.path)}
+    return {
+        os.fsencode(name).decode("utf-8", "backslashreplace"): [about.st_size, about.st_mtime_ns]  # a name need not be UTF-8
+        for name, about in names.items()
+        if about
+    }
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
