@@ -6,6 +6,7 @@ import codecs
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,49 +15,65 @@ from synpro.corpus.rows import Row, Rows, decode, show, too_large
 from synpro.runner.rejects import Reject
 
 _BOM = b"\xef\xbb\xbf"
-_LENIENT = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) < 4000 else float(digits))
-"""Reads a whole number of thousands of digits, for which Python refuses `int`, as infinity."""
+_BLANK = b" \t\r\n\v\f\x1e"
+"""White space, and the record separator of JSON text sequences (RFC 7464)."""
+_ENOUGH = 1 << 20
+"""Bytes of a file without a line end that are looked at to see its layout."""
 _BETWEEN = re.compile(r"[\s,\[\]]*")
+
+
+class _Repeating(dict[str, Any]):
+    """An object that has a key more than once; as a `dict` it holds the last value of each."""
+
+    repeated: frozenset[str] = frozenset()
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        values = _Repeating(values)
+        values.repeated = frozenset(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    return values
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object_of)
+_LENIENT = json.JSONDecoder(
+    object_pairs_hook=_object_of, parse_int=lambda digits: int(digits) if len(digits) < 4000 else float(digits)
+)
+"""Reads a whole number of thousands of digits, for which Python refuses `int`, as infinity."""
 
 
 def read_json(file: SourceFile, wanted: Sequence[str], limit: int) -> Rows:
     """Read JSON of any layout; rows are numbered by line, or by their place in an array."""
     chunks = file.chunks()
-    first = b""
+    first = start = b""
     for chunk in chunks:
         first += chunk
-        if first.removeprefix(_BOM).strip() and len(first) > 1:
+        start = first.removeprefix(_BOM).lstrip(_BLANK)
+        if len(first) > len(_BOM) and (start[:1] not in (b"", b"{") or b"\n" in start or len(start) >= _ENOUGH):
             break
     rest = itertools.chain([first], chunks)
-    if _is_per_line(first.removeprefix(_BOM)):
-        yield from _read_lines(file, rest, limit)
+    if _is_per_line(start.decode("utf-8", "replace")):
+        yield from _read_lines(file, rest, wanted, limit)
     else:
-        yield from _read_values(file, rest, limit)
+        yield from _read_values(file, rest, wanted, limit)
 
 
-def _is_per_line(first: bytes) -> bool:
+def _is_per_line(start: str) -> bool:
     """Whether the beginning of a file looks like one object per line."""
-    start = first.lstrip()
-    if start.startswith(b"["):
-        return False
-    line, newline, after = start.partition(b"\n")
-    if not newline or not start.startswith(b"{"):
-        return True
+    if not start.startswith("{"):
+        return not start.startswith("[")
     try:
-        json.loads(line)
-    except ValueError:
-        try:  # an object over several lines?
-            _LENIENT.raw_decode(start.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            # an object that is longer than what was read so far; one that goes on with an object is a broken row
-            return line.strip() != b"{" or after.lstrip().startswith(b"{")
-        return False
-    except RecursionError:
-        pass
-    return True
+        end = _LENIENT.raw_decode(start)[1]
+    except (ValueError, RecursionError):
+        # an object that is longer than what was read so far; one that goes on with an object is a broken row
+        line, newline, after = start.partition("\n")
+        return not newline or line.strip() != "{" or after.lstrip().startswith("{")
+    after = start[end:].partition("\n")[0].strip()
+    return "\n" not in start[:end] and not after.startswith(("{", "[", ",", "]"))  # anything else makes it a broken row
 
 
-def _read_lines(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
+def _read_lines(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str], limit: int) -> Rows:
     for number, offset, line, length in split_lines(chunks, limit):
         source = f"{file.name}:{number}"
         if line is None:
@@ -66,40 +83,83 @@ def _read_lines(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
         if isinstance(text, Reject):
             yield text
         elif text.strip():
-            yield _row(text, source)
+            yield from _read_line(text.lstrip("\x1e"), source, wanted)
 
 
-def _row(text: str, source: str) -> Row | Reject:
+def _read_line(text: str, source: str, wanted: Sequence[str]) -> Rows:
+    """The row of a line, or its rows where a writer has left line ends out."""
     try:
-        value = json.loads(text)
+        value = _STRICT.decode(text)
     except json.JSONDecodeError as problem:
+        several = _objects(text) if problem.msg == "Extra data" else []
+        if several:
+            for number, (value, part) in enumerate(several, 1):
+                yield _row(value, source if len(several) == 1 else f"{source}.{number}", part, wanted)
+            return
         what = f"it is not JSON: {problem.msg} at character {problem.pos + 1}"
         if not text.lstrip().startswith("{"):
             what = "the line is not a JSON object"
         elif problem.pos == 1 and problem.doc[problem.pos :].startswith("'"):
             what = "JSON needs double quotes; this looks like Python's repr (write it by json.dumps)"
-        return Reject(source, "invalid-json", f"{what}; it begins with {show(text.strip(), 40)}", source, text)
+        yield Reject(source, "invalid-json", f"{what}; it begins with {show(text.strip(), 40)}", source, text)
+        return
     except RecursionError:
-        return Reject(source, "invalid-json", "brackets are nested too deeply", source, text)
+        yield Reject(source, "invalid-json", "brackets are nested too deeply", source, text)
+        return
     except ValueError:  # a number of more digits than Python reads; if nobody asked for its column, it does not matter
         value = _LENIENT.decode(text)
-    return _object(value, source, text)
+    yield _row(value, source, text, wanted)
 
 
-def _object(value: Any, source: str, text: str) -> Row | Reject:
+def _objects(text: str) -> list[tuple[dict[str, Any], str]]:
+    """The objects of a line, one after the other, each with its text; none where there is anything else in the line."""
+    found, position = [], 0
+    while position < len(text):
+        try:
+            value, end = _LENIENT.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, dict):
+            return []
+        found.append((value, text[position:end]))
+        position = _after_separator(text, end)
+    return found
+
+
+def _after_separator(text: str, position: int) -> int:
+    return _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # matches anywhere
+
+
+def _row(value: Any, source: str, text: str, wanted: Sequence[str]) -> Row | Reject:
     if not isinstance(value, dict):
         kind = "null" if value is None else f"a {type(value).__name__}"
         return Reject(source, "invalid-json", f"the row is {kind}, not an object", source, text)
+    for path in wanted:
+        if key := _repeated(value, path):
+            detail = f"the row has {key!r} more than once; rename one, to say which is meant"
+            return Reject(source, "two-columns", detail, source, text)
     return Row(source, value, tuple(value))
 
 
-def _read_values(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
+def _repeated(value: dict[str, Any], path: str) -> str:
+    """The key on the way to a column that an object has more than once, or empty."""
+    here: Any = value
+    for key in [path] if path in value else path.split("."):
+        if not isinstance(here, dict):
+            return ""
+        if isinstance(here, _Repeating) and key in here.repeated:
+            return key
+        here = here.get(key)
+    return ""
+
+
+def _read_values(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str], limit: int) -> Rows:
     """Values one after the other, of one or several arrays or of none. What cannot be read ends the file."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")  # bad bytes are found in the row that has them
-    text, number, wanted, ended = "", 0, 1, False
+    text, number, batch, ended = "", 0, 1, False
     position = 0
     while True:
-        position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # matches anywhere
+        position = _after_separator(text, position)
         try:
             value, end = _LENIENT.raw_decode(text, position)
             # a number at the end of what was read may go on
@@ -107,9 +167,8 @@ def _read_values(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
         except (ValueError, RecursionError) as problem:
             complete, value, end = False, problem, position
         if complete:
-            number, wanted = number + 1, 1
-            source = f"{file.name}:{number}"
-            yield _object(value, source, text[position:end])
+            number, batch = number + 1, 1
+            yield _row(value, f"{file.name}:{number}", text[position:end], wanted)
             position = end
             continue
         if ended:
@@ -123,6 +182,6 @@ def _read_values(file: SourceFile, chunks: Iterator[bytes], limit: int) -> Rows:
         if len(text) - position > 2 * limit:
             raise CorruptFileError(f"has something longer than max_row_bytes after row {number:,} that does not end")
         text, position = text[position:], 0
-        more = list(itertools.islice(chunks, wanted))
-        ended, wanted = not more, 2 * wanted  # twice as much each time: linear time in the length of a row
+        more = list(itertools.islice(chunks, batch))
+        ended, batch = not more, 2 * batch  # twice as much each time: linear time in the length of a row
         text += decoder.decode(b"".join(more), final=ended)
