@@ -130,7 +130,9 @@ def test_ids_must_be_text_or_whole_numbers(tmp_path: Path) -> None:
 def test_a_wrong_column_names_the_columns_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(jsonl(*({"content": "x", "url": "y"} for _ in range(3))))
     _, bad = rows(tmp_path)
-    assert {b.detail for b in bad} == {"no column 'text'; the row has content, url; set `text_column` of this source"}
+    assert {b.detail for b in bad} == {
+        "no column 'text'; the row has content, url; rename one, or set `text_column` of a source in [prepare]"
+    }
     count = RejectCount("prepare.sources", 0.1, "max_rejected")
     for reject in bad:
         count.add(reject)
@@ -139,7 +141,7 @@ def test_a_wrong_column_names_the_columns_there_are(tmp_path: Path) -> None:
     ):
         count.check()
     assert (
-        "no column 'key'; the row has content, url; set `id_column`"
+        "no column 'key'; the row has content, url; rename one, or set `id_column`"
         in rows(tmp_path, text_column="content", id_column="key")[1][0].detail
     )
     pq.write_table(pa.table({"content": ["x"] * 500, "n": [1] * 500}), tmp_path / "b.parquet")
@@ -217,7 +219,7 @@ def test_hub_data_sets_are_streamed(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(jsonl({"body": "one", "n": 1}, {"body": "", "n": 2}, {"body": "three", "n": 3}))
     good, bad = rows(f"hf:{tmp_path}", text_column="body", id_column="n")
     assert [(r.id, r.text) for r in good] == [("1", "one"), ("3", "three")] and [b.reason for b in bad] == ["empty"]
-    assert "no column 'text'; the row has body, n; set `text_column`" in rows(f"hf:{tmp_path}")[1][0].detail
+    assert "no column 'text'; the row has body, n; rename one, or set `text_column`" in rows(f"hf:{tmp_path}")[1][0].detail
     with pytest.raises(CorpusError, match=r"cannot be read from the hub .*check the name, `subset` and `split`"):
         rows(f"hf:{tmp_path / 'nowhere'}")
     with pytest.raises(CorpusError, match="cannot be read from the hub"):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synpro.commands.texts import documents_of
+from synpro.config import ConfigError
 from synpro.corpus.files import CorpusError
 from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
 from synpro.corpus.readers import RejectCount, SourceConfig, SourceRow, find_files, read_source
@@ -114,11 +115,19 @@ def test_odd_values_in_columns_that_nobody_asked_for_do_not_matter(tmp_path: Pat
         (b'{"text": "x" "y"}\n', "it is not JSON: Expecting ',' delimiter at character 14"),
         (b"\xe8\x03\0\0", "it holds binary data, not text"),
         (b'{"text": "Gr\xf6\xdfe"}\n', "iconv -f ENCODING -t utf-8"),
+        (b'{"text": "x"} and more\n{"text": "y"}\n', "it is not JSON: Extra data at character 15"),
+        (b'{"text": "x", "n": 1, "text": "y"}\n', "the row has 'text' more than once; rename one, to say which is meant"),
+        (b'[{"text": "x", "n": 1, "text": "y"}]', "the row has 'text' more than once; rename one, to say which is meant"),
+        (b"FEA1\0\0\0\0", "is Feather V1, an old format"),
+        (b"PK\5\6" + b"\0" * 18, "is an empty ZIP archive, not jsonl; convert or unpack it"),
+        (gzip.compress(gzip.compress(b"{}")), "is compressed twice, not jsonl; convert or unpack it"),
+        (b'{"text": "x", "id": "gd", "group": {"a": 1}}', "the group is {'a': 1}; a text or a whole number is needed"),
     ],
 )
 def test_a_row_that_is_something_else_is_named(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(content)
-    assert said in read(tmp_path)[1][0].detail
+    columns = {"id_column": "id", "group_column": "group"} if b"group" in content else {}
+    assert said in read(tmp_path, **columns)[1][0].detail
 
 
 def test_a_file_name_that_is_not_utf8_is_watched_too(tmp_path: Path) -> None:
@@ -146,6 +155,65 @@ def test_arrays_and_objects_over_several_lines(tmp_path: Path) -> None:
     assert "the 5 rows before it are used" in bad[-1].detail
 
 
+def test_objects_without_line_ends_between_them(tmp_path: Path) -> None:
+    rows = [{"text": f"row {i} " + "é" * 9000 * (i % 2), "n": i} for i in range(300)]
+    one = [json.dumps(r, ensure_ascii=False) for r in rows]
+    layouts = {
+        "on one line": "".join(one), "on a few lines": "\n".join("".join(one[i : i + 7]) for i in range(0, 300, 7)),
+        "only in the middle": "\n".join([*one[:50], one[50] + one[51], *one[52:]]), "with commas": ", ".join(one),
+        "old Macintosh": "\r".join(one), "RFC 7464": "".join(f"\x1e{r}\n" for r in one),
+        "RFC 7464 of several lines": "".join(f"\x1e{json.dumps(r, indent=1)}\n" for r in rows),
+        "separators alone": "".join(f"\x1e{r}" for r in one),
+    }  # fmt: skip
+    for name, text in layouts.items():
+        for content in (text.encode(), gzip.compress(text.encode())):
+            (tmp_path / "a.jsonl").write_bytes(content)
+            good, bad = read(tmp_path)
+            assert ([r.text for r in good], bad) == ([r["text"] for r in rows], []), name
+            assert len({r.source for r in good}) == 300
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}{"text": "y"} 3\n{"text": "z"} oops\n')
+    good, bad = read(tmp_path)
+    assert [r.text for r in good] == ["x", "y", "z"] and "the 4 rows before it are used" in bad[-1].detail
+
+
+def test_a_repeated_key_is_refused_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "kept", "n": 1, "n": 2}\n{"doc": {"text": "a", "text": "b"}, "text": "kept too"}\n'
+    )
+    assert [r.text for r in read(tmp_path)[0]] == ["kept", "kept too"]
+    assert [b.reason for b in read(tmp_path, text_column="doc.text")[1]] == ["no-column", "two-columns"]
+
+
+def test_pictures_beside_the_texts_are_no_fault_of_them(tmp_path: Path) -> None:
+    (tmp_path / "note.md").write_text("a note")
+    png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    names = ["a.PNG", "b.mp3", "c.woff2", "a-hash"]
+    for name in names:
+        (tmp_path / name).write_bytes(png)
+    (tmp_path / "part-00000").write_bytes(row("Spark"))
+    (tmp_path / "d.jsonl").write_bytes(png)
+    good, bad = read(tmp_path)
+    reasons = {b.id: b.reason for b in bad}
+    assert [r.text for r in good] == ["a note"] and {n for n, r in reasons.items() if r == "media"} == set(names)
+    assert reasons["d.jsonl"] == "mislabelled" and reasons["part-00000"] == "no-reader"
+    assert any("without an ending: give it one (.jsonl, .txt), or set `format`" in b.detail for b in bad)
+    assert [b.reason for b in read(tmp_path / "[abc].*", format="text")[1]] == ["media"] * 3
+    count = RejectCount("prepare.sources", 0.1, "prepare.max_rejected")
+    for item in [*good, *[b for b in bad if b.reason == "media"] * 30]:
+        count.add(item)
+    count.check()
+
+
+def test_commands_are_not_told_to_set_what_they_do_not_have(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_bytes(b"PK\3\4....")
+    details = [item.detail for item in documents_of(tmp_path) if isinstance(item, Reject)]
+    assert len(details) == 2 and not any("this source" in detail for detail in details)
+    (tmp_path / "c.zip").write_bytes(b"PK\3\4....")
+    with pytest.raises(ConfigError, match=r"rename the files, or set `format` of a source in \[prepare\]"):
+        documents_of(tmp_path / "c.zip")
+
+
 def test_columnar_files(tmp_path: Path) -> None:
     table = pa.table(
         {"doc": [{"text": "one", "n": 1}, {"text": None, "n": 2}, None], "text": pa.nulls(3), "id": [1.0, 2.0, None]}
@@ -157,6 +225,11 @@ def test_columnar_files(tmp_path: Path) -> None:
     assert [(r.source, r.id, r.text) for r in good] == [("a.parquet:1", "1", "one"), ("b.arrow:1", "1", "one")]
     assert [b.reason for b in bad] == ["not-text"] * 4
     assert [b.reason for b in read(tmp_path)[1]] == ["not-text"] * 6  # a column of nulls
+    raw = bytes(range(250, 256)) + bytes(10)
+    ids = pa.table({"text": ["x"], "id": pa.array([raw], pa.binary(16)), "loose": pa.array([raw], pa.binary())})
+    pq.write_table(ids, tmp_path / "a.parquet")
+    assert [r.id for r in read(tmp_path / "a.parquet", id_column="id")[0]] == [raw.hex()]
+    assert read(tmp_path / "a.parquet", id_column="loose")[1][0].detail.endswith("; of a UUID, write the text")
     pq.write_table(table.slice(0, 0), tmp_path / "a.parquet")
     assert [b.reason for b in read(tmp_path / "a.parquet")[1]] == ["no-rows"]
     twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synpro.corpus.files import CorruptFileError, SourceFile, UnusableFileError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 64
+_UUID_BYTES = 16
 
 
 def read_parquet(file: SourceFile, wanted: Sequence[str], limit: int) -> Rows:
@@ -133,4 +135,9 @@ def _value(array: pa.Array, index: int, limit: int, source: str) -> Any:
     if not scalar.is_valid:
         return None
     buffer = scalar.as_buffer()
-    return too_large(source, buffer.size, limit) if buffer.size > limit else decode(buffer.to_pybytes(), source, 0)
+    if buffer.size > limit:
+        return too_large(source, buffer.size, limit)
+    value = decode(buffer.to_pybytes(), source, 0)
+    if isinstance(value, Reject) and buffer.size == _UUID_BYTES:
+        return replace(value, detail=f"{value.detail}; of a UUID, write the text")
+    return value

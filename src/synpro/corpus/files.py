@@ -138,7 +138,9 @@ _KINDS = {
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"\xff\xff\xff\xff": "arrow",
+    b"FEA1": "Feather V1, an old format (pyarrow.feather.read_table reads it; write it as Parquet)",
     b"PK\x03\x04": "a ZIP archive",
+    b"PK\x05\x06": "an empty ZIP archive",
     b"%PDF": "a PDF",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -169,6 +171,8 @@ def what_is(head: bytes) -> str:
             return kind
     if re.match(rb"[\t-~]\0[\t-~]\0|\0[\t-~]\0[\t-~]", head):
         return f"UTF-16 text (`iconv -f utf-16{'le' if head[1] == 0 else 'be'} -t utf-8` converts it)"
+    if any(re.match(magic, head, re.DOTALL) for magic in _DECOMPRESSORS):
+        return "compressed twice"
     if head[257:262] == b"ustar":
         return "a tar archive"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()

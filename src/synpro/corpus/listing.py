@@ -138,7 +138,7 @@ def _leave_out_side_files(found: Listing, split: str) -> None:
             found.leave_out(file.name, "description", "describes the data beside it")
         elif parent in dicts and own_split and own_split != split:
             found.leave_out(
-                file.name, "other-split", f"another split of the data set than {split!r}; set `split` of this source"
+                file.name, "other-split", f"another split of the data set than {split!r}; set `split` of a source in [prepare]"
             )
         else:
             kept.append(file)

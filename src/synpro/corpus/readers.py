@@ -131,6 +131,12 @@ READERS: dict[str, tuple[str, Reader]] = {
 }
 """Format -> (pattern of the file names it is used for, in any case and without an ending of `COMPRESSED`; reader)."""
 _CONVERT = "; write it as JSONL (pandas: read_csv(...).to_json(..., orient='records', lines=True)) or Parquet"
+_MEDIA = re.compile(
+    r"\.(png|jpe?g|gif|webp|avif|bmp|ico|svg|tiff?|heic|mp[34]|m4[av]|wav|flac|og[agv]|opus|webm|mkv|avi|mov|woff2?|[ot]tf|eot)",
+    re.IGNORECASE,
+)
+"""Endings of what lies beside text and is not meant as text."""
+_NO_TEXT = "a picture, a sound, a film or a font, not text"
 KNOWN_ENDINGS = ".jsonl .ndjson .json .parquet .arrow .txt .md .xml, also .gz .bz2 .xz .zst"
 
 
@@ -158,22 +164,31 @@ def _leave_out_unknown(found: Listing, cfg: SourceConfig, slot: str) -> None:
     if cfg.format != "auto":
         return
     for file in [f for f in found.files if _by_name(f.name) is None]:
+        ending = PurePosixPath(_uncompressed(file.name)).suffix
+        is_media = _MEDIA.fullmatch(ending) is not None
         try:
-            known = what_is(file.head())
+            known = "" if is_media else what_is(file.head())
         except UnusableFileError as problem:
             found.leave_out(file.name, problem.reason, str(problem))
         else:
             if known in READERS:
                 continue
-            ending = PurePosixPath(_uncompressed(file.name)).suffix or "its name"
-            about = f", which is {known}" if known else _CONVERT if ending.lower() in (".csv", ".tsv") else ""
-            found.leave_out(file.name, "no-reader", f"no reader for {ending}{about}")
+            reason, about = "no-reader", f"no reader for {ending or 'a name without an ending'}"
+            if is_media or known.endswith("picture"):
+                reason, about = "media", _NO_TEXT
+            elif known:
+                about += f", which is {known}"
+            elif ending.lower() in (".csv", ".tsv"):
+                about += _CONVERT
+            elif not ending:  # such as Spark's part-00000
+                about += ": give it one (.jsonl, .txt), or set `format` of a source in [prepare]"
+            found.leave_out(file.name, reason, about)
         found.files.remove(file)
     if not found.files:
         some = "; ".join(found.lines())
         raise CorpusError(
-            f"{slot}: {cfg.path}: no file there that a reader knows: {some}. Known endings: {KNOWN_ENDINGS}; for others set "
-            "`format` of this source"
+            f"{slot}: {cfg.path}: no file there that a reader knows: {some}. Known endings: {KNOWN_ENDINGS}; rename the "
+            "files, or set `format` of a source in [prepare]"
         )
 
 
@@ -194,13 +209,14 @@ def _choose_reader(file: SourceFile, format: str) -> Reader:
     """The reader of a file, by what it is. Raises UnusableFileError for a file that is something else than its name says."""
     head = file.head()
     kind = what_is(head)
+    if format != "auto" and b"\0" in head and _MEDIA.fullmatch(PurePosixPath(file.name).suffix):
+        raise UnusableFileError("media", _NO_TEXT)
     chosen = (_by_name(file.name) or kind) if format == "auto" else format
     if kind in READERS and format == "auto":
         chosen = kind
     if kind and kind != chosen and not (chosen in ("text", "mediawiki") and "HTML" in kind):
-        raise UnusableFileError(
-            "mislabelled", f"is {kind}, not {chosen}; convert or unpack it, or correct `format` of this source"
-        )
+        advice = "" if format == "auto" else ", or correct `format` of this source"
+        raise UnusableFileError("mislabelled", f"is {kind}, not {chosen}; convert or unpack it{advice}")
     if chosen in ("parquet", "arrow") and kind != chosen:
         about = "is empty" if not head else f"does not begin as {chosen} does"
         raise UnusableFileError("damaged", f"not a complete {chosen.capitalize()} file: it {about}; fetch it again")
@@ -266,9 +282,8 @@ def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
         for key, value in values.items():
             if value is MISSING:
                 there = ", ".join(map(str, row.columns[:20])) or "none"
-                return _reject(
-                    row, "no-column", f"no column {getattr(cfg, key)!r}; the row has {there}; set `{key}` of this source"
-                )
+                what = f"no column {getattr(cfg, key)!r}; the row has {there}"
+                return _reject(row, "no-column", f"{what}; rename one, or set `{key}` of a source in [prepare]")
         text = values["text_column"]
         if not isinstance(text, str):
             reason = "not-text" if text is None else "not-text-column"
@@ -276,12 +291,14 @@ def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
             if isinstance(text, (list, dict)):
                 detail += "; a row has one text (pandas: `to_json(FILE, orient='records', lines=True)`)"
             return _reject(row, reason, detail, show(text, 1000))
-        try:
-            id, group = identity(values.get("id_column")), identity(values.get("group_column"))
-        except Exception:
-            wrong = values.get("id_column"), values.get("group_column")
-            shown = " and ".join(show(value) for value in wrong if value is not None)
-            return _reject(row, "bad-id", f"the id is {shown}; a text or a whole number is needed", text)
+        names: dict[str, str | None] = {}
+        for what in ("id", "group"):
+            value = values.get(f"{what}_column")
+            try:
+                names[what] = identity(value)
+            except Exception:
+                return _reject(row, "bad-id", f"the {what} is {show(value)}; a text or a whole number is needed", text)
+        id, group = names["id"], names["group"]
     if not text.strip():
         return Reject(id or row.source, "empty", "no text but white space", row.source, text)
     try:
@@ -316,7 +333,7 @@ def _printable(reject: Reject) -> Reject:
     return reject
 
 
-FAULTLESS = frozenset(("leftover", "description", "other-split", "no-rows", "redirect", "namespace", "contamination"))
+FAULTLESS = frozenset(("leftover", "description", "media", "other-split", "no-rows", "redirect", "namespace", "contamination"))
 """Reasons that say nothing against a source: what is left out there is no text of its own."""
 ALWAYS_ALLOWED = 10
 """Items that may be unusable whatever their share: the first few of a source would stop it otherwise."""

@@ -44,13 +44,16 @@ Rows = Iterator[Row | Reject]
 
 
 def identity(value: Any) -> str | None:
-    """A text for an id: a text, a whole number, or a float that is one (pandas writes 1.0). None for a missing value.
+    """A text for an id: a text, a whole number, a float that is one (pandas writes 1.0), or bytes of fixed length (a UUID) in
+    hexadecimal. None for a missing value.
 
     Raises ValueError for anything else.
     """
     if value is None or value is MISSING or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, (bool, list, dict, bytes, tuple)):
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, (bool, list, dict, tuple)):
         raise ValueError("an id is a text or a whole number")
     if not isinstance(value, (str, int)) and hasattr(value, "__float__"):  # float, Decimal
         if value != int(value):
