@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpro.assets.tokenizer_loss import changed_space, lost_share, spread
+from synpro.assets.tokenizer_loss import changed_space, excerpt, lost_share
 from synpro.corpus.files import CorpusError
 from synpro.corpus.tokens import (
     TokenizerConfig,
@@ -142,8 +142,8 @@ def test_a_tokenizer_that_changes_white_space_is_told(folder: Path) -> None:
 
 def test_the_sample_of_a_long_text_reaches_its_end() -> None:
     text = "a" * 100_000 + "b" * 5_000
-    assert spread(text, 200_000) == text and spread("abc", 2, 1) == "ac"
-    some = spread(text, 10_000)
+    assert excerpt(text, 200_000) == text and excerpt("abc", 2, 1) == "ac"
+    some = excerpt(text, 10_000)
     assert len(some) == 10_000 and 0 < some.count("b") <= 1_000 and some[-1] == "b"
 
 

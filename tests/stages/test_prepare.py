@@ -224,7 +224,7 @@ def test_corpora_that_cannot_be_used(data: Path, tmp_path: Path) -> None:
         r"prepare.sources.0: .*no such file or folder", config(data, sources=(SourceConfig(str(tmp_path / "nowhere")),)), out
     )
     refused(
-        r"no column 'body'; the row has key, text; set `text_column`",
+        r"no column 'body'; the row has key, text; rename one, or set `text_column`",
         config(data, sources=(SourceConfig(str(data), text_column="body"),)),
         out,
     )

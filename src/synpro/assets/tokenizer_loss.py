@@ -47,7 +47,7 @@ def changed_space(texts: Iterable[str], roundtrip: Callable[[str], str]) -> floa
     return min(1.0, changed / total) if total else 0.0
 
 
-def spread(text: str, characters: int, piece: int = 500) -> str:
+def excerpt(text: str, characters: int, piece: int = 500) -> str:
     """At most so many characters of a text, in pieces from its beginning to its end: what is lost may stand anywhere."""
     if len(text) <= characters:
         return text

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synpro.assets import model_folder
-from synpro.assets.tokenizer_loss import spread
+from synpro.assets.tokenizer_loss import excerpt
 from synpro.corpus.encoding import RemoteEncoder
 from synpro.corpus.files import CorpusError
 from synpro.corpus.passages import PassageConfig, cut_passages
@@ -250,7 +250,7 @@ def _sample(texts: Iterable[str], table: Path) -> list[str]:
 
     rows = pq.read_metadata(table).num_rows
     step = max(1, rows // SAMPLE_DOCUMENTS)
-    return [spread(text, SAMPLE_CHARACTERS * step // rows) for text in islice(texts, 0, None, step)]
+    return [excerpt(text, SAMPLE_CHARACTERS * step // rows) for text in islice(texts, 0, None, step)]
 
 
 def _write_splits(tokenizer: Tokenizer, eos: int, dtype: str, total: int, ctx: StepContext) -> dict[str, int]:
