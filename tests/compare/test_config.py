@@ -168,9 +168,9 @@ def test_an_arm_waits_for_the_one_that_generates_its_answers() -> None:
         "synpro": set(),
     }
     comparison = Comparison(cfg, DedupSteps(lambda *args, **inputs: None), {"u1": None})
-    waits = {name: job.wait for name, job in comparison.jobs().items() if name.startswith("texts/")}
-    assert waits["texts/least-copied/0"] == ("texts/best-of-n/0",), "texts that look at the model are first"
-    assert waits["texts/rephrase-only/0"] == ("texts/prompt-only/0",) and waits["texts/synpro/0"] == ()
+    before = {name: job.wait for name, job in comparison.jobs().items() if name.startswith("texts/")}
+    assert before["texts/least-copied/0"] == ("texts/best-of-n/0",), "texts that look at the model are first"
+    assert before["texts/rephrase-only/0"] == ("texts/prompt-only/0",) and before["texts/synpro/0"] == ()
 
 
 def test_arms_that_leave_a_check_out() -> None:

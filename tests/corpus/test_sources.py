@@ -285,3 +285,43 @@ def test_too_many_rejects_stop_with_the_most_frequent_reasons() -> None:
         counted(0, 3).check()
     with pytest.raises(CorpusError):  # a long reading is not waited for
         counted(0, 10_000)
+
+
+def test_one_bad_value_of_an_array_costs_itself_alone(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"text {i}", "parts": [{"n": i}]}) for i in range(300)]
+    pretty = [json.dumps({"text": f"text {i}", "parts": [{"n": i}]}, indent=2).replace("\n", "\n  ") for i in range(300)]
+    for bad in (
+        "{'text': 'x'}",
+        '{"text": "x" "y"}',
+        '{"text": ' + "[" * 50_000 + "}",
+        '{"text": oops, "parts": [\n      {"n": 1}]}',
+    ):
+        for each in (rows, pretty):
+            (tmp_path / "a.json").write_text("[\n  " + ",\n  ".join([*each[:40], bad, *each[40:]]) + "\n]\n")
+            good, rejects = read(tmp_path)
+            assert [r.text for r in good] == [f"text {i}" for i in range(300)], bad[:30]
+            assert [r.reason for r in rejects] == ["invalid-json"] and "reading goes on" in rejects[0].detail
+            assert rejects[0].id == "a.json:41" and rejects[0].text.startswith(bad[:10])
+
+
+def test_a_row_with_a_long_number_and_deep_brackets_costs_itself_alone(tmp_path: Path) -> None:
+    deep = b'{"text": "x", "n": ' + b"9" * 5000 + b', "a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n"
+    (tmp_path / "a.jsonl").write_bytes(row("one") + b"\n" + deep + row("two") + b"\n")
+    good, bad = read(tmp_path)
+    assert [r.text for r in good] == ["one", "two"] and [b.detail for b in bad] == ["brackets are nested too deeply"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+        (b'<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml">', "an HTML page"),
+        (b"{\\rtf1\\ansi Text}", "an RTF document"),
+        (b"%!PS-Adobe-3.0\n", "a PostScript file"),
+        ("A text.".encode("utf-32-le"), "binary data, or text in UTF-16 or UTF-32"),
+    ],
+)
+def test_a_text_file_that_is_none_is_said_to_be_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    good, bad = read(tmp_path)
+    assert good == [] and bad[0].reason == "mislabelled" and f"is {said}, not text" in bad[0].detail

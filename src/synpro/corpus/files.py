@@ -142,6 +142,8 @@ _KINDS = {
     b"PK\x03\x04": "a ZIP archive",
     b"PK\x05\x06": "an empty ZIP archive",
     b"%PDF": "a PDF",
+    b"%!PS": "a PostScript file",
+    b"{\\rtf": "an RTF document",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
     b"GIF8": "a GIF picture",
@@ -175,7 +177,7 @@ def what_is(head: bytes) -> str:
         return "compressed twice"
     if head[257:262] == b"ustar":
         return "a tar archive"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
+    start = re.sub(rb"<\?xml.*?\?>\s*", b"", head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1000].lower(), count=1, flags=re.DOTALL)
     return "an HTML page" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 

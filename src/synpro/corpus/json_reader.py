@@ -89,7 +89,7 @@ def _read_lines(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str]
 def _read_line(text: str, source: str, wanted: Sequence[str]) -> Rows:
     """The row of a line, or its rows where a writer has left line ends out."""
     try:
-        value = _STRICT.decode(text)
+        value = _decoded(text)
     except json.JSONDecodeError as problem:
         several = _objects(text) if problem.msg == "Extra data" else []
         if several:
@@ -106,9 +106,17 @@ def _read_line(text: str, source: str, wanted: Sequence[str]) -> Rows:
     except RecursionError:
         yield Reject(source, "invalid-json", "brackets are nested too deeply", source, text)
         return
-    except ValueError:  # a number of more digits than Python reads; if nobody asked for its column, it does not matter
-        value = _LENIENT.decode(text)
     yield _row(value, source, text, wanted)
+
+
+def _decoded(text: str) -> Any:
+    """The value of a JSON text. Raises JSONDecodeError, and RecursionError for one that is nested too deeply."""
+    try:
+        return _STRICT.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number of more digits than Python reads; if nobody asked for its column, it does not matter
+        return _LENIENT.decode(text)
 
 
 def _objects(text: str) -> list[tuple[dict[str, Any], str]]:
@@ -154,34 +162,60 @@ def _repeated(value: dict[str, Any], path: str) -> str:
 
 
 def _read_values(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str], limit: int) -> Rows:
-    """Values one after the other, of one or several arrays or of none. What cannot be read ends the file."""
+    """Values one after the other, of one or several arrays or of none. After one that cannot be read, reading goes on at the
+    next line that begins as it does."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")  # bad bytes are found in the row that has them
     text, number, batch, ended = "", 0, 1, False
     position = 0
+    broken: tuple[ValueError | RecursionError, str, str] | None = None
+    """What is wrong with the row that is passed over, how its line begins, and the row."""
     while True:
-        position = _after_separator(text, position)
-        try:
-            value, end = _LENIENT.raw_decode(text, position)
-            # a number at the end of what was read may go on
-            complete = ended or end < len(text)
-        except (ValueError, RecursionError) as problem:
-            complete, value, end = False, problem, position
-        if complete:
-            number, batch = number + 1, 1
-            yield _row(value, f"{file.name}:{number}", text[position:end], wanted)
-            position = end
-            continue
+        if broken is None:
+            position = _after_separator(text, position)
+            try:
+                value, end = _LENIENT.raw_decode(text, position)
+                # a number at the end of what was read may go on
+                if ended or end < len(text):
+                    number, batch = number + 1, 1
+                    yield _row(value, f"{file.name}:{number}", text[position:end], wanted)
+                    position = end
+                    continue
+            except (ValueError, RecursionError) as problem:
+                if position < len(text) and (ended or _is_wrong(problem, len(text))):
+                    broken, position = (problem, _line_start(text, position), text[position : position + 1000]), position + 1
+        if broken is not None:
+            wrong, begins, row = broken
+            found = text.find(begins, position)
+            if found >= 0 or ended:
+                what = "brackets are nested too deeply" if isinstance(wrong, RecursionError) else str(wrong)
+                rest = "reading goes on at the next line that begins as it does"
+                if found < 0:
+                    rest = f"the {number:,} rows before it are used, the rest of the file cannot be read"
+                number += 1
+                yield Reject(f"{file.name}:{number}", "invalid-json", f"{what}; {rest}", file.name, row)
+            if found >= 0:
+                position, broken = found + 1, None
+                continue
+            position = max(position, len(text) - len(begins))
         if ended:
-            if position < len(text):
-                yield Reject(
-                    f"{file.name}:{number + 1}", "invalid-json",
-                    f"{value}; the {number:,} rows before it are used, the rest of the file cannot be read", file.name,
-                    text[position : position + 1000],
-                )  # fmt: skip
             return
         if len(text) - position > 2 * limit:
             raise CorruptFileError(f"has something longer than max_row_bytes after row {number:,} that does not end")
-        text, position = text[position:], 0
+        line = max(text.rfind("\n", 0, position), 0)  # how the line begins is kept
+        text, position = text[line:], position - line
         more = list(itertools.islice(chunks, batch))
         ended, batch = not more, 2 * batch  # twice as much each time: linear time in the length of a row
         text += decoder.decode(b"".join(more), final=ended)
+
+
+def _is_wrong(problem: ValueError | RecursionError, read: int) -> bool:
+    """Whether more text would not make a value of it: what is wrong is not at the end of what was read."""
+    if not isinstance(problem, json.JSONDecodeError):
+        return isinstance(problem, RecursionError)
+    return problem.pos < read - len("-Infinity") and not problem.msg.startswith("Unterminated")
+
+
+def _line_start(text: str, position: int) -> str:
+    """A line end and what stands in a line up to the brace of its row, without the brackets and commas of an array."""
+    before = text[text.rfind("\n", 0, position) + 1 : position]
+    return "\n" + (before if not before.strip() else "") + text[position]

@@ -209,12 +209,14 @@ def _choose_reader(file: SourceFile, format: str) -> Reader:
     """The reader of a file, by what it is. Raises UnusableFileError for a file that is something else than its name says."""
     head = file.head()
     kind = what_is(head)
+    if not kind and format in ("auto", "text") and _by_name(file.name) == "text" and head.count(b"\0") > len(head) / 100:
+        kind = "binary data, or text in UTF-16 or UTF-32"
     if format != "auto" and b"\0" in head and _MEDIA.fullmatch(PurePosixPath(file.name).suffix):
         raise UnusableFileError("media", _NO_TEXT)
     chosen = (_by_name(file.name) or kind) if format == "auto" else format
     if kind in READERS and format == "auto":
         chosen = kind
-    if kind and kind != chosen and not (chosen in ("text", "mediawiki") and "HTML" in kind):
+    if kind and kind != chosen and not (format == "text" and "HTML" in kind):  # who says so may want its tags
         advice = "" if format == "auto" else ", or correct `format` of this source"
         raise UnusableFileError("mislabelled", f"is {kind}, not {chosen}; convert or unpack it{advice}")
     if chosen in ("parquet", "arrow") and kind != chosen:
