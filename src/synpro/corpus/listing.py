@@ -93,7 +93,7 @@ def _file_system(path: str, slot: str) -> tuple[Any, str]:
     import fsspec
 
     if "://" not in path:  # a `::` in a name of this machine is no chain of file systems
-        return fsspec.filesystem("file"), str(Path(path).expanduser().absolute())
+        return fsspec.filesystem("file"), str(assets.expand_user(path).absolute())
     try:
         fs, inside = fsspec.core.url_to_fs(path)
     except Exception as problem:  # an unknown scheme, a missing package, an archive that is none, ...
