@@ -194,3 +194,14 @@ def test_too_many_rejects_stop_with_the_most_frequent_reasons() -> None:
         counted(0, 3).check()
     with pytest.raises(CorpusError):  # a long reading is not waited for
         counted(0, 10_000)
+
+
+def test_who_waits_for_the_hub_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no network")
+
+    lines: list[str] = []
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(CorpusError, match="hf:a/b: cannot be read from the hub"):
+        find_files(SourceConfig("hf:a/b"), slot="x", log=lines.append)
+    assert lines == ["hf:a/b: asking the Hugging Face hub; without network it gives up after a minute or two"]
