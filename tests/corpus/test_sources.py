@@ -325,3 +325,29 @@ def test_a_text_file_that_is_none_is_said_to_be_what_it_is(content: bytes, said:
     (tmp_path / "a.txt").write_bytes(content)
     good, bad = read(tmp_path)
     assert good == [] and bad[0].reason == "mislabelled" and f"is {said}, not text" in bad[0].detail
+
+
+def test_who_waits_for_the_hub_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no network")
+
+    lines: list[str] = []
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(CorpusError, match="hf:a/b: cannot be read from the hub"):
+        find_files(SourceConfig("hf:a/b"), slot="x", log=lines.append)
+    assert lines == ["hf:a/b: asking the Hugging Face hub; without network it gives up after a minute or two"]
+
+
+def test_a_file_that_may_not_be_looked_at_is_no_link_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_bytes(row("one"))
+    (tmp_path / "b.jsonl").write_bytes(row("two"))
+    own = Path.stat
+
+    def stat(self: Path, **how: bool) -> os.stat_result:  # as a folder without the right to search it does
+        if self.name == "a.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return own(self, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    good, bad = read(tmp_path)
+    assert [r.text for r in good] == ["two"] and bad[0].detail == "cannot be looked at (Permission denied)"

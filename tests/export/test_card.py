@@ -9,6 +9,7 @@ import pytest
 from synpro.config import load_config
 from synpro.corpus.readers import SourceConfig
 from synpro.export import card as cards
+from synpro.export import model_card as model_cards
 from synpro.export.card import write_card
 from synpro.export.model_card import model_card
 from synpro.export.selection import Counts, Selection
@@ -133,3 +134,15 @@ def test_a_filter_that_was_added_is_on_the_card(run: Path, tmp_path: Path, monke
         "Also dropped, `url`: The text holds an address." in (text := card(run, tmp_path))
         and "Also dropped, `copy`" not in text
     )
+
+
+def test_a_card_that_cannot_be_written_costs_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(tmp_path / "run")
+    for number in (1, 2):
+        (run / f"round-{number:02d}/pretrain/hf").mkdir(parents=True, exist_ok=True)
+        (run / f"round-{number:02d}/pretrain/hf/model.safetensors").touch()
+    (run / "round-01/pretrain/hf/README.md").mkdir()
+    monkeypatch.setattr(model_cards, "model_card", lambda data, cfg, round: f"round {round}")
+    (problem,) = model_cards.write_model_cards(run, load_config(ROOT / "configs" / "tiny.toml"))
+    assert problem.startswith("the model of round 1 has no new card: ") and "is a folder where a file is needed" in problem
+    assert (run / "round-02/pretrain/hf/README.md").read_text() == "round 2"

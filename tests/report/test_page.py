@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from synpro.commands import report as command
 from synpro.report import charts
 from synpro.report.html import seconds
 from synpro.report.page import render, summary, write_report
@@ -188,3 +189,12 @@ def test_influence_that_measures_memorisation_is_warned_of(page: str, tmp_path: 
     assert "measures memorisation as well as learning" in body(render(run))
     file.write_text(json.dumps(json.loads(file.read_text()) | {"memorization": {**seen, "train": 0.35}}))
     assert "memorisation" not in body(render(run))
+
+
+def test_a_run_that_cannot_be_written_has_a_page_elsewhere(
+    page: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    assert command.write_report(finished_run, tmp_path / "new/page.html") == tmp_path / "new/page.html"
+    assert (tmp_path / "new/page.html").read_text(encoding="utf-8") == page
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}

@@ -131,7 +131,7 @@ def test_an_unfinished_run_says_what_is_missing_and_invents_nothing(run: Path) -
         ("round-01/evaluate/evaluation.json", "{", "not valid JSON"),
         ("round-01/evaluate/evaluation.json", None, "is missing although its step is done"),
         ("round-01/evaluate/heldout.parquet", "PAR1 not", "not a readable Parquet file"),
-        ("round-01/pretrain/metrics.jsonl", '{"step": 1}\n{"st', "line 2"),
+        ("round-01/pretrain/metrics.jsonl", '{"st\n{"step": 1}\n', "line 1"),
         ("round-01/synthesize-rephrase/rewrites.parquet", None, "is missing although its step is done"),
         ("round-01/train-reformat/validation.json", "[", "not valid JSON"),
         ("round-00/prepare/result.json", "{}", "holds no record"),

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synpro.records import OtherVersion, decode
-from synpro.runner.artifacts import CorruptRun, one_of, read_record, read_table
+from synpro.runner.artifacts import CorruptRun, one_of, read_lines, read_record, read_table
 from synpro.runner.inputs import changed_files
 
 
@@ -50,3 +50,15 @@ def test_a_damaged_step_of_a_comparison_is_to_be_done_again_too(tmp_path: Path) 
 def test_a_record_that_lacks_what_this_version_needs_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(OtherVersion, match=r"'Shard' .* another version of synpro .*; carry the run on with that version"):
         decode({"record": "Shard"}, tmp_path)
+
+
+def test_a_last_row_that_is_cut_short_costs_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for cut in (b'{"step": 2, "lo', '{"a": "\u00e9'.encode()[:-1], b"\0\0\0", b"12"):
+        file.write_bytes(b'{"step": 1}\n' + cut)
+        assert list(read_lines(file, whole=False)) == [{"step": 1}] and not capsys.readouterr().err
+        assert list(read_lines(file, whole=True)) == [{"step": 1}]
+        assert f"WARNING: {file}, line 2: is cut short, and is left out" in capsys.readouterr().err
+        file.write_bytes(cut + b'\n{"step": 1}\n')
+        with pytest.raises(CorruptRun, match="line 1: not a JSON object"):
+            list(read_lines(file, whole=True))

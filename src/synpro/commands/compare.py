@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.commands.arguments import check_folder
 from synpro.commands.execution import locked_run_dir, shown_steps
 from synpro.commands.run_dir import note_environment
 from synpro.compare.comparison import compare, comparison_outline
@@ -46,7 +47,7 @@ def run_comparison(
 
     At most `jobs` steps run in parallel (None: what the cores hold); results do not depend on it. With `results`, settings,
     numbers, pictures and the table are copied there too. Raises ConfigError when the directory belongs to another config or
-    `jobs` does not fit, StepError when a step stops.
+    `jobs` does not fit, ArgumentError when `results` cannot be written, StepError when a step stops.
     """
     from synpro.report.comparison import publish, write_page
 
@@ -58,6 +59,7 @@ def run_comparison(
             f"--jobs {max_parallel}: each step would take all cores (machine.threads = 0). Say how many threads a step "
             f"has: --set machine.threads={max(1, usable_cores() // max_parallel)} (its last bits depend on it), or use --jobs 1"
         )
+    check_folder("--results", results)
     began = time.monotonic()
     with locked_run_dir(cfg, Path(runs)) as root:
         with shown_steps(cfg, root, comparison_outline(cfg), max_parallel) as steps:

@@ -15,8 +15,8 @@ from synpro.outline import outline
 def is_comparison(config: Path) -> bool:
     """Whether a file is a config with a [compare] table."""
     try:
-        return "compare" in tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # loading it will say what is wrong
+        return "compare" in tomllib.loads(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):  # loading it will say what is wrong
         return False
 
 

@@ -15,6 +15,7 @@ from synpro.commands.run_dir import init_or_verify, note_environment
 from synpro.config import ConfigError, RunConfig
 from synpro.loop import loop
 from synpro.outline import outline
+from synpro.runner.disk import naming
 from synpro.runner.progress import ProgressDisplay, ProgressListener
 from synpro.runner.step import ExpectedSeconds, Steps, lock
 
@@ -31,10 +32,11 @@ def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
     root = runs / cfg.name
     descriptor = lock(root)
     try:
-        init_or_verify(cfg, root)
-        if problems := preconditions(cfg, root):
-            raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
-        yield root
+        with naming(root):
+            init_or_verify(cfg, root)
+            if problems := preconditions(cfg, root):
+                raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
+            yield root
     finally:
         os.close(descriptor)
 

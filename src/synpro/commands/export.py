@@ -62,13 +62,15 @@ def export(run: Path, out: Path, format: str = "parquet", selection: Selection |
         partial = whole.with_name(f"{whole.name}.partial-{uuid4().hex[:8]}")  # no other export's, and nobody's folder
         partial.mkdir(parents=True)
     except (OSError, RuntimeError) as problem:  # RuntimeError: a loop of links
-        raise ExportError(f"--to {out}: cannot be made ({problem}); give the path of a new folder") from problem
+        why = explain(OSError(problem.errno, problem.strerror), out) if isinstance(problem, OSError) else problem
+        raise ExportError(f"--to {out}: cannot be made ({why}); give the path of a new folder") from problem
     try:
         done = _write_model(run, selection, partial) if format == MODEL else _write_texts(run, partial, format, selection)
         try:
             partial.rename(whole)  # over an empty folder, if it is still empty
         except OSError as problem:
-            raise ExportError(f"{out} cannot be written ({problem.strerror}); give the path of a new folder") from problem
+            why = explain(OSError(problem.errno, problem.strerror), out)
+            raise ExportError(f"--to {out}: cannot be written ({why}); give the path of a new folder") from problem
     except (OSError, pa.ArrowException) as problem:
         if (broken := disk_error(problem)) is None or not str(broken.filename or partial).startswith(str(partial)):
             raise  # no fault of this folder's

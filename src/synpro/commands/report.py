@@ -8,23 +8,29 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from synpro.commands.arguments import check_file, write_file
 from synpro.commands.compare import NUMBERS
 from synpro.commands.configs import is_comparison
 from synpro.commands.run_dir import open_run
 from synpro.runner.step import StepError
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, out: Path | None = None) -> Path:
     """Write `report.html` and the cards of the run's models, or a comparison's `compare.html`: the path of the page. A model
-    that cannot have a card is named on stderr.
+    that cannot have a card is named on stderr. With `out`, the page is written there, and nothing in the run directory.
 
-    Raises NotARun for a folder that is not a run directory, StepError for a comparison without numbers.
+    Raises NotARun for a folder that is not a run directory, StepError for a comparison without numbers, ArgumentError for an
+    `out` that cannot be written.
     """
     from synpro.compare.arms import arm_order
     from synpro.export.model_card import write_model_cards
     from synpro.report import comparison, page
 
+    check_file("--out", out)
     if not is_comparison(root / "config.toml"):
+        if out is not None:
+            write_file("--out", out, page.render(root))
+            return out
         if (root / "config.toml").exists():
             for problem in write_model_cards(root, open_run(root)):
                 print(f"WARNING: {problem}", file=sys.stderr)
@@ -35,6 +41,9 @@ def write_report(root: Path) -> Path:
         )
     numbers = json.loads((root / NUMBERS).read_text(encoding="utf-8"))
     numbers["arms"] = dict(sorted(numbers["arms"].items(), key=lambda item: arm_order(item[0])))  # the file sorts its keys
+    if out is not None:
+        write_file("--out", out, comparison.render(root, numbers))
+        return out
     return comparison.write_page(root, numbers)
 
 

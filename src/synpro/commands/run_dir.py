@@ -56,7 +56,8 @@ def newest_record(root: Path, step: str, kind: type[R], round: int | None = None
 def init_or_verify(cfg: RunConfig, root: Path) -> None:
     """Write the resolved config into a new run directory, or make sure that an existing one has the same result keys.
 
-    Execution settings may differ; the newest are kept. Raises ConfigError with the differences.
+    Execution settings may differ; the newest are kept. A run without a result takes any config: its step was refused, or
+    failed, and the config is corrected (a step of another request begins anew). Raises ConfigError with the differences.
     """
     path = root / "config.toml"
     is_begun = any(p.name not in (*OWN_FILES, path.name) for p in root.iterdir())
@@ -76,7 +77,10 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             f"{root} was started with another config, which this version cannot read; give the run another name (--set "
             f"name=...), or use the version it was started with:\n{problem}"
         ) from problem
-    if different := changes(_result_keys(old), _result_keys(cfg)):
+    different = changes(_result_keys(old), _result_keys(cfg))
+    if different and _is_generated(type(cfg), path) and not any(root.rglob("result.json")):
+        print(f"WARNING: no step of {root} is done yet: its config is replaced by this one", file=sys.stderr)
+    elif different:
         raise ConfigError(
             f"{root} was started with another config; these values differ (there -> now):\n  "
             + "\n  ".join(different)

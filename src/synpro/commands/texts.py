@@ -19,6 +19,8 @@ def documents_of(texts: Path | str | Iterable[str]) -> list[Document | Reject]:
     A `str` is a path. Rows have their `id` where they have one. What cannot be used is a Reject in its place. Raises
     ConfigError where there is nothing to read.
     """
+    if isinstance(texts, str) and not texts.strip():
+        raise ConfigError("the path of the texts: is empty; name a file, a folder or a glob")
     if isinstance(texts, (Path, str)):
         return _read(str(texts))
     return [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synpro.assets import Log
 from synpro.corpus.files import CorpusError, SourceFile
 from synpro.corpus.rows import Row, Rows
 
@@ -23,8 +24,10 @@ class HubShard(SourceFile):
     """Shards of the data set."""
 
 
-def list_shards(path: str, subset: str | None, split: str) -> list[SourceFile]:
+def list_shards(path: str, subset: str | None, split: str, log: Log | None = None) -> list[SourceFile]:
     """The shards of a data set, in order. Raises CorpusError when the hub does not give it."""
+    if log:  # its own library only says "Retrying"
+        log(f"{path}: asking the Hugging Face hub; without network it gives up after a minute or two")
     import datasets
 
     name, _, revision = path.removeprefix("hf:").partition("@")

@@ -148,7 +148,7 @@ def find_files(cfg: SourceConfig, *, slot: str, log: Log | None = None, progress
     if cfg.path.startswith("hf:") and not cfg.path.startswith("hf://"):  # `hf://` is fsspec's own scheme for files on the hub
         from synpro.corpus.hub import list_shards
 
-        found = Listing(list_shards(cfg.path, cfg.subset, cfg.split))
+        found = Listing(list_shards(cfg.path, cfg.subset, cfg.split, log))
     else:
         found = list_files(cfg.path, slot=slot, log=log, progress=progress, split=cfg.split)
         _leave_out_unknown(found, cfg, slot)

@@ -14,6 +14,7 @@ from synpro.report.headline import changes, forgotten, paired_change, since_star
 from synpro.report.run_data import RoundEvaluation, RunData, load_run
 from synpro.report.warnings import find_warnings
 from synpro.runner.artifacts import CorruptRun, read_json, read_record
+from synpro.runner.disk import explain
 
 if TYPE_CHECKING:
     from synpro.measure.bootstrap import Difference
@@ -28,8 +29,9 @@ def write_model_cards(run: Path, cfg: RunConfig) -> list[str]:
         if training.done and any(folder.glob("*.safetensors")):  # a run can be read where its weights are not
             try:
                 (folder / "README.md").write_text(model_card(data, cfg, training.round), encoding="utf-8")
-            except (DamagedModel, CorruptRun) as problem:
-                problems.append(f"the model of round {training.round} has no new card: {problem}")
+            except (DamagedModel, CorruptRun, OSError) as problem:
+                why = explain(problem, folder) if isinstance(problem, OSError) else problem
+                problems.append(f"the model of round {training.round} has no new card: {why}")
     return problems
 
 

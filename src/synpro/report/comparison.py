@@ -237,8 +237,15 @@ def _contrast_table(numbers: Numbers) -> Table:
 
 def write_page(root: Path, numbers: Numbers) -> Path:
     """Write ROOT/compare.html, by rename, and return its path."""
-    settings, page = root / "config.toml", root / "compare.html"
-    text = render_template(
+    page = root / "compare.html"
+    write_text(page, render(root, numbers))
+    return page
+
+
+def render(root: Path, numbers: Numbers) -> str:
+    """The page of a comparison."""
+    settings = root / "config.toml"
+    return render_template(
         "comparison.html.jinja",
         n=numbers,
         headline=headline(numbers),
@@ -253,8 +260,6 @@ def write_page(root: Path, numbers: Numbers) -> Path:
         titles=TITLES,
         settings=settings.read_text(encoding="utf-8") if settings.exists() else "",
     )
-    write_text(page, text)
-    return page
 
 
 def publish(root: Path, numbers: Numbers, folder: Path) -> Path:

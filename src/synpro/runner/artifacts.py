@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from synpro.runner.disk import naming
 
 
 class CorruptRun(ValueError):
@@ -103,10 +107,16 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write by rename: the file exists whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-    sync(temporary)
-    temporary.replace(path)
+    with naming(path):
+        try:
+            with temporary.open("w", encoding="utf-8") as handle:
+                handle.write(text)
+            sync(temporary)
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):  # half of it would keep a full disk full
+                temporary.unlink()
+            raise
 
 
 def sync(path: Path) -> None:
@@ -120,21 +130,24 @@ def sync(path: Path) -> None:
 def read_lines(path: Path, *, whole: bool) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file; none when it does not exist.
 
-    `whole=False`: a last line that is cut short is left out, because its process may still be writing. Raises CorruptRun for
-    any other line that is not a JSON object.
+    A last line that is cut short is left out: its process may still be writing, or was ended while it did. With `whole`,
+    nobody writes any more, and there is a warning on stderr: a row of a chart is not worth the step. Raises CorruptRun for any
+    other line that is not a JSON object.
     """
     if not path.exists():
         return
-    with path.open(encoding="utf-8", errors="strict") as handle:
+    with path.open("rb") as handle:  # what is cut short may end within a character
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
             except ValueError as problem:
-                if not whole and not line.endswith("\n"):
+                if not line.endswith(b"\n"):
+                    if whole:
+                        print(f"WARNING: {path}, line {number}: is cut short, and is left out", file=sys.stderr)
                     return
                 raise CorruptRun(f"{path}, line {number}: not a JSON object ({problem}); {_redo(path)}") from problem
             yield row

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 FULL_BYTES = 64 * 2**10
@@ -16,6 +18,7 @@ _SAYINGS = {
     "Read-only file system": errno.EROFS,
 }
 """What libraries say that hide the number of an error."""
+_ELSEWHERE = "name another folder (--runs, or --to of an export, or --out)"
 
 
 def free_bytes(path: Path) -> int:
@@ -34,18 +37,49 @@ def disk_error(problem: BaseException) -> OSError | None:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _SAYINGS.values():
             return seen
-        for saying, number in _SAYINGS.items():
-            if saying in str(seen):
-                return OSError(number, os.strerror(number))
+        if (said := said_error(str(seen))) is not None:
+            return said
         seen = seen.__cause__ or seen.__context__
     return None
 
 
-def explain(problem: OSError, path: Path) -> str:
-    """One sentence about a file that could not be read or written: which, why, and what to do."""
+def said_error(text: str) -> OSError | None:
+    """The failure of the disk that a library or another program tells of in words."""
+    number = next((number for saying, number in _SAYINGS.items() if saying in text), None)
+    return None if number is None else OSError(number, os.strerror(number))
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file, or the folder, in failures of the disk that name none, as those of `write` do."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None and problem.errno in _CAUSES:
+            problem.filename = str(path)
+        raise
+
+
+def explain(problem: OSError, path: Path | None) -> str:
+    """One sentence about a file that could not be read or written: which, why, and what to do. `path`: which one, where the
+    problem does not name it."""
     place = Path(os.fsdecode(problem.filename)) if isinstance(problem.filename, (str, bytes)) else path
     explanation = _CAUSES.get(problem.errno or 0)
+    if place is None:
+        return f"{problem.strerror or problem}; the system does not say of which file or folder"
     return f"{place}: {explanation(place)}" if explanation else f"{place}: {problem.strerror or problem}"
+
+
+def denied(path: Path) -> str:
+    """Why a path cannot be used by this user, and who can give the right."""
+    here = _existing(path)
+    needed = os.R_OK | (os.X_OK if here.is_dir() else 0)
+    right, sign, elsewhere = (
+        ("write there", "w", _ELSEWHERE) if os.access(here, needed) else ("read it", "rX", "name one that you can read")
+    )
+    holder, user = _user_of(here), _name(os.geteuid())
+    remedy = f"give yourself the right: chmod u+{sign} {here}" if holder == user else f"ask for the right to {right}"
+    return f"permission denied: {here} belongs to {holder} and this is {user}; {remedy}, or {elsewhere}"
 
 
 def _existing(path: Path) -> Path:
@@ -54,8 +88,9 @@ def _existing(path: Path) -> Path:
 
 
 def _full(path: Path) -> str:
-    free = free_bytes(path) / 2**20
-    return f"the disk is full ({free:,.1f} MiB free); make room, then run the same command again"
+    free = free_bytes(path)
+    more = "" if free < 2**20 else " now, too little for what was written; or the disk holds no more files, see df -i"
+    return f"the disk is full ({free / 2**20:,.1f} MiB free{more}); make room, then run the same command again"
 
 
 def _quota(path: Path) -> str:
@@ -63,24 +98,22 @@ def _quota(path: Path) -> str:
 
 
 def _read_only(path: Path) -> str:
-    return "the file system is read-only; make it writable, or name another folder (--runs, or --to of an export)"
-
-
-def _denied(path: Path) -> str:
-    here = _existing(path)
-    return (
-        f"permission denied: {here} belongs to {_user_of(here)} and this is {_name(os.geteuid())}; ask for the right to write "
-        "there, or name another folder (--runs, or --to of an export)"
-    )
+    return f"the file system is read-only; make it writable, or {_ELSEWHERE}"
 
 
 def _not_a_folder(path: Path) -> str:
     if path.is_symlink() and not path.exists():
-        return "the link leads nowhere; correct it, or name another folder (--runs, or --to of an export)"
+        return f"the link leads nowhere; correct it, or {_ELSEWHERE}"
     file = next((p for p in (path, *path.parents) if p.is_file()), path)
-    return (
-        f"{file} is a file where a folder is needed; name another folder (--runs, or --to of an export), or move the file away"
-    )
+    return f"{file} is a file where a folder is needed; {_ELSEWHERE}, or move the file away"
+
+
+def _not_a_file(path: Path) -> str:
+    return f"is a folder where a file is needed; {_ELSEWHERE}, or move the folder away"
+
+
+def _too_long(path: Path) -> str:
+    return f"the name is longer than this file system takes; {_ELSEWHERE}"
 
 
 def _failed(path: Path) -> str:
@@ -91,10 +124,12 @@ _CAUSES = {
     errno.ENOSPC: _full,
     errno.EDQUOT: _quota,
     errno.EROFS: _read_only,
-    errno.EACCES: _denied,
-    errno.EPERM: _denied,
+    errno.EACCES: denied,
+    errno.EPERM: denied,
     errno.ENOTDIR: _not_a_folder,
     errno.EEXIST: _not_a_folder,
+    errno.EISDIR: _not_a_file,
+    errno.ENAMETOOLONG: _too_long,
     errno.EIO: _failed,
 }
 """What is said of an error, by its number."""
