@@ -14,7 +14,13 @@ from synpro.runner.rejects import Reject
 
 def test_rows_without_prompt_or_answer_are_rejected_with_their_place(tmp_path: Path) -> None:
     file = tmp_path / "qa.jsonl"
-    rows = ['{"prompt": "2+2=", "answer": "4"}', '{"prompt": "x"}', '{"prompt": " ", "answer": "y"}', "not json", '["list"]']
+    rows = [
+        '{"prompt": "2+2=", "answer": "4"}',
+        '{"prompt": "x"}',
+        '{"prompt": "\u200b", "answer": "y"}',
+        "not json",
+        '["list"]',
+    ]
     file.write_text("\n".join(rows) + "\n\n", encoding="utf-8")
     found = list(read_prompt_completions(file))
     assert found[0] == PromptCompletionText("qa.jsonl:1", "2+2=", " 4")

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from synpro.corpus.files import CorpusError, SourceFile, split_lines
+from synpro.corpus.gather import cut_text
 from synpro.corpus.readers import RejectCount, SourceConfig, SourceRow, find_files, read_source
 from synpro.runner.rejects import Reject
 
@@ -212,6 +213,16 @@ def test_text_files_keep_every_character(tmp_path: Path) -> None:
     assert "byte 3 (0xe9)" in bad[1].detail
     assert rows(tmp_path / "a.txt")[0] == [SourceRow(None, "mark", "a.txt")]
     assert [r.text for r in rows(tmp_path / "*.md", format="text")[0]] == ["no"]
+
+
+def test_text_that_nobody_sees_is_empty(tmp_path: Path) -> None:
+    texts = (" ", "\u200b\u200b", "\ufeff", "\x00\x00", "a\u200b")
+    (tmp_path / "a.jsonl").write_bytes(jsonl(*({"text": text} for text in texts)))
+    good, bad = rows(tmp_path)
+    assert [r.text for r in good] == ["a\u200b"] and [b.reason for b in bad] == ["empty"] * 4
+    assert bad[0].detail == "no text but white space" and bad[1].detail == "no text but white space and invisible characters"
+    long = "\n\n".join(["word " * 8, *(["\u200b" * 300] * 2), "word " * 8])
+    assert all("word" in part for part in cut_text(long, 10)), "nor is it a part of a document"
 
 
 def test_hub_data_sets_are_streamed(tmp_path: Path) -> None:

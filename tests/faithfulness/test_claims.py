@@ -124,6 +124,23 @@ def test_no_document_is_in_two_parts() -> None:
         split_claims([c for c in claims if c.document in ("honey", "glacier")], 0.15, 0.25)
 
 
+def test_languages_with_another_full_stop_or_none_give_claims() -> None:
+    texts = {
+        "th": "โรงสีเก่าขนข้าวไปยังแม่น้ำเจ้าพระยา แม่น้ำเจ้าพระยาไหลผ่านกลางเมืองหลวงเก่า",
+        "hy": "Գետը հոսում է քաղաքի միջով դեպի հարավ։ Մարդիկ ամեն օր գնում են շուկա հաց գնելու։",
+        "ka": "ქალაქი მდებარეობს დიდი მდინარის ნაპირზე. ძველი ბაზარი ქალაქის შუაგულში მდებარეობს.",
+    }
+    for code, text in texts.items():
+        passages = [Passage(f"{d}#0", d, 0, 0, len(text), text) for d in "abc"]
+        claims = make_claims(passages, seed=0, limit=20)
+        assert {c.document for c in claims} == set("abc") and {c.kind for c in claims} == {"verbatim", "other"}, code
+
+
+def test_without_sentences_it_is_said_what_a_claim_is() -> None:
+    with pytest.raises(ValueError, match=r"0 documents.* ends with a mark .*train_verifier\.kind = \"none\""):
+        split_claims([], 0.15, 0.25)
+
+
 def test_the_limit_holds_and_one_document_gives_no_claims_of_another() -> None:
     assert len(make_claims(PASSAGES, seed=0, limit=10)) == 10
     assert all(c.kind != "other" for c in make_claims(PASSAGES[:1], seed=0, limit=100))

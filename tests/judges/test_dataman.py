@@ -74,6 +74,9 @@ def test_each_distinct_text_is_asked_about_once() -> None:
     judge = DataManQuality(engine)
     assert judge.rate(["bees fly", "buy now", "bees fly"]) == [4.0, 1.0, 4.0]
     assert judge.rate(["buy now", "bees sleep"]) == [1.0, 4.0]
+    assert judge.rate(["bees rest"], ["كان حارس الميناء القديم يعد القوارب كل مساء."]) == [None], (
+        "its passage is in another language"
+    )
     assert len(engine.asked) == 3
 
 

@@ -16,6 +16,14 @@ def encoder() -> BertScoreEncoder:
     return BertScoreEncoder(model_folder(JudgesConfig().encoder.model, slot="judges.encoder"))
 
 
+def test_it_does_not_know_a_text_that_cannot_be_in_its_language(
+    encoder: BertScoreEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "languages", ("en",))
+    monkeypatch.setattr(encoder, "max_unknown", 1.0)
+    assert encoder.knows(TEXT) and not encoder.knows("كان حارس الميناء القديم يعد القوارب كل مساء.")
+
+
 def test_a_text_aligns_with_itself_and_not_with_another(encoder: BertScoreEncoder) -> None:
     same, other = encoder.align([TEXT, TEXT], [TEXT, "Honey bees make honey from the nectar of flowers."])
     assert same.precision == pytest.approx(1.0, abs=1e-5)

@@ -56,4 +56,6 @@ def test_it_abstains_by_the_language_of_the_source(judge: FluencyQuality) -> Non
     german, chinese = PARAGRAPHS["de"][0], PARAGRAPHS["zh"][0]
     assert judge.rate([german, chinese]) == [None, None]
     rated, foreign = judge.rate([german, ENGLISH_INVENTION], [SOURCES["honey"], german])
+    unsure = "كان حارس الميناء القديم يعد القوارب كل مساء."
+    assert judge.rate([unsure, ENGLISH_INVENTION], [unsure, unsure]) == [None, None], "which language it is in does not matter"
     assert rated is not None and foreign is None  # nothing gains by looking foreign, nor by leaving the passage's language

@@ -9,7 +9,8 @@ import pytest
 from synpro.judges.base import JudgesConfig
 from synpro.judges.dataman import DataManQuality
 from synpro.judges.languages import abstentions
-from synpro.language.identification import known_language, languages_of, other_language
+from synpro.language.identification import known_language, languages_of, may_be, other_language
+from synpro.language.scripts import main_script
 from synpro.operations.base import SAME_LANGUAGE
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Passage, Rewrite
@@ -26,6 +27,59 @@ def passage(text: str) -> Passage:
 def test_the_languages_of_the_test_corpora_are_known() -> None:
     assert languages_of(GERMAN) == {"de": 1.0} and languages_of(CHINESE) == {"zh": 1.0}
     assert known_language("1907") is None and known_language("") is None
+
+
+UNSURE_ALONE = {
+    "ar": "كان حارس الميناء القديم يعد القوارب كل مساء.",
+    "hr": "Zagreb je glavni grad Hrvatske i najveći grad u zemlji. Grad leži između rijeke Save i planine Medvednice.",
+    "no": "Oslo er hovedstaden i Norge og landets største by.",
+    "es": "Madrid es la capital de España y la ciudad más grande.",
+    "gl": "Lisboa é a capital de Portugal e a maior cidade do país.",
+    "tl": "Ang Sugbo usa ka dakbayan sa Pilipinas. Daghang mga tawo ang nagpuyo didto.",
+}
+"""By the code that is found. The relatives of each language are nearly as probable."""
+UNSURE = (
+    "Äpfel, Birnen, Kirschen, Pflaumen, Quitten, Mispeln",
+    "Ko Te Whanganui-a-Tara te tāone matua o Aotearoa. He maha ngā tāngata e noho ana ki reira.",
+)
+RARE_SCRIPTS = {
+    "dv": "ދިވެހިރާއްޖެއަކީ އިންޑިޔާ ކަނޑުގައި އޮންނަ ޖަޒީރާ ޤައުމެކެވެ.",
+    "zgh": "ⵜⴰⵎⴰⵣⵉⵖⵜ ⴷ ⵜⵓⵜⵍⴰⵢⵜ ⵏ ⵉⵎⴰⵣⵉⵖⵏ.",
+    "syr": "ܠܫܢܐ ܣܘܪܝܝܐ ܐܝܬܘܗܝ ܠܫܢܐ ܫܡܝܐ.",
+    "nqo": "ߒߞߏ ߦߋ߫ ߛߓߍߛߎ߲߫ ߞߊ߲߫ ߓߘߍ.",
+    "chr": "ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᎠᏂᏴᏫᏯ.",
+    "mni": "ꯃꯩꯇꯩ ꯂꯣꯟ ꯑꯁꯤ ꯃꯅꯤꯄꯨꯔꯗꯥ ꯉꯥꯡꯅꯕ ꯂꯣꯟ.",
+    "ii": "ꆈꌠꉙꀉꐎꌠꅉꀕꌠꁱꂷꆈꌠꃅ",
+    "iu": "ᐃᓄᒃᑎᑐᑦ ᐅᖃᐅᓯᖅ ᐃᓄᐃᑦ.",
+}
+
+
+def test_the_probabilities_of_languages_that_are_not_told_apart_are_summed() -> None:
+    for code, text in UNSURE_ALONE.items():
+        assert known_language(text) == code and not may_be(text, ("en",)), code
+    assert may_be(UNSURE_ALONE["gl"], ("pt",)) and may_be(UNSURE_ALONE["no"], ("nb",))
+
+
+def test_a_text_of_unsure_language_is_not_english_where_english_is_improbable() -> None:
+    for text in UNSURE:
+        assert known_language(text) is None and not may_be(text, ("en",)), text
+        assert other_language(ENGLISH_INVENTION, text) == "en"
+    assert may_be(UNSURE[1], ("mi",)), "py3langid has no Maori, so nobody can say that it is not"
+    assert may_be("Мельница", ("ru",)) and not may_be("Мельница", ("en",)), "one word tells the script"
+    for text in ("", "1824, 1907", "Claude Monet", "Ada, Ohio, Hardin County", GERMAN[0]):
+        assert may_be(text, ()) and may_be(text, ("en",)) == (text != GERMAN[0])
+
+
+def test_every_script_has_a_name_and_is_not_latin() -> None:
+    for code, text in RARE_SCRIPTS.items():
+        assert main_script(text) not in (None, "Latin", "Other") and known_language(text) == code
+        assert not may_be(text, ("en",)) and (other_language(ENGLISH_INVENTION, text) or "").startswith("en")
+    assert main_script("ᮘᮞ ᮞᮥᮔ᮪ᮓ") == "Sundanese" and not may_be("ᮘᮞ ᮞᮥᮔ᮪ᮓ", ("en",))
+    assert main_script("𝐓𝐡𝐞 𝐦𝐢𝐥𝐥") == main_script("Ｔｈｅ") == "Latin"
+
+
+def test_texts_of_unsure_language_are_counted() -> None:
+    assert languages_of([*GERMAN[:6], *UNSURE]) == {"de": 0.75, "unsure": 0.25} and languages_of([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -62,8 +116,8 @@ def test_an_english_invention_about_a_german_passage_is_dropped_before_any_judge
 
 
 def test_the_prompt_asks_for_the_language_of_the_passage_where_it_is_not_english() -> None:
-    asked = [Rephrase().prompt(passage(text))[-1]["content"] for text in (GERMAN[0], CHINESE[0], ENGLISH_INVENTION)]
-    assert [SAME_LANGUAGE in content for content in asked] == [True, True, False]
+    asked = [Rephrase().prompt(passage(text))[-1]["content"] for text in (GERMAN[0], CHINESE[0], UNSURE[0], ENGLISH_INVENTION)]
+    assert [SAME_LANGUAGE in content for content in asked] == [True, True, True, False]
 
 
 def test_judges_say_which_languages_they_know() -> None:
@@ -77,4 +131,6 @@ def test_the_judge_that_abstains_for_a_corpus_is_named() -> None:
     known = {"fluency": {"languages": ["en", "de"]}, "encoder": {"languages": []}}
     assert not abstentions(known, {"de": 0.75, "en": 0.25}) and not abstentions(default, {})
     assert abstentions(default, {"de": 1.0}, used=("quality",)) == [quality.replace("75%", "100%")]
+    assert not abstentions(default, {"unsure": 1.0}), "some of them may be in English"
+    assert not abstentions({"fluency": {"languages": ["hr"]}}, {"hr": 0.6, "bs": 0.4}), "these are not told apart"
     assert not abstentions({"encoder": {}, "fluency": {"languages": []}}, {"de": 1.0}), "older judges abstained for none"

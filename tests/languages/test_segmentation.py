@@ -8,7 +8,7 @@ import pytest
 
 from synpro.corpus.passages import PassageConfig, passage_spans
 from synpro.judges.text_stats import lcs_length, longest_run, overlap, well_formed
-from synpro.language.segmentation import count_words, sentence_ends, sentences, words
+from synpro.language.segmentation import count_words, ends_statement, is_blank, sentence_ends, sentences, words
 from tests.languages.texts import PARAGRAPHS
 
 
@@ -22,11 +22,34 @@ from tests.languages.texts import PARAGRAPHS
         ("โรงสีเก่าขนข้าวไปยังแม่น้ำ เหตุการณ์นี้เกิดขึ้นในปี", 2),
         ("نقلت الطاحونة الحبوب إلى النهر. حدث ذلك في عام 1907؟ نعم.", 3),
         ("पुरानी चक्की ने अनाज पहुँचाया। यह 1907 में हुआ था।", 2),
+        ("Երևանը Հայաստանի մայրաքաղաքն է։ Քաղաքը շատ հին է։", 2),
+        ("თბილისი საქართველოს დედაქალაქია. ქალაქი ძველია.", 2),
     ],
 )
 def test_sentences_end_where_a_reader_ends_them(text: str, parts: int) -> None:
     assert len(sentences(text)) == parts
     assert not any(s[-1] in "「“" for s in sentences(text))  # an opening mark belongs to what follows
+
+
+def test_a_statement_ends_with_a_mark_of_its_script_and_in_thai_with_any_clause() -> None:
+    for mark in ".!?…。！？।॥؟۔።។။།༎։｡．‼⁇᱾꯫᠃":
+        assert ends_statement(f"Ab ab{mark}") and ends_statement(f"Ab ab{mark}”"), mark
+    for text in ("", "Early life", "Ab ab,", "Ab ab:", "Ab ab\n", "Ab ab\ud800", "ปี 1907 and the mill by the river"):
+        assert not ends_statement(text), text
+    assert ends_statement("โรงสีเก่าขนข้าวไปยังแม่น้ำ") and ends_statement("ໂຮງສີເກົ່າຂົນເຂົ້າໄປຫາແມ່ນ້ຳ")
+
+
+def test_short_paragraphs_of_scripts_with_other_marks_or_none_are_no_headings() -> None:
+    """After a heading no passage ends, so these passages would be larger than their target."""
+    for paragraph in ("Նավապահը ամեն երեկո հաշվում էր նավակները։", "โรงสีเก่าขนข้าวไปยังแม่น้ำ"):
+        spans = passage_spans("\n\n".join([paragraph] * 4), PassageConfig(max_words=30, target_words=5))
+        assert len(spans) == 4
+
+
+def test_what_no_reader_sees_is_blank() -> None:
+    for text in ("", " \n", "\u200b\u200b", "\ufeff", "\x00", "\u3164 \u2060\ufe0f"):
+        assert is_blank(text), ascii(text)
+    assert not any(map(is_blank, ("\u200b.", "a", "\U0001f44d\ufe0f", "\ud800")))
 
 
 def test_words_are_those_of_a_dictionary_where_there_are_no_spaces() -> None:

@@ -12,6 +12,7 @@ from synpro.audit.report import page, plain, table, verdict
 from synpro.commands.execution import execute_steps, locked_run_dir
 from synpro.config import ConfigError, RunConfig
 from synpro.judges.languages import read_languages
+from synpro.language.identification import UNSURE
 from synpro.operations.registry import build_operation
 from synpro.outline import outline
 from synpro.rewards.rubric import Rubric
@@ -44,7 +45,7 @@ def audit_rewards(cfg: RunConfig, runs: Path, log: Callable[[str], None], operat
 
         logging.disable_progress_bar()  # models open at once here; their bars would break the tables up
         audited = []
-        languages = read_languages(inputs["corpus"].dir)
+        languages = {c: share for c, share in read_languages(inputs["corpus"].dir).items() if c != UNSURE}
         subjects = reference_answers(max(languages, key=lambda code: languages[code], default="en"))
         for operation in (build_operation(cfg.operations[name]) for name in chosen):
             rubric = Rubric.build(operation, inputs["scoring"])

@@ -21,7 +21,7 @@ from synpro.corpus.passages import PassageConfig, passage_spans
 from synpro.corpus.readers import RejectCount, SourceConfig, SourceRow, find_files, read_source
 from synpro.corpus.splits import DocumentIndex
 from synpro.corpus.store import DOCUMENTS, read_rows, write_rows
-from synpro.language.segmentation import count_words
+from synpro.language.segmentation import count_words, is_blank
 from synpro.runner.artifacts import write_json
 from synpro.runner.logger import StepLogger
 from synpro.runner.rejects import Reject
@@ -243,5 +243,5 @@ def cut_text(text: str, max_words: int | None) -> Iterator[str]:
         yield text
         return
     for start, end in passage_spans(text, PassageConfig(max_characters=len(text), max_words=max_words)):
-        if part := text[start:end].strip():
+        if not is_blank(part := text[start:end].strip()):
             yield part

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from synpro.corpus.readers import SourceConfig, find_files, read_file
 from synpro.corpus.rows import Row, show
+from synpro.language.segmentation import is_blank
 from synpro.runner.rejects import Reject
 
 _COLUMNS = ("prompt", "answer", "request", "doc_id", "idx", "label")
@@ -70,9 +71,7 @@ def _parse_row(row: Row) -> PromptCompletionText | Reject | None:
         prompt, answer = request.get("context"), request.get("continuation")
     else:
         prompt, answer = values.get("prompt"), values.get("answer")
-    missing = [
-        key for key, value in (("prompt", prompt), ("answer", answer)) if not isinstance(value, str) or not value.strip()
-    ]
+    missing = [key for key, value in (("prompt", prompt), ("answer", answer)) if not isinstance(value, str) or is_blank(value)]
     if missing:
         reason = f"no_{missing[0]}"
         return Reject(where, reason, f"the row has no text in {' and '.join(missing)}", where, show(dict(values), 1000))

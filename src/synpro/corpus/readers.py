@@ -21,6 +21,7 @@ from synpro.corpus.files import COMPRESSED, CorpusError, CorruptFileError, Sourc
 from synpro.corpus.json_reader import read_json
 from synpro.corpus.listing import Listing, list_files
 from synpro.corpus.rows import MISSING, Row, Rows, decode, identity, show, too_large
+from synpro.language.segmentation import is_blank
 from synpro.runner.rejects import Reject
 from synpro.schema import setting
 
@@ -301,8 +302,9 @@ def _check_row(row: Row, cfg: SourceConfig, limit: int) -> SourceRow | Reject:
             except Exception:
                 return _reject(row, "bad-id", f"the {what} is {show(value)}; a text or a whole number is needed", text)
         id, group = names["id"], names["group"]
-    if not text.strip():
-        return Reject(id or row.source, "empty", "no text but white space", row.source, text)
+    if is_blank(text):
+        more = " and invisible characters" if text.strip() else ""
+        return Reject(id or row.source, "empty", f"no text but white space{more}", row.source, text)
     try:
         size = len(text.encode("utf-8"))
         (id or "").encode("utf-8"), (group or "").encode("utf-8")

@@ -16,9 +16,8 @@ from random import Random
 from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.paraphrases import decapitalize, paraphrase
 from synpro.judges.base import Label
-from synpro.language.identification import known_language
-from synpro.language.scripts import main_script
-from synpro.language.segmentation import count_words, ends_statement, sentence_spans
+from synpro.language.identification import may_be
+from synpro.language.segmentation import begins_small, count_words, ends_statement, sentence_spans
 from synpro.records import Passage
 
 OTHER = "other"
@@ -119,12 +118,12 @@ def statements(text: str, rng: Random) -> list[str]:
 
 
 def _is_whole(sentence: str) -> bool:
-    """Whether a sentence begins and ends as one does: with a capital, in a script that has them, and with a full stop."""
-    return ends_statement(sentence) and (sentence[0].isupper() or sentence[0].lower() == sentence[0].upper())
+    """Whether a sentence begins and ends as one does: with a capital and a full stop, in a script that has them."""
+    return ends_statement(sentence) and not begins_small(sentence)
 
 
 def _is_english(text: str) -> bool:
-    return known_language(text) in ("en", None) and main_script(text) in ("Latin", None)
+    return may_be(text, ("en",))
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,9 @@ def split_claims(claims: Sequence[Claim], calibration: float, heldout: float) ->
     if len(documents) < 3:
         raise ValueError(
             f"claims come from {len(documents)} documents, and a verifier needs 3 or more: to train on, to calibrate on and"
-            " to hold out. Give prepare more documents, or cut them smaller (prepare.document_words)"
+            f" to hold out. A claim is made of a sentence of {_CLAIM_WORDS[0]} to {_CLAIM_WORDS[1]} words that ends with a mark"
+            " such as a full stop. Give prepare more documents that have such sentences, cut them smaller"
+            ' (prepare.document_words), or set train_verifier.kind = "none": claims are then checked by rule'
         )
     last, middle = max(1, round(heldout * len(documents))), max(1, round(calibration * len(documents)))
     last, middle = min(last, len(documents) - 2), min(middle, max(1, len(documents) - last - 1))

@@ -19,7 +19,7 @@ from synpro.engines.base import Model
 from synpro.engines.failures import MAX_FAILED_SHARE
 from synpro.judges.languages import DATAMAN_LANGUAGES
 from synpro.judges.llm_judge import LLMJudge, Unreadable
-from synpro.language.identification import known_language
+from synpro.language.identification import may_be
 from synpro.records import Chat
 
 CRITERIA = (
@@ -64,7 +64,7 @@ class DataManQuality:
     def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
         """The overall score of each text, 1.0 to 5.0; None for a text without a readable answer. Raises TooManyFailures, and
         what the engine raises."""
-        known = [known_language(source) in (None, *self.languages) for source in sources or texts]
+        known = [may_be(source, self.languages) for source in sources or texts]
         scores = iter(self.judge.ask([text for text, ok in zip(texts, known, strict=True) if ok]))
         return [float(found["Overall Score"]) if ok and (found := next(scores)) is not None else None for ok in known]
 

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 
 from synpro.assets.models import load_encoder
 from synpro.judges.base import Alignment
-from synpro.language.identification import known_language
+from synpro.language.identification import may_be
 from synpro.lm.loss import padded_batches, tf32
 
 BATCH_TOKENS = 4096
@@ -107,7 +107,7 @@ class BertScoreEncoder:
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and ids.count(unknown) > self.max_unknown * max(1, len(ids)):
             return False
-        return not self.languages or known_language(text) in (None, *self.languages)
+        return may_be(text, self.languages)
 
     def embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """E_TD of each text, without the special tokens at its ends."""

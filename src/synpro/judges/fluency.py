@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from synpro.assets.models import load_causal_lm
 from synpro.judges.text_stats import well_formed
-from synpro.language.identification import known_language
+from synpro.language.identification import known_language, may_be
 from synpro.lm.loss import padded_batches
 
 BATCH_TOKENS = 4096
@@ -42,7 +42,7 @@ class FluencyQuality:
         dtype: str = "bfloat16",
         languages: Sequence[str] = ("en",),
     ) -> None:
-        self.languages = frozenset(languages) or None
+        self.languages = frozenset(languages)
         self._only = languages[0] if len(languages) == 1 else None  # what a text of unsure language is taken for
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On a CPU a text runs alone: this is as fast, and its rating does not depend on its neighbours to the last bit.
@@ -51,24 +51,22 @@ class FluencyQuality:
         self.model = load_causal_lm(folder, dtype=getattr(torch, dtype)).eval()
         self.model.to(self.device)
         self.window = min(2048, int(self.model.config.max_position_embeddings) - 1)
-        self._ratings: dict[tuple[bytes, str | None], float | None] = {}
+        self._ratings: dict[tuple[bytes, str | None], float] = {}
 
     def rate(self, texts: Sequence[str], sources: Sequence[str] | None = None) -> list[float | None]:
-        """One rating per text, 1.0 (worst) to 5.0; None for a text whose source is surely in none of `languages` (without
-        `sources`: that is so itself). Raises ValueError when the model answers with NaN."""
-        spoken = [known_language(source) for source in sources or texts]
+        """One rating per text, 1.0 (worst) to 5.0; None for a text whose source cannot be in any of `languages` (without
+        `sources`: that cannot be itself). Raises ValueError when the model answers with NaN."""
         keys = [
-            (hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest(), code) for t, code in zip(texts, spoken, strict=True)
+            (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), known_language(source))
+            if may_be(source, self.languages)
+            else None
+            for text, source in zip(texts, sources or texts, strict=True)
         ]
-        missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._ratings}
-        known = {None, *(self.languages or spoken)}
-        for key in [k for k in missing if k[1] not in known]:
-            self._ratings[key] = None
-            del missing[key]
+        missing = {k: t for k, t in zip(keys, texts, strict=True) if k and k not in self._ratings}
         losses = self.losses(list(missing.values()))
         for (key, text), loss in zip(missing.items(), losses, strict=True):
             self._ratings[key] = 1.0 + 4.0 * likelihood_factor(loss) * well_formed(text, key[1] or self._only)
-        return [self._ratings[k] for k in keys]
+        return [self._ratings[k] if k else None for k in keys]
 
     def losses(self, texts: Sequence[str]) -> list[float]:
         """Mean nats per token of each text; infinite for a text without tokens."""

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from synpro.language.identification import UNSURE, relatives
+
 FILE = "languages.json"
-"""Name of the file of `prepare`: share of the passages by language, of a sample."""
+"""Name of the file of `prepare`: share of the passages by language, of a sample; `unsure` is one."""
 DATAMAN_LANGUAGES = ("en",)
 """What DataMan-1.5B-EN was trained on."""
 
@@ -32,7 +34,8 @@ def abstentions(
         ("quality", quality, "the quality reward does not apply to them"),
         ("encoder", encoder, "similarity and faithfulness by `features` do not apply, influence keeps its other rules"),
     ):
-        foreign = [f"{code} ({share:.0%})" for code, share in languages.items() if known and code not in known]
+        read = {UNSURE}.union(*map(relatives, known))
+        foreign = [f"{code} ({share:.0%})" for code, share in languages.items() if known and code not in read]
         if foreign and name in used:
             who = f"judges.{name} knows {', '.join(known)} and abstains for passages in {', '.join(foreign)}"
             lines.append(f"{who}: {lost}")

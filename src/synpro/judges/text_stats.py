@@ -17,8 +17,7 @@ from pathlib import Path
 from unicodedata import category
 
 from synpro.language.identification import known_language
-from synpro.language.scripts import main_script
-from synpro.language.segmentation import words
+from synpro.language.segmentation import ends_statement, words
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ def _function_words() -> dict[str, FunctionWords]:
 FUNCTION_WORDS_OF = _function_words()
 """By language code (ISO 639-1)."""
 FUNCTION_WORDS = FUNCTION_WORDS_OF["en"].words
-_MARKS = frozenset(".,;:!?'\"()-–—‘’“”„«»%$€£。，、；：！？「」『』（）《》〈〉【】·・।॥،؛؟۔።၊။།")
+_MARKS = frozenset(".,;:!?'\"()-–—‘’“”„«»%$€£。，、；：！？「」『』（）《》〈〉【】·・։՝՛՞।॥،؛؟۔።၊။།")
 """Punctuation that prose has."""
-_ENDS = frozenset(".!?:;)\"'”’“»«…|}]`。！？；：」』）】।॥؟۔።။།")
+_ENDS = frozenset(":;)\"'”’“»«|}]`；：」』）】")
 """Last characters of a text that is whole."""
 MAX_IN_ORDER = 0.85
 """Longest common subsequence of words, over the words of the shorter text, above which the output is a copy (reference answers:
@@ -190,7 +189,7 @@ def well_formed(text: str, language: str | None = "en") -> float:
     odd = sum(n for c, n in characters.items() if not (c.isalnum() or c in _MARKS or category(c)[0] == "M"))
     shouted = sum(w.isupper() and len(w) > 3 for w in re.findall(r"\w+", text)) / len(tokens)
     known = FUNCTION_WORDS_OF.get(language or "")
-    whole = text.rstrip()[-1] in _ENDS or main_script(text) in ("Thai", "Lao")  # these have no full stop
+    whole = text.rstrip()[-1] in _ENDS or ends_statement(text.rstrip())
     factors = [
         _ramp(repetition_ratio(text), good=0.08, bad=0.45),
         _ramp(odd / characters.total(), good=0.05, bad=0.30),

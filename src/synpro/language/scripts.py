@@ -7,10 +7,13 @@ from bisect import bisect_right
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from unicodedata import name, normalize
 
 _BLOCKS = tomllib.loads(Path(__file__).with_name("scripts.toml").read_text(encoding="utf-8"))
 _RANGES = sorted((first, last, script) for script, blocks in _BLOCKS.items() for first, last in blocks)
 _STARTS = [start for start, _, _ in _RANGES]
+_RENAMED = {"Hiragana": "Kana", "Katakana": "Kana", "Cjk": "Han", "Modifier": "Other"}
+"""First words of Unicode names that are not the script's name here."""
 
 CHARACTERS_PER_WORD: dict[str, float] = {
     "Han": 1.5,
@@ -27,10 +30,19 @@ Universal Declaration of Human Rights (docs/languages.md)."""
 
 @cache
 def script_of(character: str) -> str:
-    """The script of a character; "Other" where the table has none. Marks and digits inside a block belong to its script."""
+    """The script of a character. Marks and digits inside a block of the table belong to its script; of other characters only
+    letters have one, the first word of their Unicode name ("Thaana"). Else "Other"."""
     code = ord(character)
     place = bisect_right(_STARTS, code) - 1
-    return _RANGES[place][2] if place >= 0 and code <= _RANGES[place][1] else "Other"
+    if place >= 0 and code <= _RANGES[place][1]:
+        return _RANGES[place][2]
+    if not character.isalpha():
+        return "Other"
+    plain = normalize("NFKC", character)[0]  # a bold, small or wide letter is the letter itself
+    if plain != character:
+        return script_of(plain)
+    word = name(character, "Other").split()[0].title()
+    return _RENAMED.get(word, word)
 
 
 def main_script(text: str, least: float = 0.6) -> str | None:

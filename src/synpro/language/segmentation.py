@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from unicodedata import category
 
 from icu4py.breakers import CharacterBreaker, SentenceBreaker, WordBreaker
 
-from synpro.language.scripts import CHARACTERS_PER_WORD, script_of
+from synpro.language.scripts import CHARACTERS_PER_WORD, main_script, script_of
 
 BYTES_PER_WORD = 24
 """Bytes (UTF-8) of a text from which it counts as another word, however few words are found in it: a chain of digits, a script
@@ -33,6 +34,8 @@ _WORDS = tomllib.loads(Path(__file__).with_name("abbreviations.toml").read_text(
 _ABBREVIATIONS = frozenset(_WORDS["abbreviations"].split())
 _BEFORE_A_NUMBER = frozenset(_WORDS["before_a_number"].split())
 _AFTER_A_DAY = frozenset(_WORDS["after_a_day"].split())
+_INVISIBLE = "\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
+"""Fillers, the blank of Braille and variation selectors, which Unicode calls letters, symbols and marks."""
 _SPACE_ENDS = ("Thai", "Lao")
 """Scripts in which a space between two letters ends a clause, and no mark ends a sentence."""
 
@@ -119,7 +122,7 @@ def _clause_spaces(text: str) -> Iterator[int]:
 def _is_end(text: str, dot: int, after: int) -> bool:
     """Whether a boundary inside a line ends a sentence: not after an abbreviation, an initial or a day of the month, and not
     before a small letter."""
-    if text[after].islower():
+    if begins_small(text[after]):
         return False
     if text[dot - 1] != ".":
         return True
@@ -174,5 +177,23 @@ def cut_points(text: str, fits: Callable[[int, float], bool]) -> Iterator[tuple[
 
 
 def ends_statement(sentence: str) -> bool:
-    """Whether a sentence ends as a whole statement does, in any script."""
-    return sentence.rstrip("\"'”’»」』)）]")[-1:] in tuple(".!?…。！？।॥؟۔።។။")
+    """Whether a sentence ends as a whole statement does, in any script; in Thai and Lao, which have no mark for it, all do."""
+    return _is_mark(sentence.rstrip("\"'”’»」』)）]")[-1:]) or main_script(sentence) in _SPACE_ENDS
+
+
+@cache
+def _is_mark(character: str) -> bool:
+    """Whether a sentence ends with this mark, by the rules that `sentence_ends` has."""
+    if not character or character.isspace() or character.isalnum():
+        return False
+    return character in "…།༎" or len(list(SentenceBreaker(_valid(f"A{character} A"), _LOCALE))) == 2
+
+
+def begins_small(text: str) -> bool:
+    """Whether a text begins with a small letter, as no sentence does. Georgian has capitals, but only for titles."""
+    return text[:1].islower() and script_of(text[0]) != "Georgian"
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of a text: white space, control characters, zero-width and other invisible ones."""
+    return all(c.isspace() or category(c) in ("Cc", "Cf") or c in _INVISIBLE for c in text)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from synpro.engines.base import Engine, Sampling
-from synpro.language.identification import known_language
+from synpro.language.identification import may_be
 from synpro.language.segmentation import sentences
 from synpro.records import DELIMITER, Chat, Completion, Passage, Rewrite, digest_of
 from synpro.schema import setting
@@ -208,7 +208,7 @@ class Operation(ABC):
         a prefix, which is computed once. The passage is data between delimiters, see `quote`."""
         turns = []
         instruction = self.instruction(passage.text)
-        if known_language(passage.text) not in ("en", None):
+        if not may_be(passage.text, ("en",)):
             instruction += " " + SAME_LANGUAGE
         for example in self.examples_for(passage.text):
             turns.append({"role": "user", "content": self._request(self.instruction(example.source), example.source)})

@@ -175,7 +175,7 @@ def _write_languages(out: Path, logger: StepLogger) -> None:
 
     shares = languages_of(row["text"] for row in islice(read_rows(out / "passages.parquet", ["text"]), LANGUAGE_SAMPLE))
     write_json(out / "languages.json", shares)
-    logger.log("languages: " + (", ".join(f"{code} {share:.0%}" for code, share in shares.items()) or "none is sure"))
+    logger.log("languages: " + (", ".join(f"{code} {share:.0%}" for code, share in shares.items()) or "none has 2%"))
 
 
 def _delete_leftovers(out: Path) -> None:
