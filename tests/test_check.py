@@ -179,6 +179,9 @@ def said_of(slot: str, folder: Path, *sets: str) -> str:
     return "\n".join(open_asset(cfg, Asset(slot, str(folder), role), lambda line: None))
 
 
+SHORT = ("operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8")
+
+
 @pytest.fixture
 def base(qwen: Path, tmp_path: Path) -> Path:
     """A copy of a model that may be damaged."""
@@ -190,9 +193,8 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
-    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     edit(base / "config.json", max_position_embeddings=4096)
-    generator = partial(said_of, "train_generator.base", base, *small)
+    generator = partial(said_of, "train_generator.base", base, *SHORT)
     assert generator() == ""
     assert "lora_modules: 'qproj' is no matrix of it; it has q_proj" in generator("train_generator.lora_modules=['qproj']")
     edit(base / "config.json", max_position_embeddings=300)
@@ -203,6 +205,20 @@ def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
     assert "ends a turn with '<|im_end|>', and generation stops at '<|endoftext|>'" in generator()
     edit(base / "config.json", architectures=["BertModel"])
     assert "is a BertModel, which does not generate text" in generator()
+
+
+def test_a_template_that_leaves_its_turn_to_the_model_is_refused(base: Path) -> None:
+    template = base / "chat_template.jinja"
+    kept = template.read_text()
+    for text, said in (
+        (kept.replace("if add_generation_prompt", "if false", 1), "begins an answer with '<|im_start|>assistant' and ignores"),
+        ("{% for m in messages %}[{{ m['content'] }}]<|im_end|>{% endfor %}", "begins an answer with '[' and ignores"),
+        ("{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}", ""),  # nothing of it is missing
+        ("{{ strftime_now('%d %b %Y') }}" + kept, ""),
+    ):
+        template.write_text(text)
+        told = said_of("train_generator.base", base, *SHORT)
+        assert said in told if said else not told
 
 
 def test_damaged_weights_and_a_missing_chat_template_are_seen_without_loading(base: Path) -> None:
@@ -245,10 +261,9 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_every_small_file_of_a_model_may_be_damaged(base: Path, name: str) -> None:
-    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     for content, said in DAMAGE[name]:
         (base / name).write_bytes(content)
-        assert said in said_of("train_generator.base", base, *small)
+        assert said in said_of("train_generator.base", base, *SHORT)
 
 
 def test_a_tokenizer_that_is_missing_or_of_another_model_is_told(base: Path) -> None:

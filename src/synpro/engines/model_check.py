@@ -12,7 +12,7 @@ from synpro.assets.models import load_causal_lm, load_encoder
 from synpro.assets.tokenizer_loss import SAMPLES, lost_share
 from synpro.assets.weights import DamagedModel, json_object, read_shapes, unknown_modules
 from synpro.engines.base import EngineError
-from synpro.engines.chats import encode_chat
+from synpro.engines.chats import encode_chat, render_chat
 from synpro.records import Chat
 
 MAX_LOST = 0.01
@@ -102,19 +102,27 @@ def _chat_problems(
             f"max_new_tokens = {max_new_tokens:,} after it; lower prepare.passages.max_characters or max_words, or "
             "operations.NAME.max_new_tokens"
         )
-    if turn_end := _turn_end_problem(folder, config, tokenizer):
-        problems.append(turn_end)
+    if turn := _turn_problem(folder, config, tokenizer):
+        problems.append(turn)
     return problems
 
 
-def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
-    """A template that ends a turn with a token at which generation does not stop makes every answer run to the limit."""
+def _turn_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
+    """A template that ends a turn with a token at which generation does not stop makes every answer run to the limit; one that
+    leaves it to the model to begin its turn puts the words of that beginning into every text."""
     turns = [{"role": "user", "content": "Is it so?"}, {"role": "assistant", "content": ANSWER}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
+        bare, prompt = (render_chat(tokenizer, turns[:1], add_generation_prompt=begins) for begins in (False, True))
+        text = render_chat(tokenizer, turns, add_generation_prompt=False)
     except Exception as problem:  # a template is a program of the model's makers
         return f"its chat template refuses a question and its answer ({first_line(problem)})"
-    rest = text.rpartition(ANSWER)[2].strip()
+    before, _, rest = (part.strip() for part in text.rpartition(ANSWER))
+    # Templates of Mistral's kind begin an answer with nothing, so that there is nothing to add to a prompt.
+    if bare == prompt and before.startswith(prompt.strip()) and (header := before[len(prompt.strip()) :].strip()):
+        return (
+            f"its chat template begins an answer with {header!r} and ignores add_generation_prompt, so that every answer would "
+            "begin with this; end its chat_template with {% if add_generation_prompt %} and this text"
+        )
     generation = folder / "generation_config.json"
     configured = (json_object(generation) if generation.is_file() else config).get("eos_token_id")
     declared = configured if isinstance(configured, list) else [configured]
