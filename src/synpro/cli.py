@@ -39,6 +39,7 @@ def _print(lines: Iterable[str]) -> None:
 def _write_jsonl(rows: list[dict[str, Any]], out: Path | None, summary: str) -> None:
     """Write rows to a file and print the summary, or write rows to the terminal alone."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair becomes its escape, as JSON has it
     if out is None:
         sys.stdout.write(text)
     else:

@@ -31,7 +31,10 @@ def rendered(tokenizer: Any, before: str) -> str:
         ("{{ 'On ' + strftime_now(\"%A, %-d %B %Y\") + '. ' }}", "On Thursday, 1 January 2026. "),
         ("{%- macro date() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}{{ date() }}", "2026-01-01"),
         ("{%- if strftime_now is defined %}{%- set today = strftime_now('%d %b %Y') %}{%- endif %}{{ today }}", "01 Jan 2026"),
-        ("{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{{ date_string }}", "01 Jan 2026"),
+        (
+            "{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{{ date_string }}",
+            "01 Jan 2026",
+        ),
     ],
 )
 def test_a_template_that_prints_the_date_prints_the_same_every_day(tokenizer: Any, before: str, said: str) -> None:
