@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -153,6 +154,25 @@ def test_what_generates_is_looked_for_before_anything_runs(monkeypatch: pytest.M
     assert "judges.dataman.engine: vllm is not installed" in problems(unused, "judges.quality=dataman")
 
 
+def test_tasks_and_devices_are_looked_up_before_anything_runs() -> None:
+    def problems(*sets: str) -> list[str]:
+        return [p for p in preconditions(load_config(CONFIGS / "tiny.toml", sets)) if "task" in p or "device" in p]
+
+    assert problems() == problems("evaluate.tasks=['arc_easy']", "prepare.exclude_tasks=['piqa']") == []
+    wrong = problems("evaluate.tasks=['arc_eazy']", "prepare.exclude_tasks=['copaa', 'piqa']")
+    assert wrong[0].startswith("evaluate.tasks: there is no task 'arc_eazy'; did you mean arc_easy")
+    assert wrong[1].startswith("prepare.exclude_tasks: there is no task 'copaa'; did you mean copa")
+    for device, said in (("cuda:99", "'cuda:99' is not on this machine"), ("gpu7", "'gpu7' is no device")):
+        on = f'engine={{type="transformers", device="{device}"}}'
+        judge = f'judges.dataman={{model="hf:a/b", {on}}}'
+        told = problems(f"synthesize.{on}", f"train_generator.{on}", judge, "judges.quality=dataman")
+        tables = ("train_generator", "synthesize", "judges.dataman")
+        assert sorted(p.partition(": ")[0] for p in told) == sorted(f"{table}.engine.device" for table in tables)
+        assert all(said in p for p in told)
+        assert problems(f"synthesize.{on}", "machine.launcher=ray", "machine.workers=2") == []
+    assert problems('synthesize.engine={type="transformers", device="cpu"}') == []
+
+
 SLOTS = (
     "prepare.sources=[{path = '%s'}]",
     "prepare.general=[{path = '%s'}]",
@@ -221,10 +241,20 @@ def test_a_template_that_leaves_its_turn_to_the_model_is_refused(base: Path) -> 
         assert said in told if said else not told
 
 
+def test_a_config_that_contradicts_its_files_or_itself_is_told(base: Path) -> None:
+    edit(base / "config.json", num_hidden_layers=1, layer_types=None)
+    assert "its files hold" in said_of("train_generator.base", base, *SHORT)
+    assert "its files hold" in said_of("judges.fluency", base)
+    edit(base / "config.json", num_hidden_layers="many")
+    told = said_of("judges.fluency", base)
+    assert "its config.json is refused by transformers" in told and not re.search(r":\W*$", told)
+
+
 def test_damaged_weights_and_a_missing_chat_template_are_seen_without_loading(base: Path) -> None:
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "model.safetensors has" in said_of("judges.fluency", base) and "fetch it again" in said_of("judges.encoder", base)
+    assert "no [CLS] and [SEP] tokens" in said_of("judges.encoder", base)
     assert "has 2 layers; set judges.encoder.layer to at most 2" in said_of("judges.encoder", base, "judges.encoder.layer=18")
     (base / "chat_template.jinja").unlink()
     assert "has no chat template" in said_of("train_generator.base", base)

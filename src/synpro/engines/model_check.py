@@ -84,7 +84,11 @@ def encoder_problems(folder: Path, layer: int | None) -> list[str]:
     if layer is not None and isinstance(layers, int) and layer > layers:
         problems.append(f"has {layers} layers; set judges.encoder.layer to at most {layers}, not {layer}")
     tokenizer = _tokenizer(folder, config)
-    return [*problems, tokenizer] if isinstance(tokenizer, str) else problems
+    if isinstance(tokenizer, str):
+        return [*problems, tokenizer]
+    if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:  # as judges/encoder.py
+        problems.append("its tokenizer has no [CLS] and [SEP] tokens; name a bidirectional encoder of BERT's kind")
+    return problems
 
 
 def _chat_problems(
@@ -143,7 +147,7 @@ def _turn_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any] | str:
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
         config = json_object(folder / "config.json")
@@ -152,6 +156,11 @@ def _config(folder: Path) -> dict[str, Any] | str:
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING and "auto_map" not in config:
         return f"its config.json has model_type = {kind!r}, which the installed transformers does not know; correct it"
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as problem:  # its checks raise what they like; a model with code of its own is another engine's to open
+        if "auto_map" not in config:
+            return f"its config.json is refused by transformers ({first_line(problem)}); correct it"
     inner = config.get("text_config")  # of models that also see
     return {**config, **inner} if isinstance(inner, dict) else config
 
