@@ -276,9 +276,7 @@ def test_layers_that_a_config_does_not_count_are_refused_and_other_leftovers_are
     opened(folder)
     config = folder / "config.json"
     config.write_text(re.sub(r'"(num_hidden_layers|n_layer)": 3', r'"\1": 2', config.read_text()))
-    with pytest.raises(
-        DamagedModel, match=r"its files hold \d+ tensors, such as .*2\..*, which its config.json"
-    ):
+    with pytest.raises(DamagedModel, match=r"its files hold \d+ tensors, such as .*2\..*, which its config.json"):
         opened(folder)
     config.write_text(config.read_text().replace("{", '{"num_nextn_predict_layers": 1,', 1))
     opened(folder)
