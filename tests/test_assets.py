@@ -266,17 +266,17 @@ def test_layers_that_a_config_does_not_count_are_refused_and_other_leftovers_are
     from synpro.assets.models import load_causal_lm, load_encoder
     from synpro.assets.weights import DamagedModel
 
-    opened = load_encoder if kind == "bert" else load_causal_lm
+    load = load_encoder if kind == "bert" else load_causal_lm
     folder = saved_model(kind, tmp_path / kind)
     weights = load_file(folder / "model.safetensors")
     old = {"h.0.attn.bias": (1, 1), "model.layers.0.self_attn.rotary_emb.inv_freq": (4,), "v_head.0.weight": (1, 16)}
     seen = {"vision_tower.encoder.layers.9.self_attn.q_proj.weight": (16, 16)}  # of a model that also sees
     extra = {name: torch.ones(shape) for name, shape in (old | seen).items()}
     save_file({**weights, **extra}, folder / "model.safetensors", metadata={"format": "pt"})
-    opened(folder)
+    load(folder)
     config = folder / "config.json"
     config.write_text(re.sub(r'"(num_hidden_layers|n_layer)": 3', r'"\1": 2', config.read_text()))
     with pytest.raises(DamagedModel, match=r"its files hold \d+ tensors, such as .*2\..*, which its config.json"):
-        opened(folder)
+        load(folder)
     config.write_text(config.read_text().replace("{", '{"num_nextn_predict_layers": 1,', 1))
-    opened(folder)
+    load(folder)
