@@ -121,7 +121,7 @@ class Model:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Subclasses, or a test, set `model`: its `answer(request)` gives a dict, a status with bytes, or None."""
+    """Subclasses, or a test, set `model`: its `answer(request)` gives a dict, a status with bytes (and headers), or None."""
 
     protocol_version = "HTTP/1.1"
     model: Any = None
@@ -136,14 +136,16 @@ class Handler(BaseHTTPRequestHandler):
         if answer is None:  # hang up without a word
             self.close_connection = True
             return
-        status, body = answer if isinstance(answer, tuple) else (200, json.dumps(answer).encode())
-        self.reply(status, body)
+        self.reply(*(answer if isinstance(answer, tuple) else (200, json.dumps(answer).encode())))
 
-    def reply(self, status: int, body: bytes) -> None:
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        headers = {"Content-Length": str(len(body)), **(headers or {})}
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.close_connection |= headers["Content-Length"] != str(len(body))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""

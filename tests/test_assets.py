@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -283,3 +284,41 @@ def test_a_gguf_is_converted_once_and_loads(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert str(model.dtype) == "torch.bfloat16" and tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template
+
+
+def saved_model(kind: str, folder: Path) -> Path:
+    """A random model of three layers with its head, saved; "llama", "gpt2" or "bert"."""
+    from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    size = {"vocab_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 16}
+    model = {
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**size)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=64, n_layer=3, n_head=2, n_embd=16)),
+        "bert": lambda: BertForMaskedLM(BertConfig(**size)),
+    }[kind]()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+def test_layers_that_a_config_does_not_count_are_refused_and_other_leftovers_are_not(kind: str, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from synpro.assets.models import load_causal_lm, load_encoder
+    from synpro.assets.weights import DamagedModel
+
+    load = load_encoder if kind == "bert" else load_causal_lm
+    folder = saved_model(kind, tmp_path / kind)
+    weights = load_file(folder / "model.safetensors")
+    old = {"h.0.attn.bias": (1, 1), "model.layers.0.self_attn.rotary_emb.inv_freq": (4,), "v_head.0.weight": (1, 16)}
+    seen = {"vision_tower.encoder.layers.9.self_attn.q_proj.weight": (16, 16)}  # of a model that also sees
+    extra = {name: torch.ones(shape) for name, shape in (old | seen).items()}
+    save_file({**weights, **extra}, folder / "model.safetensors", metadata={"format": "pt"})
+    load(folder)
+    config = folder / "config.json"
+    config.write_text(re.sub(r'"(num_hidden_layers|n_layer)": 3', r'"\1": 2', config.read_text()))
+    with pytest.raises(DamagedModel, match=r"its files hold \d+ tensors, such as .*2\..*, which its config.json"):
+        load(folder)
+    config.write_text(config.read_text().replace("{", '{"num_nextn_predict_layers": 1,', 1))
+    load(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ URL = "http://127.0.0.1:8000/v1"
 
 def with_server_judge(url: str, file: Path, *more: str) -> RunConfig:
     """A config whose only model that is far away is a judge behind a server."""
+    (file / "corpus.jsonl").write_text('{"text": "A mill."}\n')
     judge = f'judges.dataman={{model="{file}", engine={{type="openai", url="{url}", model="{NAME}", max_attempts=1}}}}'
     sets = [
         f"prepare.sources=[{{path = '{file}'}}]",
@@ -58,7 +60,7 @@ def test_a_bad_engine_is_refused_with_its_key(tmp_path: Path) -> None:
 def test_with_assets_it_asks_the_server(nursery: Nursery, qwen: Path, tmp_path: Path) -> None:
     with Server(nursery, qwen) as server:
         cfg, lines = with_server_judge(server.url, tmp_path), list[str]()
-        with pytest.raises(ConfigError, match="this config cannot run here"):  # the other models are an empty folder
+        with pytest.raises(ConfigError, match="this config cannot run here"):  # the other models are no model
             check(cfg, fetch=True, log=lines.append)
         assert f"server: judges.dataman = {tmp_path}: answers" in lines
         server.kill()
@@ -153,6 +155,25 @@ def test_what_generates_is_looked_for_before_anything_runs(monkeypatch: pytest.M
     assert "judges.dataman.engine: vllm is not installed" in problems(unused, "judges.quality=dataman")
 
 
+def test_tasks_and_devices_are_looked_up_before_anything_runs() -> None:
+    def problems(*sets: str) -> list[str]:
+        return [p for p in preconditions(load_config(CONFIGS / "tiny.toml", sets)) if "task" in p or "device" in p]
+
+    assert problems() == problems("evaluate.tasks=['arc_easy']", "prepare.exclude_tasks=['piqa']") == []
+    wrong = problems("evaluate.tasks=['arc_eazy']", "prepare.exclude_tasks=['copaa', 'piqa']")
+    assert wrong[0].startswith("evaluate.tasks: there is no task 'arc_eazy'; did you mean arc_easy")
+    assert wrong[1].startswith("prepare.exclude_tasks: there is no task 'copaa'; did you mean copa")
+    for device, said in (("cuda:99", "'cuda:99' is not on this machine"), ("gpu7", "'gpu7' is no device")):
+        on = f'engine={{type="transformers", device="{device}"}}'
+        judge = f'judges.dataman={{model="hf:a/b", {on}}}'
+        told = problems(f"synthesize.{on}", f"train_generator.{on}", judge, "judges.quality=dataman")
+        tables = ("train_generator", "synthesize", "judges.dataman")
+        assert sorted(p.partition(": ")[0] for p in told) == sorted(f"{table}.engine.device" for table in tables)
+        assert all(said in p for p in told)
+        assert problems(f"synthesize.{on}", "machine.launcher=ray", "machine.workers=2") == []
+    assert problems('synthesize.engine={type="transformers", device="cpu"}') == []
+
+
 SLOTS = (
     "prepare.sources=[{path = '%s'}]",
     "prepare.general=[{path = '%s'}]",
@@ -172,11 +193,40 @@ def test_a_local_path_that_does_not_exist_is_told_at_once_with_its_key(tmp_path:
         assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in reported), key
 
 
+def test_a_path_of_data_is_listed_before_anything_runs(tmp_path: Path) -> None:
+    def problems(path: str, *more: str) -> list[str]:
+        sets = [f"prepare.sources=[{{path = '{path}'}}]", f"probe.data={path}", *more]
+        return [p for p in preconditions(load_config(CONFIGS / "tiny.toml", sets)) if path in p]
+
+    for name in ("g1.jsonl", "g2.jsonl", "k[1]/a.jsonl", "empty/.keep"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "A mill."}\n')
+    (tmp_path / "empty/.keep").unlink()
+    for good in ("g?.jsonl", "g[12].jsonl", "*.jsonl", "k[1]", "g1.jsonl", ""):
+        assert problems(f"{tmp_path}/{good}") == [], good
+    assert problems("memory://folder/*.jsonl") == problems("wheel:some==1/folder/*") == []
+    for bad, said in (
+        (f"{tmp_path}/h?.jsonl", "no file there"),
+        (f"{tmp_path}/none/*.jsonl", "no file there"),
+        (f"{tmp_path}/empty", "no file there"),
+        ("foo://bar/x.jsonl", "Protocol not known: foo"),
+    ):
+        told = problems(bad)
+        assert [p.partition(": ")[0] for p in told] == ["prepare.sources.0.path", "probe.data"]
+        assert all(said in p for p in told)
+    base = f"{tmp_path}/*"
+    (line,) = problems(base, f"train_generator.base={base}")
+    assert line.startswith(f"train_generator.base: {base}: no such file or folder")
+
+
 def said_of(slot: str, folder: Path, *sets: str) -> str:
     """What `check --assets` says of one asset."""
     cfg = load_config(CONFIGS / "tiny.toml", ["prepare.passages.max_characters=200", *sets])
     role = {a.slot: a.role for a in active_assets(cfg)}[slot]
     return "\n".join(open_asset(cfg, Asset(slot, str(folder), role), lambda line: None))
+
+
+SHORT = ("operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8")
 
 
 @pytest.fixture
@@ -190,9 +240,8 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
-    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     edit(base / "config.json", max_position_embeddings=4096)
-    generator = partial(said_of, "train_generator.base", base, *small)
+    generator = partial(said_of, "train_generator.base", base, *SHORT)
     assert generator() == ""
     assert "lora_modules: 'qproj' is no matrix of it; it has q_proj" in generator("train_generator.lora_modules=['qproj']")
     edit(base / "config.json", max_position_embeddings=300)
@@ -205,10 +254,52 @@ def test_a_base_is_opened_as_its_steps_will(base: Path) -> None:
     assert "is a BertModel, which does not generate text" in generator()
 
 
+def test_a_template_that_leaves_its_turn_to_the_model_is_refused(base: Path) -> None:
+    template = base / "chat_template.jinja"
+    kept = template.read_text()
+    for text, said in (
+        (kept.replace("if add_generation_prompt", "if false", 1), "begins an answer with '<|im_start|>assistant' and ignores"),
+        ("{% for m in messages %}[{{ m['content'] }}]<|im_end|>{% endfor %}", "begins an answer with '[' and ignores"),
+        ("{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}", ""),  # nothing of it is missing
+        ("{{ strftime_now('%d %b %Y') }}" + kept, ""),
+    ):
+        template.write_text(text)
+        told = said_of("train_generator.base", base, *SHORT)
+        assert said in told if said else not told
+
+
+def test_a_config_that_contradicts_its_files_or_itself_is_told(base: Path) -> None:
+    edit(base / "config.json", num_hidden_layers=1, layer_types=None)
+    assert "its files hold" in said_of("train_generator.base", base, *SHORT)
+    assert "its files hold" in said_of("judges.fluency", base)
+    edit(base / "config.json", num_hidden_layers="many")
+    told = said_of("judges.fluency", base)
+    assert "its config.json is refused by transformers" in told and not re.search(r":\W*$", told)
+
+
+def test_what_transformers_prints_of_a_model_is_not_between_the_lines(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    edit(base / "config.json", num_hidden_layers=1, layer_types=None)
+    capfd.readouterr()
+    assert said_of("judges.fluency", base)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_dead_server_is_named_by_the_table_that_has_its_address(tmp_path: Path) -> None:
+    engine = 'engine={type="openai", url="http://127.0.0.1:9/v1", max_attempts=1}'
+    untrained = [f"operations.{name}.steps=0" for name in ("rephrase", "reformat")]
+    verifier = ["train_verifier.kind=llm", "train_verifier.epochs=0", f"judges.verifier.{engine}"]
+    cfg = with_server_judge(URL, tmp_path, *untrained, f"synthesize.{engine}", *verifier)
+    served = {a.slot: a for a in active_assets(cfg) if a.is_served}
+    for slot, table in (("train_generator.base", "synthesize"), ("train_verifier.base", "judges.verifier")):
+        (line,) = open_asset(cfg, served[slot], lambda line: None)
+        assert line.startswith(f"{table}: the server http://127.0.0.1:9/v1")
+
+
 def test_damaged_weights_and_a_missing_chat_template_are_seen_without_loading(base: Path) -> None:
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "model.safetensors has" in said_of("judges.fluency", base) and "fetch it again" in said_of("judges.encoder", base)
+    assert "no [CLS] and [SEP] tokens" in said_of("judges.encoder", base)
     assert "has 2 layers; set judges.encoder.layer to at most 2" in said_of("judges.encoder", base, "judges.encoder.layer=18")
     (base / "chat_template.jinja").unlink()
     assert "has no chat template" in said_of("train_generator.base", base)
@@ -245,10 +336,9 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_every_small_file_of_a_model_may_be_damaged(base: Path, name: str) -> None:
-    small = ["operations.rephrase.max_new_tokens=8", "operations.reformat.max_new_tokens=8"]
     for content, said in DAMAGE[name]:
         (base / name).write_bytes(content)
-        assert said in said_of("train_generator.base", base, *small)
+        assert said in said_of("train_generator.base", base, *SHORT)
 
 
 def test_a_tokenizer_that_is_missing_or_of_another_model_is_told(base: Path) -> None:
@@ -270,3 +360,24 @@ def test_a_corpus_whose_rows_lack_the_column_is_told(tmp_path: Path) -> None:
     assert said_of("prepare.sources.0.path", rows, sets) == ""
     rows.write_bytes("{}".encode("utf-16"))
     assert "none of its first 1 rows and files can be used: is UTF-16" in said_of("prepare.sources.0.path", rows, sets)
+
+
+def test_the_first_rows_of_several_files_are_tried(tmp_path: Path) -> None:
+    lacking, good = '{"txt": "A mill."}\n', '{"text": "A mill.", "prompt": "1+1=", "answer": "2"}\n'
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(lacking * 30)
+    sources, probe = f"prepare.sources=[{{path = '{folder}'}}]", f"probe.data={folder}"
+    assert "can be used: no column 'text'" in said_of("prepare.sources.0.path", folder, sources)
+    assert "none of its first 30 rows can be used" in said_of("probe.data", folder, probe)
+    for text in (good, lacking * 30 + good):
+        (folder / "b.jsonl").write_text(text)
+        assert said_of("prepare.sources.0.path", folder, sources) == said_of("probe.data", folder, probe) == ""
+    (folder / "b.jsonl").unlink()
+    (folder / "a.jsonl").write_text(lacking * 30 + good)
+    assert said_of("prepare.sources.0.path", folder, sources) == ""
+    assert said_of("prepare.sources.0.path", Path(f"{folder}/?.jsonl"), sources.replace("/rows", "/rows/?.jsonl")) == ""
+    for number in range(50):
+        (folder / f"c{number:02}.jsonl").write_text(lacking)
+    (folder / "a.jsonl").write_text(lacking)
+    assert "rows can be used: no column 'text'" in said_of("prepare.sources.0.path", folder, sources)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from synpro.corpus.files import CorpusError
 from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
 from synpro.runner.rejects import Reject
 
@@ -54,7 +55,7 @@ def test_a_cut_archive_and_a_missing_file_say_so(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     *good, last = read_prompt_completions(tmp_path / "a.jsonl.gz")
     assert len(good) > 1000 and isinstance(last, Reject) and last.reason == "damaged"
-    with pytest.raises(FileNotFoundError, match=r"probe\.data: .*no such file or folder"):
+    with pytest.raises(CorpusError, match=r"probe\.data: .*no such file or folder"):
         list(read_prompt_completions(tmp_path / "none"))
 
 
@@ -66,3 +67,11 @@ def test_a_row_of_a_request_file_that_lacks_a_column_names_it(tmp_path: Path) ->
     assert (first.reason, second.reason) == ("no_doc_id", "no_doc_id")
     assert first.detail == "a row with `request` needs a number in doc_id; it has request, idx, label"
     assert "a number in doc_id and label; it has" in second.detail
+
+
+def test_a_glob_names_probe_data_as_it_names_a_corpus(tmp_path: Path) -> None:
+    for name in ("a1", "a2", "b1"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"prompt": "{name}?", "answer": "yes"}}\n')
+    assert [p.prompt for p in read_prompt_completions(f"{tmp_path}/a?.jsonl")] == ["a1?", "a2?"]
+    with pytest.raises(CorpusError, match=r"probe\.data: .*no file there"):
+        list(read_prompt_completions(f"{tmp_path}/c*.jsonl"))

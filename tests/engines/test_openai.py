@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,10 @@ def failing(fault: str, times: float) -> Iterator[tuple[Failing, ServerModel]]:
     thread.start()
     address = f"http://127.0.0.1:{listener.server_port}/v1"
     cfg = replace(CFG, answer_seconds=0.6 if fault == "hang" else 30)
-    engine = ServerModel(address, NAME, slot="judges.layout_model", cfg=cfg)
     try:
-        yield model, engine
+        with closing(ServerModel(address, NAME, slot="judges.layout_model", cfg=cfg)) as engine:
+            yield model, engine
     finally:
-        engine.close()
         model.over.set()
         listener.shutdown()
         listener.server_close()
@@ -208,6 +207,82 @@ def test_what_fails_for_one_chat_leaves_it_without_an_answer(fault: str, said: s
         assert re.search(said, reason) and model.asked == attempts
         (second,) = _ask(engine, fault)
         assert not isinstance(second, Unanswered) and (not isinstance(second[0], Completion) or second[0].text == "fine")
+
+
+def answered(message: Any = None, usage: Any = None, logprobs: Any = None) -> dict[str, Any]:
+    choice = {"message": message or {"content": "fine"}, "finish_reason": "stop", "logprobs": logprobs}
+    return {"choices": [choice], "usage": usage or {"completion_tokens": 2}}
+
+
+UNREADABLE: dict[str, tuple[Any, str]] = {
+    "html": ((200, b"<html>bad gateway</html>"), "not a JSON object"),
+    "array": ((200, b"[1]"), "not a JSON object"),
+    "not UTF-8": ((200, b'{"choices": "\xff\xfe"}'), "not a JSON object"),
+    "deep": ((200, b'{"choices":' + b"[" * 200_000 + b"]" * 200_000 + b"}"), "not a JSON object"),
+    "digits": ((200, b'{"usage": ' + b"9" * 5000 + b"}"), "not a JSON object"),
+    "gzip": ((200, b"no gzip at all", {"Content-Encoding": "gzip"}), "bytes that cannot be unpacked"),
+    "cut": ((200, json.dumps(answered()).encode(), {"Content-Length": "9999"}), "dropped the connection"),
+    "redirect": ((302, b"", {"Location": "/v1/elsewhere"}), "HTTP 302"),
+    "nothing": ((204, b""), "HTTP 204"),
+    "message is text": (answered(message="text"), "another form than OpenAI's"),
+    "message is a list": (answered(message=[1]), "another form than OpenAI's"),
+    "usage is a list": (answered(usage=[5]), "another form than OpenAI's"),
+    "usage is text": (answered(usage="5"), "another form than OpenAI's"),
+    "tokens are true": (answered(usage={"completion_tokens": True}), "True completion tokens"),
+    "tokens below 0": (answered(usage={"completion_tokens": -5}), "-5 completion tokens"),
+    "tokens beyond counting": (answered(usage={"completion_tokens": 10**30}), "completion tokens"),
+    "half a character": (answered(message={"content": "good \ud800 end"}), r"with '\ud800', which is half a character"),
+    "logprobs are a list": (answered(logprobs=[1]), "another form than OpenAI's"),
+    "logprobs are text": (answered(logprobs="x"), "another form than OpenAI's"),
+    "positions are text": (answered(logprobs={"content": "abc"}), "another form than OpenAI's"),
+    "a position is text": (answered(logprobs={"content": ["abc"]}), "another form than OpenAI's"),
+    "tops are a table": (answered(logprobs={"content": [{"top_logprobs": {"A": -1}}]}), "another form than OpenAI's"),
+    "a top is text": (answered(logprobs={"content": [{"top_logprobs": ["A"]}]}), "another form than OpenAI's"),
+    "true for a number": (
+        answered(logprobs={"content": [{"top_logprobs": [{"token": "Yes", "logprob": False}]}]}),
+        "gave False as the log-probability",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_reply_that_cannot_be_read_costs_one_chat_its_answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    reply, said = UNREADABLE[name]
+    monkeypatch.setitem(FAULTS, "unreadable", reply)
+    scored = "log" in name or "position" in name or "top" in name or "number" in name
+    with failing("", 0) as (model, engine):
+        assert engine.generate(CHATS[:1], GREEDY)[0][0].text == "fine"
+        model.fault, model.left = "unreadable", float("inf")
+        (lost,) = engine.score_options(CHATS[:1], ("Yes", "No")) if scored else engine.generate(CHATS[:1], GREEDY)
+        reason = lost.reason if isinstance(lost, Unanswered) else lost[0].problem  # type: ignore[union-attr]
+        assert said in reason and reason.encode()
+        model.left = 0
+        assert engine.generate(CHATS[:1], GREEDY)[0][0].text == "fine"
+
+
+@pytest.mark.parametrize("name", ["html", "gzip", "cut", "redirect", "message is text"])
+def test_a_server_of_which_nothing_can_be_read_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    reply, said = UNREADABLE[name]
+    monkeypatch.setitem(FAULTS, "unreadable", reply)
+    with failing("unreadable", float("inf")) as (_, engine), pytest.raises(ServerError, match=said) as error:
+        engine.generate(CHATS[:1], GREEDY)
+    assert "judges.layout_model: the server http://127.0.0.1" in str(error.value)
+
+
+def test_a_canary_that_cannot_be_read_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("message is text", "logprobs are a list", "tops are a table"):
+        monkeypatch.setattr(Failing, "answer", lambda self, ask, reply=UNREADABLE[name][0]: reply)
+        with pytest.raises(ServerError, match="another form than OpenAI's"), failing("", 0):
+            pass
+
+
+def test_a_canary_with_half_a_character_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    top = [{"token": "\ud800", "logprob": -0.5}]
+    reply = answered(message={"content": "\ud800"}, logprobs={"content": [{"top_logprobs": top}]})
+    with failing("", 0) as (_, engine):
+        monkeypatch.setattr(Failing, "answer", lambda self, ask: reply)
+        for _ in range(2):
+            ServerModel(engine.address, NAME, slot="judge", cfg=CFG, scratch=tmp_path).close()
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", "500", "html", "nothing", "empty", "NaN"])

@@ -138,6 +138,6 @@ def readable_by_all(folder: Path) -> None:
 
 
 def first_line(problem: BaseException) -> str:
-    """The first line of an error's message, for a message of ours."""
-    lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
+    """The first line of an error's message, for a message of ours; also the next where it ends at a colon."""
+    first, *rest = [line for line in map(str.strip, str(problem).splitlines()) if line] or [type(problem).__name__]
+    return f"{first} {rest[0]}" if first.endswith(":") and rest else first

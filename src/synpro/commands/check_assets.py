@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from synpro.assets import AssetError, model_folder, needs_download, resolve
 from synpro.config import RunConfig
@@ -14,10 +15,13 @@ from synpro.engines.base import EngineError, EngineSpec
 from synpro.records import Chat, Document
 from synpro.runner.rejects import Reject
 
+Row = TypeVar("Row")
 Role = Literal["corpus", "tokenizer", "generator", "language model", "chat model", "encoder", "probe data", "program"]
 PROSE = "The keeper of the old harbour counted the boats each evening and wrote their names in a long book. "
-FIRST_ROWS = 20
-"""Rows of a corpus, and of probe data, that are read."""
+DATA: tuple[Role, ...] = ("corpus", "probe data")
+"""Roles whose paths may be globs and addresses."""
+FIRST_FILES, FIRST_ROWS = 20, 1_000
+"""Files of a corpus, spread over all, and rows of each, and of probe data, that are read in search of a usable one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Asset:
     role: Role
     engine: EngineSpec | None = None
     """What runs it, where the config says; None: it is opened, or read, in the step's own process."""
+    table: str = ""
+    """The table of the config that has the engine, where it is not the slot."""
 
     @property
     def is_served(self) -> bool:
@@ -50,7 +56,7 @@ def active_assets(cfg: RunConfig) -> Iterator[Asset]:
         yield Asset("probe.data", cfg.probe.data, "probe data")
     trains = any(operation.steps for operation in cfg.operations.values())
     engine = None if trains else cfg.synthesize.engine
-    yield Asset("train_generator.base", cfg.train_generator.base, "generator", engine)
+    yield Asset("train_generator.base", cfg.train_generator.base, "generator", engine, "synthesize")
     judges, unused = cfg.judges, cfg.judges.unused()
     yield Asset("judges.encoder", judges.encoder.model, "encoder")
     if "fluency" not in unused:
@@ -60,17 +66,36 @@ def active_assets(cfg: RunConfig) -> Iterator[Asset]:
     if "layout_model" not in unused:
         yield Asset("judges.layout_model", judges.layout_model.model, "chat model", judges.layout_model.engine)
     if cfg.train_verifier.kind == "llm":
-        yield Asset("train_verifier.base", cfg.train_verifier.base, "chat model", judges.verifier.engine)
+        yield Asset("train_verifier.base", cfg.train_verifier.base, "chat model", judges.verifier.engine, "judges.verifier")
 
 
 def missing_path(asset: Asset) -> str | None:
-    """What is said of a local path that does not exist; None where it does, or where the asset comes from elsewhere."""
-    if asset.is_served or needs_download(asset.reference) or "://" in asset.reference or "*" in asset.reference:
+    """What is said of a local path that does not exist or holds no file, and of an address of a kind that nothing opens; None
+    for every other, and for what comes from elsewhere."""
+    from synpro.corpus.listing import list_files
+
+    text, is_data = asset.reference, asset.role in DATA
+    if asset.is_served or needs_download(text):
         return None
     try:
-        resolve(asset.reference, slot=asset.slot)
-    except AssetError as problem:
+        if is_data and "://" in text:
+            return _unknown_scheme(asset)
+        if not is_data or not any(c in text for c in "*?["):
+            resolve(text, slot=asset.slot)
+        if is_data:
+            list_files(text, slot=asset.slot)
+    except (AssetError, ValueError) as problem:  # CorpusError is a ValueError
         return str(problem)
+    return None
+
+
+def _unknown_scheme(asset: Asset) -> str | None:
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(asset.reference.partition("://")[0])
+    except (ImportError, ValueError) as problem:  # an unknown scheme, or a package that fsspec asks for
+        return f"{asset.slot}: {asset.reference}: {problem}; correct the address, or copy the files to this machine"
     return None
 
 
@@ -80,7 +105,7 @@ def open_asset(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> list
     try:
         if asset.is_served:
             assert asset.engine is not None
-            model = asset.engine.open(asset.reference, slot=asset.slot)
+            model = asset.engine.open(asset.reference, slot=asset.table or asset.slot)
             model.close()
             local = f"engine {asset.engine.type}: {name}: opens; the model is not read"
             log(f"server: {name}: answers" if model.is_remote else local)
@@ -89,10 +114,11 @@ def open_asset(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> list
             found, problems = _open_data(cfg, asset, log)
         else:
             folder = model_folder(asset.reference, slot=asset.slot, log=log)
-            found, problems = str(folder), [f"{name}: {p}" for p in _model_problems(cfg, asset, folder)]
+            with _quiet():
+                found, problems = str(folder), [f"{name}: {p}" for p in _model_problems(cfg, asset, folder)]
     except (AssetError, EngineError, ValueError, OSError) as problem:  # CorpusError is a ValueError or OSError of a source
         text = str(problem)
-        return [text if text.startswith(asset.slot) else f"{name}: {text}"]
+        return [text if text.startswith((asset.slot, asset.table or asset.slot)) else f"{name}: {text}"]
     if not problems:
         log(f"asset: {name}: {found}")
     return problems
@@ -117,22 +143,53 @@ def _open_data(cfg: RunConfig, asset: Asset, log: Callable[[str], None]) -> tupl
         listing = find_files(source, slot=asset.slot, log=log)
         for line in listing.lines():
             log(f"{asset.slot}: {line}")
-        local = [file for file in listing.files if not isinstance(file, HubShard)][:FIRST_ROWS]
-        first = list(islice((r for f in local for r in read_source(f, source, cfg.prepare.max_row_bytes)), FIRST_ROWS))
-        bad = [r for r in first if isinstance(r, Reject)]
+        found = f"{len(listing.files):,} files, {sum(f.size for f in listing.files) / 1e6:,.1f} MB"
+        local = [file for file in listing.files if not isinstance(file, HubShard)]
+        bad, is_all = list[Reject](), len(local) <= FIRST_FILES
+        for file in local[:: max(1, -(-len(local) // FIRST_FILES))]:
+            rejects, usable = _rejects_before(read_source(file, source, cfg.prepare.max_row_bytes))
+            if usable:
+                return found, []
+            bad += rejects
+            is_all &= len(rejects) < FIRST_ROWS
         no_text = all(r.reason in ("no-column", "not-text-column") for r in bad)  # else later rows may be better
-        if bad and len(bad) == len(first) and (no_text or len(first) < FIRST_ROWS):
-            what = "rows" if no_text else "rows and files"
-            return "", [f"{asset.slot} = {asset.reference}: none of its first {len(first)} {what} can be used: {bad[0].detail}"]
-        return f"{len(listing.files):,} files, {sum(f.size for f in listing.files) / 1e6:,.1f} MB", []
-    from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
+        if not bad or not (no_text or is_all):
+            return found, []
+        what = "rows" if no_text else "rows and files"
+        return "", [f"{asset.slot} = {asset.reference}: none of its first {len(bad)} {what} can be used: {bad[0].detail}"]
+    from synpro.corpus.prompt_completion import read_prompt_completions
 
-    path = resolve(asset.reference, slot=asset.slot, log=log)
-    rows = list(islice(read_prompt_completions(path), FIRST_ROWS))
-    if not any(isinstance(row, PromptCompletionText) for row in rows):
-        why = f": {rows[0].detail}" if rows and not isinstance(rows[0], PromptCompletionText) else ""
-        return str(path), [f"{asset.slot} = {asset.reference}: none of its first {len(rows)} rows can be used{why}"]
-    return str(path), []
+    bad, example = _rejects_before(read_prompt_completions(asset.reference, log))
+    if example:
+        return f"usable from {example.id} on", []
+    why = f": {bad[0].detail}" if bad else ""
+    return "", [f"{asset.slot} = {asset.reference}: none of its first {len(bad)} rows can be used{why}"]
+
+
+def _rejects_before(rows: Iterable[Row | Reject]) -> tuple[list[Reject], Row | None]:
+    """The rejects before the first usable row, and that row; None where there is none among the first."""
+    rejects = list[Reject]()
+    for row in islice(rows, FIRST_ROWS):
+        if not isinstance(row, Reject):
+            return rejects, row
+        rejects.append(row)
+    return rejects, None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and tables that transformers prints of each model: what is wrong with one is said in a line of ours."""
+    from transformers.utils import logging
+
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _model_problems(cfg: RunConfig, asset: Asset, folder: Path) -> list[str]:

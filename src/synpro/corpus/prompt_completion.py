@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from synpro.assets import Log
 from synpro.corpus.readers import SourceConfig, find_files, read_file
 from synpro.corpus.rows import Row, show
 from synpro.language.segmentation import is_blank
@@ -33,15 +34,13 @@ class PromptCompletionText:
     completion: str
 
 
-def read_prompt_completions(path: Path) -> Iterator[PromptCompletionText | Reject]:
-    """Examples of a file, or of every file below a folder in the order of names, in any format that a corpus may have.
+def read_prompt_completions(path: Path | str, log: Log | None = None) -> Iterator[PromptCompletionText | Reject]:
+    """Examples of every file of a path as in `prepare.sources`, in the order of names, in any format that a corpus may have.
 
-    Every unusable row or file gives a Reject; rows of request files for other answer options are skipped. Raises
-    FileNotFoundError when there is no such file.
+    Every unusable row or file gives a Reject; rows of request files for other answer options are skipped. Raises CorpusError
+    when there is nothing to read, and AssetError.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"probe.data: {path}: no such file or folder; its rows have `prompt` and `answer`")
-    listing = find_files(SourceConfig(str(path)), slot="probe.data")
+    listing = find_files(SourceConfig(str(path)), slot="probe.data", log=log)
     yield from listing.rejects
     for file in listing.files:
         if file.name.startswith("requests."):  # the task's folder tells files of the same name apart

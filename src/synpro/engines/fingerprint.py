@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from synpro.engines.openai_answers import Fault, printable
 from synpro.runner.artifacts import write_json
 
 PROMPT = "Continue in any way you like: the first thing I noticed about the old harbour was"
@@ -39,16 +40,18 @@ class ServerFingerprint:
     def from_answer(
         cls, card: dict[str, Any], choice: dict[str, Any], positions: Sequence[Sequence[tuple[str, float]]]
     ) -> ServerFingerprint:
-        """From an entry of `/v1/models` and the answer to the canary. Raises ValueError for an answer with nothing in it."""
+        """From an entry of `/v1/models` and the answer to the canary. Raises Fault for an answer with nothing in it."""
         text = (choice.get("message") or {}).get("content") or ""
         if not text and not any(positions):
-            raise ValueError("answered the canary with an empty text and no log-probabilities")
-        return cls(str(card["id"]), str(card.get("root") or ""), text, tuple(tuple(p) for p in positions if p))
+            raise Fault("answered the canary with an empty text and no log-probabilities", retry=True)
+        tops = tuple(tuple((printable(token), logprob) for token, logprob in p) for p in positions if p)
+        return cls(str(card["id"]), printable(str(card.get("root") or "")), printable(text), tops)
 
 
 def find_model(models: dict[str, Any], name: str) -> dict[str, Any]:
     """The entry of a model in an answer of `/v1/models`. Raises LookupError with the names that are there."""
-    cards = [card for card in models.get("data") or [] if isinstance(card, dict) and "id" in card]
+    data = models.get("data")
+    cards = [card for card in (data if isinstance(data, list) else []) if isinstance(card, dict) and "id" in card]
     for card in cards:
         if card["id"] == name:
             return card

@@ -12,7 +12,7 @@ from synpro.assets.models import load_causal_lm, load_encoder
 from synpro.assets.tokenizer_loss import SAMPLES, lost_share
 from synpro.assets.weights import DamagedModel, json_object, read_shapes, unknown_modules
 from synpro.engines.base import EngineError
-from synpro.engines.chats import encode_chat
+from synpro.engines.chats import encode_chat, render_chat
 from synpro.records import Chat
 
 MAX_LOST = 0.01
@@ -84,7 +84,11 @@ def encoder_problems(folder: Path, layer: int | None) -> list[str]:
     if layer is not None and isinstance(layers, int) and layer > layers:
         problems.append(f"has {layers} layers; set judges.encoder.layer to at most {layers}, not {layer}")
     tokenizer = _tokenizer(folder, config)
-    return [*problems, tokenizer] if isinstance(tokenizer, str) else problems
+    if isinstance(tokenizer, str):
+        return [*problems, tokenizer]
+    if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:  # as judges/encoder.py
+        problems.append("its tokenizer has no [CLS] and [SEP] tokens; name a bidirectional encoder of BERT's kind")
+    return problems
 
 
 def _chat_problems(
@@ -102,19 +106,27 @@ def _chat_problems(
             f"max_new_tokens = {max_new_tokens:,} after it; lower prepare.passages.max_characters or max_words, or "
             "operations.NAME.max_new_tokens"
         )
-    if turn_end := _turn_end_problem(folder, config, tokenizer):
-        problems.append(turn_end)
+    if turn := _turn_problem(folder, config, tokenizer):
+        problems.append(turn)
     return problems
 
 
-def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
-    """A template that ends a turn with a token at which generation does not stop makes every answer run to the limit."""
+def _turn_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> str:
+    """A template that ends a turn with a token at which generation does not stop makes every answer run to the limit; one that
+    leaves it to the model to begin its turn puts the words of that beginning into every text."""
     turns = [{"role": "user", "content": "Is it so?"}, {"role": "assistant", "content": ANSWER}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
+        bare, prompt = (render_chat(tokenizer, turns[:1], add_generation_prompt=begins) for begins in (False, True))
+        text = render_chat(tokenizer, turns, add_generation_prompt=False)
     except Exception as problem:  # a template is a program of the model's makers
         return f"its chat template refuses a question and its answer ({first_line(problem)})"
-    rest = text.rpartition(ANSWER)[2].strip()
+    before, _, rest = (part.strip() for part in text.rpartition(ANSWER))
+    # Templates of Mistral's kind begin an answer with nothing, so that there is nothing to add to a prompt.
+    if bare == prompt and before.startswith(prompt.strip()) and (header := before[len(prompt.strip()) :].strip()):
+        return (
+            f"its chat template begins an answer with {header!r} and ignores add_generation_prompt, so that every answer would "
+            "begin with this; end its chat_template with {% if add_generation_prompt %} and this text"
+        )
     generation = folder / "generation_config.json"
     configured = (json_object(generation) if generation.is_file() else config).get("eos_token_id")
     declared = configured if isinstance(configured, list) else [configured]
@@ -135,7 +147,7 @@ def _turn_end_problem(folder: Path, config: dict[str, Any], tokenizer: Any) -> s
 
 
 def _config(folder: Path) -> dict[str, Any] | str:
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
         config = json_object(folder / "config.json")
@@ -144,6 +156,11 @@ def _config(folder: Path) -> dict[str, Any] | str:
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING and "auto_map" not in config:
         return f"its config.json has model_type = {kind!r}, which the installed transformers does not know; correct it"
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as problem:  # its checks raise what they like; a model with code of its own is another engine's to open
+        if "auto_map" not in config:
+            return f"its config.json is refused by transformers ({first_line(problem)}); correct it"
     inner = config.get("text_config")  # of models that also see
     return {**config, **inner} if isinstance(inner, dict) else config
 

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from synpro.engines.base import EngineError, EngineSpec, Model, Progress, Role, Sampling, Unanswered, Use
 from synpro.engines.fingerprint import ASK, PROMPT, ServerFingerprint, difference, find_model, load_or_store
-from synpro.engines.openai_answers import Fault, first_choice, read_completion, read_options, read_positions
+from synpro.engines.openai_answers import Fault, first_choice, read_completion, read_options, read_positions, read_reply
 from synpro.engines.options import check_options
 from synpro.records import Chat, Completion, Generator
 from synpro.schema import setting
@@ -151,6 +151,7 @@ class ServerModel:
         )
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="synpro-server")
         self._answered = self._refused = 0
+        self._garbled: Fault | None = None
         self._store = scratch / f"{slot}.json" if scratch is not None else None
         self.fingerprint: ServerFingerprint | None = None
         try:
@@ -238,6 +239,8 @@ class ServerModel:
             failed = [problem for future in futures if future in done and (problem := future.exception()) is not None]
             if failed:
                 raise failed[0]
+            if self._garbled is not None and not self._answered:
+                raise self._error(self._garbled)
             answers = [future.result() for future in futures]
         finally:
             stop.set()
@@ -249,9 +252,10 @@ class ServerModel:
     def _ask(self, read: Callable[[dict[str, Any]], T], body: dict[str, Any], stop: threading.Event) -> T | Unanswered:
         """The answer to one request. Raises ServerError."""
         try:
-            answer = self._retry(lambda: read(self._send("POST", "/chat/completions", body)), stop)
+            answer = self._retry(lambda: read_reply(read, self._send("POST", "/chat/completions", body)), stop)
         except Fault as fault:
             self._refused += 1
+            self._garbled = fault if fault.garbled else self._garbled
             if not fault.alone or (self._refused >= FIRST_REFUSED and not self._answered):
                 raise self._error(fault) from None
             return Unanswered(f"the server {fault.problem}" + (f". {fault.remedy}" if fault.remedy else ""))
@@ -313,10 +317,7 @@ class ServerModel:
             for name in ("logprobs", "top_logprobs"):  # a server that gives none: its text alone is the canary
                 body.pop(name)
             answer = self._send("POST", "/chat/completions", body)
-        try:
-            return ServerFingerprint.from_answer(card, first_choice(answer), read_positions(answer))
-        except ValueError as problem:
-            raise Fault(str(problem), retry=True) from None
+        return read_reply(lambda: ServerFingerprint.from_answer(card, first_choice(answer), read_positions(answer)))
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request, one JSON object. Raises Fault."""
@@ -331,20 +332,25 @@ class ServerModel:
             raise Fault(f"did not answer within {self.cfg.answer_seconds:g} s (answer_seconds)", retry=True) from None
         except httpx.ConnectError as error:
             raise Fault(f"refused the connection ({error})", retry=True) from None
+        except httpx.DecodingError as error:
+            raise Fault(f"answered with bytes that cannot be unpacked ({error})", retry=True, garbled=True) from None
         except httpx.TransportError as error:
-            raise Fault(f"dropped the connection ({error})", retry=True) from None
+            # An answer cut short may be this chat's; a server that is gone refuses the next connection.
+            cut = isinstance(error, httpx.RemoteProtocolError)
+            raise Fault(f"dropped the connection ({error})", retry=True, garbled=cut) from None
         if answer.status_code != 200:
             retry, said = answer.status_code in RETRIED, " ".join(answer.text.split())[:300]
             remedy = "" if retry else "Correct what it names in the config or on the server, then run the same command"
             problem = f"answered HTTP {answer.status_code}" + (f" ({said})" if said else "")
-            raise Fault(problem, retry=retry, remedy=remedy, alone=answer.status_code in CHAT_STATUSES)
+            alone, garbled = answer.status_code in CHAT_STATUSES, answer.status_code < 400
+            raise Fault(problem, retry=retry, remedy=remedy, alone=alone, garbled=garbled)
         try:
             value = json.loads(answer.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             said = " ".join(answer.text.split())[:100]
-            raise Fault(f"answered something that is not a JSON object ({said!r})", retry=True)
+            raise Fault(f"answered something that is not a JSON object ({said!r})", retry=True, garbled=True)
         return value
 
 

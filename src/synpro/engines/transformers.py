@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from synpro.assets.cache import first_line
 from synpro.engines.base import EngineSpec, Model, Use
 from synpro.records import Generator
 from synpro.schema import setting
@@ -26,6 +27,11 @@ class TransformersConfig(EngineSpec):
 
     follows_training: ClassVar[bool] = True
 
+    def missing(self, slot: str) -> list[str]:
+        """As in engines/base.py."""
+        problem = "" if self.device in (None, "cpu") else _device_problem(str(self.device))
+        return [f"{slot}.engine.device: {problem}"] if problem else []
+
     def open_model(self, model: Generator | str, use: Use) -> Model:
         """Raises as `open`."""
         from synpro.engines.local import LocalModel
@@ -39,3 +45,18 @@ class TransformersConfig(EngineSpec):
                 stacklevel=2,
             )
         return local
+
+
+def _device_problem(name: str) -> str:
+    """Why PyTorch cannot run a model on a device here; empty where it can. Nothing is opened on the device."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        count = torch.get_device_module(device).device_count()
+    except RuntimeError as problem:
+        return f"{name!r} is no device to run a model on ({first_line(problem)}); write cpu, cuda or cuda:1"
+    if (device.index or 0) < count:
+        return ""
+    remedy = "correct it, or leave it out for a GPU where there is one"
+    return f"{name!r} is not on this machine, where PyTorch finds {count or 'no'} {device.type} devices; {remedy}"

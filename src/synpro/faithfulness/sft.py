@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from synpro.assets.models import load_causal_lm
+from synpro.engines.chats import encode_chat
 from synpro.faithfulness.claims import Claim
 from synpro.faithfulness.llm_verifier import LABELS, LETTERS, prompt
 from synpro.runner.placement import on_one_gpu
@@ -95,11 +96,9 @@ def fine_tune(base: Path, claims: Sequence[Claim], cfg: FineTuneConfig, out: Pat
 
 
 def _example(tokenizer: Any, claim: Claim) -> dict[str, list[int]]:
-    """The prompt's tokens exactly as `engines/transformers.py` renders them, then the letter and the end of the turn, which
+    """The prompt's tokens exactly as the engines render them, then the letter and the end of the turn, which
     alone enter the loss. (TRL renders chats in its own way, which differs for templates with a thinking mode.)"""
-    chat = list(prompt(claim.text, claim.passage))
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    prompt_ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    prompt_ids = encode_chat(tokenizer, prompt(claim.text, claim.passage))
     answer = [*tokenizer(LETTERS[LABELS.index(claim.label)], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return {"input_ids": prompt_ids + answer, "completion_mask": [0] * len(prompt_ids) + [1] * len(answer)}
 

