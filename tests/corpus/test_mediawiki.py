@@ -62,6 +62,21 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
     assert isinstance(only, Reject) and "entity 'a'" in only.detail
 
 
+@pytest.mark.parametrize("root", ["TEI", "rss", "html"])
+def test_other_xml_is_no_dump(tmp_path: Path, root: str) -> None:
+    head = "<!DOCTYPE html>\n" if root == "html" else '<?xml version="1.0"?>\n'
+    (tmp_path / "a.xml").write_text(f"{head}<{root} a='b'><p>Text.<br></p></{root}>")  # as a web page, not well-formed
+    (only,) = items(tmp_path)
+    assert isinstance(only, Reject) and only.reason == "mislabelled"
+    assert only.detail == f"is XML whose root is <{root}>, not a MediaWiki dump"
+
+
+def test_a_page_that_was_cut_out_of_a_dump_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(page(1, "One", "Text."))
+    (only,) = items(tmp_path)
+    assert isinstance(only, SourceRow) and only.text == "Text."
+
+
 @pytest.mark.parametrize(
     ("wiki", "text"),
     [

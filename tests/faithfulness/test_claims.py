@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 import pytest
@@ -144,3 +145,16 @@ def test_without_sentences_it_is_said_what_a_claim_is() -> None:
 def test_the_limit_holds_and_one_document_gives_no_claims_of_another() -> None:
     assert len(make_claims(PASSAGES, seed=0, limit=10)) == 10
     assert all(c.kind != "other" for c in make_claims(PASSAGES[:1], seed=0, limit=100))
+
+
+@pytest.mark.parametrize("unit", ["7", "7,", "3. Mai ", "12 km, ", "in Oslo, ", "((Oslo "])
+@pytest.mark.parametrize("kind", ["number", "unit", "entity"])
+def test_time_of_a_corruption_grows_with_the_sentence_not_with_its_square(kind: str, unit: str) -> None:
+    def seconds(size: int) -> float:
+        text = (unit * size)[:size]
+        start = time.process_time()
+        corrupt(kind, text, CorruptionContext(text, [text], []), Random(1))
+        return time.process_time() - start
+
+    small = min(seconds(4_000) for _ in range(3))
+    assert min(seconds(64_000) for _ in range(3)) < 16 * 6 * max(small, 1e-3)  # the square would be 256 times

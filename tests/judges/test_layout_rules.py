@@ -71,6 +71,15 @@ def test_prose_that_looks_like_something_else_is_prose(text: str) -> None:
     assert {kind for kind, n in asdict(count_layout(text)).items() if n} == {"paragraphs"}
 
 
+@pytest.mark.parametrize("depth", [100, 500, 900, 960, 990, 2000])
+def test_brackets_nested_however_deep_are_counted(depth: int) -> None:
+    nested = "[" * depth + "1, 2" + "]" * depth
+    for text in (f"Text.\n\n```\n{nested}\n```\n", f"Text.\n\n[3,\n{nested}]\n"):
+        counts = count_layout(text)
+        assert counts.json in (0, 2, 3) and counts.paragraphs
+    assert count_layout(f"```\n{'[' * 500}{']' * 500}\n```").code == 0
+
+
 def test_agreement_is_that_of_the_kind_kept_worst() -> None:
     judge = RuleLayout()
 

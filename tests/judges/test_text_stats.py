@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
+import pytest
+
+from synpro.judges import text_stats
 from synpro.judges.text_stats import copied_share, lcs_length, max_block_lcs, overlap, repetition_ratio, well_formed
 from tests.rewards.reference import REPHRASED, SOURCES
 
@@ -69,3 +73,15 @@ def test_longest_common_subsequence_by_hand_and_by_the_textbook_table() -> None:
 def test_the_block_that_copies_most_counts() -> None:
     assert max_block_lcs("one two\n\nfive four three", "one two three four") == 0.5
     assert max_block_lcs("anything", "") == 0.0
+
+
+def test_blocks_that_cannot_have_more_in_common_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def count(ours: Sequence[str], theirs: Sequence[str]) -> int:
+        compared.append(len(ours))
+        return lcs_length(ours, theirs)
+
+    monkeypatch.setattr(text_stats, "lcs_length", count)
+    assert max_block_lcs("mill\n\n" * 900 + "other\n\n" * 900 + "the mill", "the mill stood") == 2 / 3
+    assert compared == [1, 2]

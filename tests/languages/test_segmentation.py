@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -109,3 +110,22 @@ def test_prose_is_told_from_lists_in_the_languages_whose_function_words_are_know
         assert min(well_formed(p, code) for p in paragraphs) > 0.7, code
     assert well_formed("Mühle Korn Flügel Verein Balken Käfer Besucher Kappe Sonntag Monat Moor Rand Regen.", "de") == 0.0
     assert well_formed("Mühle Korn Flügel Verein Balken Käfer Besucher Kappe Sonntag Monat Moor Rand Regen.", None) == 1.0
+
+
+class Counted(str):
+    """A text that counts the characters which are taken from it."""
+
+    taken = 0
+
+    def __getitem__(self, key: Any) -> str:
+        piece = super().__getitem__(key)
+        Counted.taken += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize("unit", ["Mr. ", "A. B. C. Smith, ", "No. 5 ", "3. Mai ", "a.\u2028", "\u2028"])
+def test_what_ends_no_sentence_is_not_read_again(unit: str) -> None:
+    text = Counted("a" + unit * 2000 + "b")
+    Counted.taken = 0
+    sentence_ends(text)
+    assert Counted.taken < 20 * len(text)

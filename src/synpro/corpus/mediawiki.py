@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from synpro.corpus.files import CorruptFileError
+from synpro.corpus.files import CorruptFileError, UnusableFileError
 
 
 @dataclass
@@ -29,7 +29,8 @@ class Page:
 def pages(chunks: Iterator[bytes], limit: int) -> Iterator[Page]:
     """The pages of a dump. Text beyond `limit` bytes is counted, not kept.
 
-    A dump that ends too early, or is not XML from some place on, gives a last page whose `problem` says where.
+    A dump that ends too early, or is not XML from some place on, gives a last page whose `problem` says where. Raises
+    UnusableFileError for other XML: TEI, a feed, a web page.
     """
     handler = _Handler(limit)
     parser = expat.ParserCreate()
@@ -66,6 +67,8 @@ class _Handler:
         raise CorruptFileError(f"declares its own entity {name!r}, which dumps do not do; it is not expanded")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        if not self.path and name not in ("mediawiki", "page"):  # a page may have been cut out of a dump
+            raise UnusableFileError("mislabelled", f"is XML whose root is <{name[:100]}>, not a MediaWiki dump")
         self.path.append(name)
         if name == "page":
             self.page = Page(namespace="")

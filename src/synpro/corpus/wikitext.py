@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+from synpro.corpus.open_markup import without_open_markup
 
 # Sections of links and notes instead of prose: dropped up to the next heading of the same or a higher level.
 _SKIPPED_SECTIONS = {
@@ -21,13 +22,11 @@ _SKIPPED_TAGS = {
 }  # fmt: skip
 _HIDDEN = re.compile(r"<!--|<ref(?:\s[^<>]*)?>", re.IGNORECASE)
 _END_OF_REF = re.compile(r"</ref\s*>", re.IGNORECASE)
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*?(/?)>")
-_NO_TAG = re.compile(r"<(?=[a-zA-Z/!][^<>]*(?:<|\Z))|\[(?=(?:https?:|ftp:|//)[^\[\]]*(?:\[|\Z))")
-_MOST_UNCLOSED = 20
-"""Tags of one name that may be left open; with more of them the parser would take a time that grows with their square."""
+_MOST_NESTED = 20
+"""Gaps within each other that are closed; closing all would take a time that grows with the square of the text."""
 # Links whose target is not an article: dropped whole.
 _SKIPPED_LINKS = re.compile(
-    r"^\s*:?\s*(file|image|category|media|template|wikt|s|commons|[a-z]{2,3}(-[a-z]+)?)\s*:", re.IGNORECASE
+    r"^\s*(?::\s*)?(file|image|category|media|template|wikt|s|commons|[a-z]{2,3}(-[a-z]+)?)\s*:", re.IGNORECASE
 )
 
 
@@ -61,7 +60,11 @@ def strip_markup(wikitext: str) -> str:
     """
     import mwparserfromhell
 
-    code = mwparserfromhell.parse(_without_open_tags(_without_tables(_without_hidden(wikitext))), skip_style_tags=True)
+    text = _without_tables(_without_hidden(wikitext))
+    closed = without_open_markup(text)
+    if closed != text:  # a table may begin its line now
+        closed = _without_tables(closed)
+    code = mwparserfromhell.parse(closed, skip_style_tags=True)
     return _tidy(_without_sections(_text(code)))
 
 
@@ -87,18 +90,6 @@ def _without_hidden(text: str) -> str:
         parts.append(text[kept : mark.start()])
         kept = at = end
     return "".join(parts) + text[kept:]
-
-
-def _without_open_tags(text: str) -> str:
-    """Drop the tags of names that are opened and never closed, and brackets that begin no tag, in large numbers."""
-    if len(_NO_TAG.findall(text)) > _MOST_UNCLOSED:
-        text = _NO_TAG.sub("", text)
-    still_open: Counter[str] = Counter()
-    for tag in _TAG.finditer(text):
-        if not tag.group(3):
-            still_open[tag.group(2).lower()] += -1 if tag.group(1) else 1
-    dropped = {name for name, count in still_open.items() if count > _MOST_UNCLOSED}
-    return _TAG.sub(lambda tag: "" if tag.group(2).lower() in dropped else tag.group(), text) if dropped else text
 
 
 def _without_tables(text: str) -> str:
@@ -192,8 +183,7 @@ def _tidy(text: str) -> str:
     text = re.sub(r"__[A-Z]{3,}__|'{2,}", "", text)
     text = text.replace("\xa0", " ").replace("\u2009", " ").replace("\u200e", "").replace("\u00ad", "")
     text = re.sub(r"[ \t]+", " ", text)
-    previous = ""
-    while previous != text:  # gaps nest: "( (; ) )"
+    for _ in range(_MOST_NESTED):  # "( (; ) )"
         previous = text
         text = re.sub(r"[ ]?\((?:[\s,;:–—/]|\bor\b)*\)", "", text)
         text = re.sub(r"\((?:\s*[,;:])+\s*", "(", text)
@@ -202,6 +192,8 @@ def _tidy(text: str) -> str:
         text = re.sub(r"(?<! )[ ]+([,.;:!?](?=[\s)]|$))", r"\1", text)
         text = re.sub(r",[ ]*,", ",", text)
         text = re.sub(r"“[ ]*”|\"[ ]*\"(?=[ .,])", "", text)
+        if text == previous:
+            break
     lines = [re.sub(r"^[*#:;]+ *", "", line).strip() for line in text.split("\n")]
     # A line of punctuation alone is what remains of a template or picture.
     lines = [line if re.search(r"\w", line) else "" for line in lines]

@@ -34,9 +34,14 @@ _SPELLED_NUMBER = re.compile(rf"\b(?:{alternatives(SPELLED)})\b", re.IGNORECASE)
 UNITS: dict[str, str] = table("units")
 """Words for units of measure and time, in lower case, each with a wrong one."""
 _UNIT = re.compile(
-    rf"(\d[\d.,]*|{alternatives(SPELLED)}|hundred|thousand|several|few|many|th|st|nd|rd)([ -]?)({alternatives(UNITS)})(?!\w)"
+    rf"((?<![\d.,])[.,]*\d[\d.,]*|{alternatives(SPELLED)}|hundred|thousand|several|few|many|th|st|nd|rd)"
+    rf"([ -]?)({alternatives(UNITS)})(?!\w)"
 )
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|to|from|into|towards?|across|throughout)(?: the)? $", re.IGNORECASE)
+_MONTH_BEFORE = re.compile(rf"(?:{MONTH}) $")
+_DAY = re.compile(rf"(?<!\d)\d+(?= (?:{MONTH}))")
+_NEAR = 24
+"""Characters before a word in which what stands right before it is looked for."""
 _ORGANISATION_WORDS = re.compile(
     r"\b(?:University|College|Company|Church|Party|Army|Union|Council|Museum|Institute|Empire|War|Kingdom|Republic)\b"
 )
@@ -87,8 +92,9 @@ def find_names(text: str) -> list[str]:
 
 
 def _starts_sentence(text: str, place: int) -> bool:
-    before = text[:place].rstrip(" \"“'(")
-    return not before or before[-1] in ".!?:\n"
+    while place and text[place - 1] in " \"“'(":
+        place -= 1
+    return not place or text[place - 1] in ".!?:\n"
 
 
 def _name_type(text: str, name: str) -> str:
@@ -96,7 +102,7 @@ def _name_type(text: str, name: str) -> str:
     place = text.find(name)
     if _ORGANISATION_WORDS.search(name):
         return "organisation"
-    if place >= 0 and _PLACE_BEFORE.search(text[:place]):
+    if place >= 0 and _PLACE_BEFORE.search(text, max(0, place - _NEAR), place):
         return "place"
     return "person" if " " in name else "other"
 
@@ -107,11 +113,11 @@ def _replace_span(text: str, start: int, end: int, new: str) -> str:
 
 def number(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     """Another number: one of the passage, or one with a wrong digit. Years and days of a month are left to `date`."""
-    dates = {m.start() for m in _YEAR.finditer(sentence)} | {m.start() for m in re.finditer(rf"\d+(?= (?:{MONTH}))", sentence)}
+    dates = {m.start() for m in _YEAR.finditer(sentence)} | {m.start() for m in _DAY.finditer(sentence)}
     found = [
         m
         for m in NUMBER.finditer(sentence)
-        if m.start() not in dates and not re.search(rf"(?:{MONTH}) $", sentence[: m.start()])
+        if m.start() not in dates and not _MONTH_BEFORE.search(sentence, max(0, m.start() - _NEAR), m.start())
     ]
     found += list(_SPELLED_NUMBER.finditer(sentence))
     found = [m for m in found if m.group().lower() != "one"]
@@ -122,7 +128,9 @@ def number(sentence: str, context: CorruptionContext, rng: Random) -> str | None
     if word.lower() in SPELLED:
         other = rng.choice([w for w in SPELLED if w not in ("one", word.lower())])
         return _replace_span(sentence, *match.span(), match_case(word, other))
-    elsewhere = [n for n in NUMBER.findall(context.passage) if n not in sentence and not _YEAR.fullmatch(n)]
+    there = NUMBER.findall(context.passage)
+    new = {n for n in {*there}.difference(NUMBER.findall(sentence)) if n not in sentence and not _YEAR.fullmatch(n)}
+    elsewhere = [n for n in there if n in new]
     if elsewhere and rng.random() < 0.4:
         return _replace_span(sentence, *match.span(), rng.choice(elsewhere))
     return _replace_span(sentence, *match.span(), _change_digit(word, rng))
@@ -143,7 +151,9 @@ def date(sentence: str, context: CorruptionContext, rng: Random) -> str | None:
     match = rng.choice(years + months)
     if match.group() in MONTHS:
         return _replace_span(sentence, *match.span(), rng.choice([m for m in MONTHS if m != match.group()]))
-    elsewhere = [y for y in _YEAR.findall(context.passage) if y not in sentence]
+    years_there = _YEAR.findall(context.passage)
+    new = {y for y in set(years_there) if y not in sentence}
+    elsewhere = [y for y in years_there if y in new]
     if elsewhere and rng.random() < 0.4:
         return _replace_span(sentence, *match.span(), rng.choice(elsewhere))
     moved = int(match.group()) + rng.choice((-100, -60, -30, -12, -9, -5, -3, -1, 1, 2, 4, 7, 11, 20, 50))
@@ -166,17 +176,13 @@ def entity(sentence: str, context: CorruptionContext, rng: Random) -> str | None
     if not here:
         return None
     old = rng.choice(here)
-    kind = _name_type(sentence, old)
+    kind, ours, theirs = _name_type(sentence, old), _word_set(sentence), set(context.passage.lower().split())
 
     def fits(other: str, text: str) -> bool:
-        return not _word_set(other) & _word_set(sentence) and _name_type(text, other) == kind
+        return not _word_set(other) & ours and _name_type(text, other) == kind
 
     near = [n for n in dict.fromkeys(find_names(context.passage)) if fits(n, context.passage)]
-    far = [
-        n
-        for n in context.names
-        if not set(n.lower().split()) & set(context.passage.lower().split()) and fits(n, n if kind != "place" else f"in {n}")
-    ]
+    far = [n for n in context.names if not set(n.lower().split()) & theirs and fits(n, n if kind != "place" else f"in {n}")]
     if near and (rng.random() < 0.5 or not far):
         return sentence.replace(old, rng.choice(near))
     return sentence.replace(old, rng.choice(far)) if far else None

@@ -133,7 +133,7 @@ class _LayoutParser:
         taken = len(body) + (1 if end is None else 2)
         try:
             return "json", taken, _leaves(json.loads("\n".join(body)))
-        except ValueError:
+        except (ValueError, RecursionError):
             return "code", taken, sum(bool(line.strip()) for line in body)
 
     def _json(self) -> tuple[str, int, int] | None:
@@ -230,9 +230,15 @@ def _count_spaced(line: str) -> int:
 
 
 def _leaves(value: Any) -> int:
-    if isinstance(value, (dict, list)):
-        return sum(map(_leaves, value.values() if isinstance(value, dict) else value))
-    return 1
+    """Values that are neither object nor array. They may lie deeper than a function can call itself."""
+    waiting, count = [value], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (dict, list)):
+            waiting += value.values() if isinstance(value, dict) else value
+        else:
+            count += 1
+    return count
 
 
 class RuleLayout:

@@ -106,11 +106,13 @@ def max_block_lcs(output: str, source: str) -> float:
     theirs = words(source)
     blocks = [words(block) for block in re.split(r"\n\s*\n", output)]
     total = max(1, sum(map(len, blocks)))
-    longest = at = 0
+    longest, at, known = 0, 0, set(theirs)
     for block in blocks:
         place = round(at / total * len(theirs))  # in a long source a block is looked for near its own place
         near = theirs[max(0, place - _MAX_EXACT) : place + len(block) + _MAX_EXACT] if len(theirs) > _MAX_EXACT else theirs
-        longest, at = max(longest, lcs_length(block, near)), at + len(block)
+        if sum(word in known for word in block) > longest:  # else it cannot have more
+            longest = max(longest, lcs_length(block, near))
+        at += len(block)
     return longest / len(theirs) if theirs else 0.0
 
 

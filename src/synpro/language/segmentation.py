@@ -82,18 +82,20 @@ def _size(word: str) -> float:
 def sentence_ends(text: str) -> list[int]:
     """Positions where a sentence or line ends, the white space after it included. The last is the end of the text."""
     ends: list[int] = []
-    last = 0
+    last = body_end = 0
+    after = -1  # of the white space around a boundary: from `body_end` to `after`
     for end in _candidates(text):
         if end <= last or end > len(text):
             continue
         while end > last + 1 and text[end - 1] in "「『（“‘《〈【([" and end < len(text):
             end -= 1  # an opening mark belongs to what follows; Unicode's rules leave it before the boundary
-        gap = _WHITE.match(text, end)
-        after = gap.end() if gap else end
-        body_end = end - (len(text[last:end]) - len(text[last:end].rstrip()))
-        if after < len(text) and "\n" not in text[body_end:after] and not _is_end(text, body_end, after):
-            continue
-        if not text[last:after].strip() and after < len(text):
+        if end > after:  # many boundaries may lie in the same white space, which is read once
+            gap = _WHITE.match(text, end)
+            body_end, after = end, gap.end() if gap else end
+            while body_end and text[body_end - 1].isspace():
+                body_end -= 1
+            breaks = "\n" in text[body_end:after]
+        if after < len(text) and (body_end == last or not (breaks or _is_end(text, body_end, after))):
             continue  # white space at the beginning belongs to the first sentence
         ends.append(after)
         last = after
