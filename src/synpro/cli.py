@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from synpro.commands.arguments import check_file, check_filled, write_file, write_rows
-from synpro.runner.disk import disk_error, explain
+from synpro.disk import disk_error, explain
 from synpro.runner.process_group import exit_process
 
 app = typer.Typer(

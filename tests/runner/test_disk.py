@@ -15,9 +15,9 @@ import pytest
 
 from synpro.commands import execution
 from synpro.config import load_config
+from synpro.disk import apply_umask, disk_error, explain
 from synpro.runner import artifacts, disk, inputs, step
 from synpro.runner.artifacts import write_text
-from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress

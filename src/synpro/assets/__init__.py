@@ -17,7 +17,7 @@ from typing import Any
 from synpro.assets.cache import AssetError, AssetRequest, Log, Progress, cache_dir, expand_user, first_line, readable_by_all
 from synpro.assets.weights import from_pickled, has_pickled
 from synpro.assets.wheels import KNOWN_FILES, KNOWN_WHEELS, from_wheel
-from synpro.runner.disk import denied
+from synpro.disk import denied
 
 __all__ = [
     "KNOWN_FILES",

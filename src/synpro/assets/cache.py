@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synpro.runner.disk import explain
+from synpro.disk import explain
 
 Log = Callable[[str], None]
 """Takes one line for a person to read."""

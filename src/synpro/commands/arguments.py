@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synpro.disk import explain
 from synpro.runner.artifacts import write_text
-from synpro.runner.disk import explain
 
 
 class ArgumentError(ValueError):

@@ -13,9 +13,9 @@ from synpro.commands.check import preconditions, rounds_problem
 from synpro.commands.machine import disk_bytes, disk_problem, memory_problems, planned_stages
 from synpro.commands.run_dir import init_or_verify, note_environment
 from synpro.config import ConfigError, RunConfig
+from synpro.disk import naming
 from synpro.loop import loop
 from synpro.outline import outline
-from synpro.runner.disk import naming
 from synpro.runner.progress import ProgressDisplay, ProgressListener
 from synpro.runner.step import ExpectedSeconds, Steps, lock
 

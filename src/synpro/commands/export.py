@@ -13,6 +13,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from synpro.commands.run_dir import open_run
+from synpro.disk import disk_error, explain
 from synpro.export.card import write_card
 from synpro.export.model_card import model_card
 from synpro.export.selection import Content, Counts, ExportError, Selection, select_rows
@@ -21,7 +22,6 @@ from synpro.export.token_formats import TOKEN_FORMATS, TokenExport
 from synpro.records import Corpus, decode
 from synpro.report.run_data import load_run
 from synpro.runner.artifacts import finished, read_json, read_record
-from synpro.runner.disk import disk_error, explain
 from synpro.runner.step import REHEARSAL
 
 MODEL = "model"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from synpro.config import RunConfig
+from synpro.disk import free_bytes
 from synpro.planning.gpu_plan import GPU, GpuPlan, GpuPlanError, check_fit
 from synpro.planning.plan import PlanError, StageEstimate, estimate_stages
 from synpro.runner.artifacts import finished
-from synpro.runner.disk import free_bytes
 from synpro.runner.step import MIN_FREE_BYTES
 
 UNPLANNED_BYTES = 2 * 2**30

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from synpro.assets.weights import DamagedModel, read_shapes
 from synpro.config import RunConfig
+from synpro.disk import explain
 from synpro.export.card import render_card
 from synpro.report.headline import changes, forgotten, paired_change, since_start
 from synpro.report.run_data import RoundEvaluation, RunData, load_run
 from synpro.report.warnings import find_warnings
 from synpro.runner.artifacts import CorruptRun, read_json, read_record
-from synpro.runner.disk import explain
 
 if TYPE_CHECKING:
     from synpro.measure.bootstrap import Difference

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synpro.runner.disk import naming
+from synpro.disk import naming
 
 
 class CorruptRun(ValueError):

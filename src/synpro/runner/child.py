@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synpro.disk import apply_umask, disk_error, explain
 from synpro.plugins import load_config_files
 from synpro.records import digest_of, encode
 from synpro.runner.artifacts import RESUME_FOLDERS, delete_resume_folders, write_json
 from synpro.runner.context import StepContext
-from synpro.runner.disk import apply_umask, disk_error, explain
 from synpro.runner.launch import die_with_parent
 from synpro.runner.logger import StepLogger
 from synpro.runner.placement import workers_of

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from synpro.disk import FULL_BYTES, explain, free_bytes
 from synpro.records import decode, digest_of, encode
 from synpro.runner.artifacts import delete_resume_folders, finished, read_json, read_record, write_json
-from synpro.runner.disk import FULL_BYTES, explain, free_bytes
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
 from synpro.runner.placement import step_command, step_environment
