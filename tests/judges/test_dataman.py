@@ -18,6 +18,7 @@ from synpro.judges.llm_judge import Unreadable
 from synpro.judges.registry import JudgePool
 from tests import tiny_qwen
 from tests.chat_server import NAME, Nursery, Server
+from tests.languages.texts import MAORI
 from tests.rewards.reference import REPHRASED, SOURCES
 
 TEXTS = [*SOURCES.values(), *REPHRASED.values(), "click here now. win cash today. free offer inside."]
@@ -74,9 +75,7 @@ def test_each_distinct_text_is_asked_about_once() -> None:
     judge = DataManQuality(engine)
     assert judge.rate(["bees fly", "buy now", "bees fly"]) == [4.0, 1.0, 4.0]
     assert judge.rate(["buy now", "bees sleep"]) == [1.0, 4.0]
-    assert judge.rate(["bees rest"], ["كان حارس الميناء القديم يعد القوارب كل مساء."]) == [None], (
-        "its passage is in another language"
-    )
+    assert judge.rate(["bees rest"], [MAORI]) == [None], "its passage is in another language"
     assert len(engine.asked) == 3
 
 

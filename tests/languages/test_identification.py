@@ -15,7 +15,7 @@ from synpro.operations.base import SAME_LANGUAGE
 from synpro.operations.rephrase import Rephrase
 from synpro.records import Passage, Rewrite
 from synpro.rewards.filters import FilterConfig, Sample, rule_failure
-from tests.languages.texts import ENGLISH_INVENTION, PARAGRAPHS
+from tests.languages.texts import ENGLISH_INVENTION, MAORI, PARAGRAPHS
 
 GERMAN, CHINESE = PARAGRAPHS["de"], PARAGRAPHS["zh"]
 
@@ -40,7 +40,7 @@ UNSURE_ALONE = {
 """By the code that is found. The relatives of each language are nearly as probable."""
 UNSURE = (
     "Äpfel, Birnen, Kirschen, Pflaumen, Quitten, Mispeln",
-    "Ko Te Whanganui-a-Tara te tāone matua o Aotearoa. He maha ngā tāngata e noho ana ki reira.",
+    MAORI,
 )
 RARE_SCRIPTS = {
     "dv": "ދިވެހިރާއްޖެއަކީ އިންޑިޔާ ކަނޑުގައި އޮންނަ ޖަޒީރާ ޤައުމެކެވެ.",
@@ -74,7 +74,7 @@ def test_every_script_has_a_name_and_is_not_latin() -> None:
     for code, text in RARE_SCRIPTS.items():
         assert main_script(text) not in (None, "Latin", "Other") and known_language(text) == code
         assert not may_be(text, ("en",)) and (other_language(ENGLISH_INVENTION, text) or "").startswith("en")
-    assert main_script("ᮘᮞ ᮞᮥᮔ᮪ᮓ") == "Sundanese" and not may_be("ᮘᮞ ᮞᮥᮔ᮪ᮓ", ("en",))
+    assert main_script("𞤀𞤁𞤂𞤃") == "Adlam" and not may_be("𞤀𞤁𞤂𞤃", ("en",)), "also where no language is named for the script"
     assert main_script("𝐓𝐡𝐞 𝐦𝐢𝐥𝐥") == main_script("Ｔｈｅ") == "Latin"
 
 

@@ -10,3 +10,5 @@ ENGLISH_INVENTION = (
     "The old lighthouse keeper sold his boat to a painter from the city, who had never been at sea and did not want to learn "
     "how to sail it."
 )
+MAORI = "Ko Te Whanganui-a-Tara te tāone matua o Aotearoa. He maha ngā tāngata e noho ana ki reira."
+"""Of a language that is not recognized, and not English."""
