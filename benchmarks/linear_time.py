@@ -14,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from random import Random
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from synpro.corpus.tokens import TokenizerConfig, train_tokenizer
 from synpro.corpus.wikitext import strip_markup
 from synpro.faithfulness import evidence
 from synpro.faithfulness.claims import make_claims
+from synpro.faithfulness.corruptions import CORRUPTIONS, CorruptionContext, corrupt, find_names
 from synpro.faithfulness.parsed_text import ParsedText
 from synpro.judges.dataman import clean
 from synpro.judges.layout_rules import count_layout
@@ -48,6 +50,12 @@ KINDS: dict[str, Callable[[int], str]] = {
     "short lines": lambda size: "a\n" * (size // 2),
     "spaces": lambda size: " " * size,
     "open tags": lambda size: "<ref><b>, " * (size // 10),
+    "nested brackets": lambda size: "(" * (size // 2) + ")" * (size // 2),
+    "abbreviations": lambda size: ("Mr. A. No. 5 3. Mai " * (size // 20 + 1))[:size],
+    "open templates": lambda size: ("{{{a|{{b|" * (size // 9 + 1))[:size],
+    "open links": lambda size: ("[[File:a|thumb|[mailto:a " * (size // 25 + 1))[:size],
+    "many tags": lambda size: "".join(f"<a{i:05}>" for i in range(size // 8)),
+    "digit chain": lambda size: ("7" * 9 + ",") * (size // 10),
     "brackets": lambda size: ('[1]\n{a\n"(' * (size // 9 + 1))[:size],
 }
 CONFIG = PassageConfig(max_words=80, target_words=60)
@@ -94,6 +102,12 @@ def parse_all(text: str) -> None:
         parse_completion(operation, passage("A mill."), Completion(operation.render(text), 9, "stop"))
 
 
+def corrupt_all(text: str) -> None:
+    """Every corruption by rule, and the names that they look for."""
+    for kind in CORRUPTIONS:
+        corrupt(kind, text, CorruptionContext(text, [SENTENCE], find_names(SENTENCE)), Random(1))
+
+
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "words": words,
     "count_words": count_words,
@@ -114,6 +128,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "collapse": measure,
     "parse": parse_all,
     "clean": clean,
+    "corruptions": corrupt_all,
     "keywords": keywords,
     "strip_markup": strip_markup,
     "train_tokenizer": lambda text: train_tokenizer([text], TokenizerConfig("train", 2048)),
@@ -155,7 +170,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="a call that takes longer ends its row")
     chosen = parser.parse_args()
     worst: dict[str, tuple[float, str, int, str, float]] = {}
-    print(f"{'function':<18}{'text':<14}{'exponent':>9}{'bytes':>12}{'seconds':>9}")
+    print(f"{'function':<18}{'text':<16}{'exponent':>9}{'bytes':>12}{'seconds':>9}")
     for name, function in FUNCTIONS.items():
         if chosen.functions and name not in chosen.functions:
             continue
@@ -164,7 +179,7 @@ def main() -> int:
             slope, size, took = exponent(function, make, chosen.largest, chosen.seconds)
             rows.append((slope or 0.0, kind, size, took))
             shown = "-" if slope is None else f"{slope:.2f}"
-            print(f"{name:<18}{kind:<14}{shown:>9}{size:>12}{took:>9.2f}", flush=True)
+            print(f"{name:<18}{kind:<16}{shown:>9}{size:>12}{took:>9.2f}", flush=True)
         slow = max(rows, key=lambda row: row[3] / row[2])
         worst[name] = (*max(rows)[:2], min(rows, key=lambda row: row[2])[2], slow[1], slow[3] / slow[2] * 1e6)
     head = ("function", "exponent", "text", "every text to, MB", "slowest text", "seconds per MB")
