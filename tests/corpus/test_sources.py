@@ -120,7 +120,7 @@ def test_odd_values_in_columns_that_nobody_asked_for_do_not_matter(tmp_path: Pat
         (b'[{"text": "x", "n": 1, "text": "y"}]', "the row has 'text' more than once; rename one, to say which is meant"),
         (b"FEA1\0\0\0\0", "is Feather V1, an old format"),
         (b"PK\5\6" + b"\0" * 18, "is an empty ZIP archive, not jsonl; convert or unpack it"),
-        (gzip.compress(gzip.compress(b"{}")), "is compressed twice, not jsonl; convert or unpack it"),
+        (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "is compressed twice, not jsonl; convert or unpack it"),
         (b'{"text": "x", "id": "gd", "group": {"a": 1}}', "the group is {'a': 1}; a text or a whole number is needed"),
     ],
 )
