@@ -171,6 +171,11 @@ def test_tasks_and_devices_are_looked_up_before_anything_runs() -> None:
         assert sorted(p.partition(": ")[0] for p in told) == sorted(f"{table}.engine.device" for table in tables)
         assert all(said in p for p in told)
         assert problems(f"synthesize.{on}", "machine.launcher=ray", "machine.workers=2") == []
+        cfg = load_config(CONFIGS / "tiny.toml", [f"synthesize.{on}"])
+        assert preconditions(cfg, elsewhere=True) == []
+        with pytest.MonkeyPatch.context() as in_a_job:  # of a chain of Slurm jobs not every one has a GPU
+            in_a_job.setenv("SLURM_JOB_ID", "7")
+            assert preconditions(cfg) == []
     assert problems('synthesize.engine={type="transformers", device="cpu"}') == []
 
 

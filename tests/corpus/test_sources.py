@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import os
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -152,7 +153,7 @@ def test_arrays_and_objects_over_several_lines(tmp_path: Path) -> None:
     good, bad = read(tmp_path)
     assert [r.text for r in good] == ["one", "two"]
     assert [b.reason for b in bad] == ["invalid-json", "invalid-json", "invalid-utf8", "invalid-json"]
-    assert "the 5 rows before it are used" in bad[-1].detail
+    assert "read before it (3) are used" in bad[-1].detail
 
 
 def test_objects_without_line_ends_between_them(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_objects_without_line_ends_between_them(tmp_path: Path) -> None:
             assert len({r.source for r in good}) == 300
     (tmp_path / "a.jsonl").write_text('{"text": "x"}{"text": "y"} 3\n{"text": "z"} oops\n')
     good, bad = read(tmp_path)
-    assert [r.text for r in good] == ["x", "y", "z"] and "the 4 rows before it are used" in bad[-1].detail
+    assert [r.text for r in good] == ["x", "y", "z"] and "read before it (3) are used" in bad[-1].detail
 
 
 def test_a_repeated_key_is_refused_only_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -304,6 +305,18 @@ def test_one_bad_value_of_an_array_costs_itself_alone(tmp_path: Path) -> None:
             assert rejects[0].id == "a.json:41" and rejects[0].text.startswith(bad[:10])
 
 
+def test_what_is_passed_over_is_not_kept_in_memory(tmp_path: Path) -> None:
+    """One line, so that no row can be found again: the rest is read and forgotten."""
+    with (tmp_path / "a.json").open("w") as file:
+        file.write('[{"text": "one"}, {"text": bad}' + ', {"text": "x"}' * 2_000_000 + "]")
+    tracemalloc.start()
+    good, bad = read(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [r.text for r in good] == ["one"] and "read before it (1) are used" in bad[0].detail
+    assert peak < 10_000_000 < (tmp_path / "a.json").stat().st_size
+
+
 def test_a_row_with_a_long_number_and_deep_brackets_costs_itself_alone(tmp_path: Path) -> None:
     deep = b'{"text": "x", "n": ' + b"9" * 5000 + b', "a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n"
     (tmp_path / "a.jsonl").write_bytes(row("one") + b"\n" + deep + row("two") + b"\n")
@@ -314,8 +327,8 @@ def test_a_row_with_a_long_number_and_deep_brackets_costs_itself_alone(tmp_path:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"<!DOCTYPE html><html>", "an HTML page"),
-        (b'<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml">', "an HTML page"),
+        (b"<!DOCTYPE html><html><head>", "an HTML page"),
+        (b'<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml"><body>', "an HTML page"),
         (b"{\\rtf1\\ansi Text}", "an RTF document"),
         (b"%!PS-Adobe-3.0\n", "a PostScript file"),
         ("A text.".encode("utf-32-le"), "binary data, or text in UTF-16 or UTF-32"),
@@ -323,8 +336,10 @@ def test_a_row_with_a_long_number_and_deep_brackets_costs_itself_alone(tmp_path:
 )
 def test_a_text_file_that_is_none_is_said_to_be_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(content)
+    (tmp_path / "b.txt").write_text("<html> is the root element of a page.")
     good, bad = read(tmp_path)
-    assert good == [] and bad[0].reason == "mislabelled" and f"is {said}, not text" in bad[0].detail
+    assert [r.text[:6] for r in good] == ["<html>"], "a text about it"
+    assert bad[0].reason == "mislabelled" and f"is {said}, not text" in bad[0].detail
 
 
 def test_who_waits_for_the_hub_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

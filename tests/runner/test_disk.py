@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from synpro import disk
 from synpro.commands import execution
 from synpro.config import load_config
 from synpro.disk import apply_umask, disk_error, explain
-from synpro.runner import artifacts, disk, inputs, step
+from synpro.runner import artifacts, inputs, step
 from synpro.runner.artifacts import write_text
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import MachineConfig

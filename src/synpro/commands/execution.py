@@ -23,8 +23,9 @@ R = TypeVar("R")
 
 
 @contextlib.contextmanager
-def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
-    """The directory of a run or comparison that can start, with its config in it, held for this process alone.
+def locked_run_dir(cfg: RunConfig, runs: Path, *, elsewhere: bool = False) -> Iterator[Path]:
+    """The directory of a run or comparison that can start, with its config in it, held for this process alone. `elsewhere`: its
+    steps run on other machines.
 
     Raises ConfigError when the directory belongs to another config or this machine lacks something, StepError when another
     process holds it.
@@ -34,7 +35,7 @@ def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
     try:
         with naming(root):
             init_or_verify(cfg, root)
-            if problems := preconditions(cfg, root):
+            if problems := preconditions(cfg, root, elsewhere=elsewhere):
                 raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
             yield root
     finally:

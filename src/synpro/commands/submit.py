@@ -106,7 +106,7 @@ def write_jobs(cfg: RunConfig, runs: Path, slurm: SlurmOptions) -> Path:
 
     Raises what `synpro run` raises for a config that cannot start here, and ConfigError when nothing is left to do.
     """
-    with locked_run_dir(cfg, runs.resolve()) as root:
+    with locked_run_dir(cfg, runs.resolve(), elsewhere=True) as root:
         left = batches(cfg, root)
         if not left:
             raise ConfigError(f"{root}: every step is done; `synpro report {root}` writes its report")

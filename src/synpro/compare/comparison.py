@@ -173,9 +173,9 @@ class Comparison:
             jobs["verifier"] = Job(partial(first_verifier, *of_scarce))
         if any(arm.looks for arm in synthetic.values()):
             jobs["probe"] = Job(partial(first_probe, *of_scarce), ("start", f"search/{SCARCE}"))
-        writers = sorted(synthetic, key=lambda n: not synthetic[n].looks)  # those with RL take longest
-        first = first_to_ask(cfg, writers)
-        for name in writers:
+        # An arm that does not look at the model never waits for one that does. Those with RL take longest, and start first.
+        first = first_to_ask(cfg, sorted(synthetic, key=lambda n: synthetic[n].looks))
+        for name in sorted(synthetic, key=lambda n: 2 * bool(first[n]) if synthetic[n].looks else 1):
             after = ("start", "verifier", *(("probe", f"search/{SCARCE}") if synthetic[name].looks else ()))
             for draw in draws:
                 wait = tuple(f"texts/{other}/{draw}" for other in sorted(first[name]))

@@ -138,7 +138,7 @@ _KINDS = {
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"\xff\xff\xff\xff": "arrow",
-    b"FEA1": "Feather V1, an old format (pyarrow.feather.read_table reads it; write it as Parquet)",
+    b"FEA1\0": "Feather V1, an old format (pyarrow.feather.read_table reads it; write it as Parquet)",
     b"PK\x03\x04": "a ZIP archive",
     b"PK\x05\x06": "an empty ZIP archive",
     b"%PDF": "a PDF",
@@ -177,8 +177,10 @@ def what_is(head: bytes) -> str:
         return "compressed twice"
     if head[257:262] == b"ustar":
         return "a tar archive"
-    start = re.sub(rb"<\?xml.*?\?>\s*", b"", head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1000].lower(), count=1, flags=re.DOTALL)
-    return "an HTML page" if start.startswith((b"<!doctype html", b"<html")) else ""
+    start = re.sub(rb"<\?xml.*?\?>\s*", b"", head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4000].lower(), count=1, flags=re.DOTALL)
+    # A text that opens with the word <html> and no tag after it is about HTML.
+    is_page = re.match(rb"<!doctype html|<html[\s>]", start) and re.search(rb"<(?:head|body|meta|title|p|div|/html)\b", start)
+    return "an HTML page" if is_page else ""
 
 
 def split_lines(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[int, int, bytes | None, int]]:

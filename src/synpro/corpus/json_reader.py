@@ -163,12 +163,12 @@ def _repeated(value: dict[str, Any], path: str) -> str:
 
 def _read_values(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str], limit: int) -> Rows:
     """Values one after the other, of one or several arrays or of none. After one that cannot be read, reading goes on at the
-    next line that begins as it does."""
+    next line that begins as it does and follows the end of an object."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")  # bad bytes are found in the row that has them
-    text, number, batch, ended = "", 0, 1, False
+    text, number, read, batch, ended = "", 0, 0, 1, False
     position = 0
-    broken: tuple[ValueError | RecursionError, str, str] | None = None
-    """What is wrong with the row that is passed over, how its line begins, and the row."""
+    broken: tuple[str, re.Pattern[str], str] | None = None
+    """What is wrong with the row that is passed over, what the next one is found by, and the row."""
     while True:
         if broken is None:
             position = _after_separator(text, position)
@@ -177,35 +177,43 @@ def _read_values(file: SourceFile, chunks: Iterator[bytes], wanted: Sequence[str
                 # a number at the end of what was read may go on
                 if ended or end < len(text):
                     number, batch = number + 1, 1
-                    yield _row(value, f"{file.name}:{number}", text[position:end], wanted)
+                    row = _row(value, f"{file.name}:{number}", text[position:end], wanted)
+                    read += isinstance(row, Row)
+                    yield row
                     position = end
                     continue
             except (ValueError, RecursionError) as problem:
                 if position < len(text) and (ended or _is_wrong(problem, len(text))):
-                    broken, position = (problem, _line_start(text, position), text[position : position + 1000]), position + 1
+                    what = problem.msg if isinstance(problem, json.JSONDecodeError) else "brackets are nested too deeply"
+                    broken = what, _next_row(text, position), text[position : position + 1000]
+                    position, batch = position + 1, 1
         if broken is not None:
-            wrong, begins, row = broken
-            found = text.find(begins, position)
-            if found >= 0 or ended:
-                what = "brackets are nested too deeply" if isinstance(wrong, RecursionError) else str(wrong)
-                rest = "reading goes on at the next line that begins as it does"
-                if found < 0:
-                    rest = f"the {number:,} rows before it are used, the rest of the file cannot be read"
+            what, begin, shown = broken
+            found = begin.search(text, position)
+            if found or ended:
                 number += 1
-                yield Reject(f"{file.name}:{number}", "invalid-json", f"{what}; {rest}", file.name, row)
-            if found >= 0:
-                position, broken = found + 1, None
+                rest = "reading goes on at the next line that begins as it does"
+                if not found:
+                    rest = f"the rows read before it ({read:,}) are used, the rest of the file cannot be read"
+                yield Reject(f"{file.name}:{number}", "invalid-json", f"{what}; {rest}", file.name, shown)
+            if found:
+                position, broken = found.end() - 1, None
                 continue
-            position = max(position, len(text) - len(begins))
+            position = max(position, len(text) - _MOST_BETWEEN)
+            batch = 1
         if ended:
             return
-        if len(text) - position > 2 * limit:
+        if broken is None and len(text) - position > 2 * limit:
             raise CorruptFileError(f"has something longer than max_row_bytes after row {number:,} that does not end")
-        line = max(text.rfind("\n", 0, position), 0)  # how the line begins is kept
+        line = position if broken else max(text.rfind("\n", 0, position), 0)  # how the line of a row begins is kept
         text, position = text[line:], position - line
         more = list(itertools.islice(chunks, batch))
         ended, batch = not more, 2 * batch  # twice as much each time: linear time in the length of a row
         text += decoder.decode(b"".join(more), final=ended)
+
+
+_MOST_BETWEEN = 1000
+"""Characters between the end of an object and the next line with one, at most."""
 
 
 def _is_wrong(problem: ValueError | RecursionError, read: int) -> bool:
@@ -215,7 +223,8 @@ def _is_wrong(problem: ValueError | RecursionError, read: int) -> bool:
     return problem.pos < read - len("-Infinity") and not problem.msg.startswith("Unterminated")
 
 
-def _line_start(text: str, position: int) -> str:
-    """A line end and what stands in a line up to the brace of its row, without the brackets and commas of an array."""
+def _next_row(text: str, position: int) -> re.Pattern[str]:
+    """What finds the row after a broken one: the end of an object, and a line that begins as that of the broken row does."""
     before = text[text.rfind("\n", 0, position) + 1 : position]
-    return "\n" + (before if not before.strip() else "") + text[position]
+    indent = before if not before.strip() else ""
+    return re.compile(rf"}}[ \t\r]*,?[ \t\r]*\n{re.escape(indent)}{re.escape(text[position])}")

@@ -58,5 +58,5 @@ def _device_problem(name: str) -> str:
         return f"{name!r} is no device to run a model on ({first_line(problem)}); write cpu, cuda or cuda:1"
     if (device.index or 0) < count:
         return ""
-    remedy = "correct it, or leave it out for a GPU where there is one"
+    remedy = "correct it, or leave it out: then a GPU is taken where there is one"
     return f"{name!r} is not on this machine, where PyTorch finds {count or 'no'} {device.type} devices; {remedy}"

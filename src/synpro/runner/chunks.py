@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ class ChunkStore:
     def __init__(self, dir: Path) -> None:
         self._dir = dir
         dir.mkdir(parents=True, exist_ok=True)
+
+    def has(self, kind: str, number: int) -> bool:
+        """Whether a chunk is stored, under whatever key."""
+        return self._path(kind, number).exists()
 
     def load(self, kind: str, number: int, key: str) -> ChunkRows | None:
         """The rows of a chunk; None when they are not there, or were made under another key."""
@@ -36,7 +41,7 @@ class ChunkStore:
     def save(self, kind: str, number: int, key: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write the rows of a chunk, whole or not at all. `key` covers everything that they depend on."""
         path = self._path(kind, number)
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # another step may store the same in a folder that steps share
         with partial.open("w", encoding="utf-8") as file:
             file.write(key + "\n")
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -66,7 +66,9 @@ class Blocks:
         self.cfg, self.operation, self.scoring, self.ctx = cfg, operation, scoring, ctx
         self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
-        self.kept = ChunkStore(ctx.root / "answers") if cfg.keep_answers and ctx.root is not None else None
+        # A server that runs already may have other weights in the next step.
+        keeps = cfg.keep_answers and cfg.engine.reads_weights and ctx.root is not None
+        self.kept = ChunkStore(ctx.root / "answers") if keeps and ctx.root else None
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
         scratch = ctx.out / "scratch"
@@ -148,7 +150,9 @@ class Blocks:
 
     def keep(self, chunk: _Chunk, rows: ChunkRows) -> None:
         """Keep answers for other steps, unless one is missing: that may be the server's fault."""
-        if self.kept and chunk.asked and all(row["completion"]["finish"] != "error" for row in rows):
+        if self.kept is None or not chunk.asked or self.kept.has(chunk.asked, 0):
+            return
+        if all(row["completion"]["finish"] != "error" for row in rows):
             self.kept.save(chunk.asked, 0, chunk.asked, (row["completion"] for row in rows))
 
     @property
