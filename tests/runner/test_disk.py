@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from synpro import disk
 from synpro.commands import execution
 from synpro.config import load_config
 from synpro.disk import apply_umask, disk_error, explain
-from synpro.runner import artifacts, disk, inputs, step
+from synpro.runner import artifacts, inputs, step
 from synpro.runner.artifacts import write_text
 from synpro.runner.inputs import changed_files, stat_inputs
 from synpro.runner.launch import MachineConfig
@@ -240,3 +241,8 @@ def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, m
     with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
         pass
     assert explain(caught.value, None).startswith(f"{tmp_path}/tiny: the disk is full (")
+    monkeypatch.setattr(execution, "init_or_verify", lambda cfg, root: None)
+    monkeypatch.setattr(execution, "preconditions", lambda cfg, root: [])
+    with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
+        failing(errno.ENOSPC)()
+    assert caught.value.filename is None, "what fails later may be anywhere"

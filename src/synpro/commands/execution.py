@@ -34,9 +34,9 @@ def locked_run_dir(cfg: RunConfig, runs: Path) -> Iterator[Path]:
     try:
         with naming(root):
             init_or_verify(cfg, root)
-            if problems := preconditions(cfg, root):
-                raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
-            yield root
+        if problems := preconditions(cfg, root):
+            raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
+        yield root
     finally:
         os.close(descriptor)
 
