@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.file_tree import file_system, matches, walk
+from synpro.assets.file_tree import each_match, file_system, walk
 from synpro.runner.artifacts import read_json
 
 Stats = dict[str, dict[str, list[int]]]
@@ -65,7 +65,7 @@ def _stat_path(text: str) -> dict[str, list[int]] | None:
     if "://" in path and not path.startswith(("file://", "local://")):
         return {}
     try:
-        found = (file for file in walk(matches(*file_system(path))) if file.about)
+        found = (file for file in walk(each_match(*file_system(path))) if file.about)
         files = list(islice(found, MAX_FILES))
     except (OSError, ValueError, RuntimeError):  # a text that is no path
         return {}
