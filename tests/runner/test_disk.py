@@ -232,12 +232,12 @@ def test_who_may_only_not_read_is_told_of_reading(tmp_path: Path, monkeypatch: p
     owner = disk._name(tmp_path.stat().st_uid)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    assert f"{tmp_path} belongs to {owner} and this is " in disk.denied(tmp_path / "x")
-    assert disk.denied(tmp_path).endswith("; ask for the right to read it, or name one that you can read")
+    assert f"{tmp_path} belongs to {owner} and this is " in disk.denied(tmp_path / "x")[0]
+    assert disk.denied(tmp_path)[1] == "ask for the right to read it, or name one that you can read"
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
-    assert f"; give yourself the right: chmod u+rX {tmp_path}, or name" in disk.denied(tmp_path)
+    assert f"give yourself the right: chmod u+rX {tmp_path}, or name" in disk.denied(tmp_path)[1]
     monkeypatch.setattr(os, "access", lambda path, mode: True)
-    assert f"; give yourself the right: chmod u+w {tmp_path}, or name another folder (--runs" in disk.denied(tmp_path)
+    assert f"give yourself the right: chmod u+w {tmp_path}, or name another folder (--runs" in disk.denied(tmp_path)[1]
 
 
 def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
