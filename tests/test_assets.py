@@ -174,6 +174,9 @@ def test_a_file_that_others_may_not_read(tmp_path: Path, monkeypatch: pytest.Mon
     asked = r"prepare\.sources\.0\.path: .*: permission denied: .* belongs to \w+ and this is .*\. Ask for the right to read it"
     with pytest.raises(AssetError, match=asked):
         resolve(str(tmp_path), slot="prepare.sources.0.path")
+    (tmp_path / "a; b").mkdir()
+    with pytest.raises(AssetError, match=r"/a; b belongs to \w+ and this is .*\. Ask for the right"):
+        resolve(str(tmp_path / "a; b"), slot="prepare.sources.0.path")
     monkeypatch.setattr(Path, "exists", deny)
     with pytest.raises(AssetError, match=asked):
         resolve(str(tmp_path / "x"), slot="prepare.sources.0.path")

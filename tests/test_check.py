@@ -18,6 +18,7 @@ from synpro.commands.check import check, preconditions, rounds_problem
 from synpro.commands.check_assets import Asset, active_assets, open_asset
 from synpro.commands.configs import load_comparison
 from synpro.config import ConfigError, RunConfig, load_config
+from synpro.corpus import listing
 from synpro.engines.scripted import ScriptedConfig
 from synpro.outline import outline
 from synpro.runner.progress import NullProgress
@@ -198,7 +199,7 @@ def test_a_local_path_that_does_not_exist_is_told_at_once_with_its_key(tmp_path:
         assert any(line.startswith(f"{key}: {tmp_path}/gone: no such file or folder") for line in reported), key
 
 
-def test_a_path_of_data_is_listed_before_anything_runs(tmp_path: Path) -> None:
+def test_a_path_of_data_is_looked_at_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def problems(path: str, *more: str) -> list[str]:
         sets = [f"prepare.sources=[{{path = '{path}'}}]", f"probe.data={path}", *more]
         return [p for p in preconditions(load_config(CONFIGS / "tiny.toml", sets)) if path in p]
@@ -207,8 +208,10 @@ def test_a_path_of_data_is_listed_before_anything_runs(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('{"text": "A mill."}\n')
     (tmp_path / "empty/.keep").unlink()
-    for good in ("g?.jsonl", "g[12].jsonl", "*.jsonl", "k[1]", "g1.jsonl", ""):
-        assert problems(f"{tmp_path}/{good}") == [], good
+    with monkeypatch.context() as patch:
+        patch.setattr(listing, "list_files", lambda *a, **k: pytest.fail("all files were listed, not the first alone"))
+        for good in ("g?.jsonl", "g[12].jsonl", "*.jsonl", "k[1]", "g1.jsonl", ""):
+            assert problems(f"{tmp_path}/{good}") == [], good
     assert problems("memory://folder/*.jsonl") == problems("wheel:some==1/folder/*") == []
     for bad, said in (
         (f"{tmp_path}/h?.jsonl", "no file there"),

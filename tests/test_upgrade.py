@@ -86,6 +86,17 @@ def test_a_result_key_that_differs_is_refused_and_an_execution_key_is_not(older:
         init_or_verify(dataclasses.replace(cfg, pretrain=dataclasses.replace(cfg.pretrain, warmup_steps=3)), older)
 
 
+def test_its_config_is_one_that_synpro_wrote_although_keys_are_new_and_old(older: Path) -> None:
+    written = (older / "config.toml").read_text()
+    for name in ("round-00", "environment.json"):
+        shutil.move(older / name, older.parent / name)
+    init_or_verify(open_run(older), older)
+    for text in (f"# mine\n{written}", written.replace("seed = 0", "seed=0"), 'name = "older"\n'):
+        (older / "config.toml").write_text(text)
+        with pytest.raises(ConfigError, match="is not one that synpro wrote"):
+            init_or_verify(load_config(OLDER.parent / "loop.toml", ["name=older"]), older)
+
+
 def test_an_engine_that_generates_is_a_result_key_and_that_of_a_judge_is_not(older: Path) -> None:
     path = older / "config.toml"
     init_or_verify(open_run(older), older)

@@ -328,7 +328,7 @@ def evaluate(
     from synpro.commands.evaluate import evaluate as evaluate_model
     from synpro.lm import suite
 
-    check_file("--out", out)
+    check_file("--out", out, reads=model)
     scores = evaluate_model(model, task or (), max_items, log=typer.echo)
     _print(suite.score_table(scores)[len(scores) :])  # its rows were printed as they came
     more = {"LAMBADA by lm-eval": suite.score_lambada(model, max_items=max_items)} if lambada else {}

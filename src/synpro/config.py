@@ -293,6 +293,19 @@ def dumps(cfg: Any) -> str:
     return tomli_w.dumps(plain(cfg), multiline_strings=False)
 
 
+def is_dumped(text: str) -> bool:
+    """Whether a TOML text is as `dumps` writes it, of this version or an earlier one with other keys: in its form, without
+    comments, and with the tables that it has always written."""
+    import tomli_w
+
+    try:
+        table = _loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    always = ("name", "rounds", "seed", "prepare", "pretrain", "synthesize", "evaluate", "machine")
+    return all(key in table for key in always) and tomli_w.dumps(table, multiline_strings=False) == text
+
+
 def plain(value: Any) -> Any:
     """A config as dicts, lists and scalars; None becomes "none", which `load_config` reads back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

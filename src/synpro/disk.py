@@ -70,8 +70,8 @@ def explain(problem: OSError, path: Path | None) -> str:
     return f"{place}: {explanation(place)}" if explanation else f"{place}: {problem.strerror or problem}"
 
 
-def denied(path: Path) -> str:
-    """Why a path cannot be used by this user, and who can give the right."""
+def denied(path: Path) -> tuple[str, str]:
+    """Why a path cannot be used by this user, and what to do: who can give the right."""
     here = _existing(path)
     needed = os.R_OK | (os.X_OK if here.is_dir() else 0)
     right, sign, elsewhere = (
@@ -79,7 +79,11 @@ def denied(path: Path) -> str:
     )
     holder, user = _user_of(here), _name(os.geteuid())
     remedy = f"give yourself the right: chmod u+{sign} {here}" if holder == user else f"ask for the right to {right}"
-    return f"permission denied: {here} belongs to {holder} and this is {user}; {remedy}, or {elsewhere}"
+    return f"permission denied: {here} belongs to {holder} and this is {user}", f"{remedy}, or {elsewhere}"
+
+
+def _denied(path: Path) -> str:
+    return "; ".join(denied(path))
 
 
 def _existing(path: Path) -> Path:
@@ -124,8 +128,8 @@ _CAUSES = {
     errno.ENOSPC: _full,
     errno.EDQUOT: _quota,
     errno.EROFS: _read_only,
-    errno.EACCES: denied,
-    errno.EPERM: denied,
+    errno.EACCES: _denied,
+    errno.EPERM: _denied,
     errno.ENOTDIR: _not_a_folder,
     errno.EEXIST: _not_a_folder,
     errno.EISDIR: _not_a_file,

@@ -38,20 +38,52 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     (tmp_path / "hard").hardlink_to(tmp_path / "u.jsonl")
     assert f"--out {tmp_path}: is a folder; give the path of a file" in said(capsys, monkeypatch, *asked, str(tmp_path))
     for same in ("u.jsonl", "link", "hard", "sub/../u.jsonl"):
-        assert "lies in what is read" in said(capsys, monkeypatch, *asked, str(tmp_path / same))
+        assert "is among what is read" in said(capsys, monkeypatch, *asked, str(tmp_path / same))
     (tmp_path / "file").touch()
     assert "is a file where a folder is needed" in said(capsys, monkeypatch, *asked, str(tmp_path / "file/x"))
     assert (tmp_path / "u.jsonl").read_text() == '{"text": "A bird."}\n'
 
 
-def test_what_a_folder_or_a_glob_reads_is_not_overwritten(tmp_path: Path) -> None:
+def test_what_a_folder_or_a_glob_reads_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere.jsonl").touch()
     (tmp_path / "in/a.jsonl").touch()
-    for reads in (tmp_path / "in", tmp_path / "in/*.jsonl", tmp_path / "**/a.jsonl"):
-        with pytest.raises(ArgumentError, match="lies in what is read"):
+    (tmp_path / "in/link").symlink_to(tmp_path / "elsewhere.jsonl")
+    home = (Path("~/in"), Path("~/in/*"), Path("~/**/a.jsonl"))
+    for reads in (tmp_path / "in", tmp_path / "in/*.jsonl", tmp_path / "**/a.jsonl", *home):
+        with pytest.raises(ArgumentError, match=r"is among what is read \("):
             check_file("--out", tmp_path / "in/a.jsonl", reads)
+    with pytest.raises(ArgumentError, match="is among what is read"):
+        check_file("--out", tmp_path / "elsewhere.jsonl", tmp_path / "in")
     check_file("--out", tmp_path / "in/b.jsonl", tmp_path / "in/a.jsonl")
+    check_file("--out", tmp_path / "in/b.jsonl", tmp_path / "in")  # a new file is none that is read
     assert not (tmp_path / "in/b.jsonl").exists()
+
+
+def test_a_file_of_a_run_is_not_overwritten_but_for_its_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "x/round-00/pretrain/hf"
+    model.mkdir(parents=True)
+    for file in (tmp_path / "x/config.toml", tmp_path / "x/report.html", model / "config.json"):
+        file.touch()
+    told = said(capsys, monkeypatch, "report", f"{tmp_path}/x", "--out", f"{tmp_path}/x/config.toml")
+    assert f"config.toml: is a file of the run {tmp_path}/x, and may cost it; give another file" in told
+    assert "is a file of the run" in said(capsys, monkeypatch, "evaluate", f"{model}", "--out", f"{model}/config.json")
+    check_file("--out", tmp_path / "x/report.html")
+    check_file("--out", tmp_path / "x/new.json")
+    (tmp_path / "x/config.toml").unlink()
+    assert "is among what is read" in said(capsys, monkeypatch, "evaluate", f"{model}", "--out", f"{model}/config.json")
+
+
+def test_an_output_takes_no_name_beside_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.tmp").write_text("mine")
+    for name in ("a", "n" * 255):
+        check_file("--out", tmp_path / name)
+        write_file("--out", tmp_path / name, "rows")
+        assert (tmp_path / name).read_text() == "rows"
+    assert (tmp_path / "a.tmp").read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
 
 
 def test_folders_above_an_output_are_made_and_it_is_written_whole(
@@ -87,7 +119,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_written_any_more_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> None:
+    def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(arguments, "write_text", full)

@@ -242,6 +242,11 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
     (tmp_path / "corpus/request.json").touch()
     init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)  # no step has a result
     init_or_verify(load_comparison(file), tmp_path)
+    (tmp_path / "corpus/spool-0").mkdir()
+    (tmp_path / "corpus/spool-0/00000.parquet").write_bytes(bytes(100_000))
+    with pytest.raises(ConfigError, match=r"compare\.budget_tokens: 65536 -> 70000\nTake .*\nOr remove .*/corpus, if"):
+        init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
+    (tmp_path / "corpus/spool-0/00000.parquet").unlink()
     (tmp_path / "config.toml").write_text(f"# chosen with care\n{written}")
     with pytest.raises(ConfigError, match=r"was started with another config; .*\n  compare\.budget_tokens"):
         init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)

@@ -60,13 +60,26 @@ def test_a_cut_archive_and_a_missing_file_say_so(tmp_path: Path) -> None:
 
 
 def test_a_row_of_a_request_file_that_lacks_a_column_names_it(tmp_path: Path) -> None:
-    rows = [{"request": {}, "idx": 0, "label": 0}, {"request": {}, "doc_id": "a", "idx": 0}]
+    rows = [
+        {"request": {}, "idx": 0, "label": 0},
+        {"request": {}, "idx": 0},
+        {"request": {}, "doc_id": "a", "idx": 0, "label": 0},
+    ]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    first, second = read_prompt_completions(tmp_path / "r.jsonl")
-    assert isinstance(first, Reject) and isinstance(second, Reject)
-    assert (first.reason, second.reason) == ("no_doc_id", "no_doc_id")
+    first, second, third = read_prompt_completions(tmp_path / "r.jsonl")
+    assert isinstance(first, Reject) and isinstance(second, Reject) and isinstance(third, Reject)
+    assert (first.reason, second.reason, third.reason) == ("no_doc_id", "no_doc_id", "no_doc_id")
     assert first.detail == "a row with `request` needs a number in doc_id; it has request, idx, label"
     assert "a number in doc_id and label; it has" in second.detail
+
+
+@pytest.mark.parametrize("label", [None, "yes", "0", 1])
+def test_an_answer_option_whose_label_names_no_option_or_another_is_skipped(label: object, tmp_path: Path) -> None:
+    rows = [request(0, 0, 0, " right"), {**request(1, 0, 0, " other"), "label": label}]
+    if label is None:
+        rows.append({**request(2, 0, 0, " other"), "label": None, "idx": None})
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(read_prompt_completions(tmp_path / "r.jsonl")) == [PromptCompletionText("r.jsonl:1", "Q?\nAnswer:", " right")]
 
 
 def test_a_glob_names_probe_data_as_it_names_a_corpus(tmp_path: Path) -> None:

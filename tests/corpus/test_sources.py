@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from synpro.assets.file_tree import each_match, file_system, matches
 from synpro.commands.texts import documents_of
 from synpro.config import ConfigError
 from synpro.corpus.files import CorpusError
@@ -135,6 +136,25 @@ def test_a_file_name_that_is_not_utf8_is_watched_too(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("text")
     (stats,) = stat_inputs({"config": {"sources": [{"path": str(tmp_path)}]}}).values()
     assert [name.rpartition("/")[2] for name in json.loads(json.dumps(stats))] == ["caf\\xe9.txt"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*", "a*", "*/*", "**", "a/**", "**/*.txt", "*/b/*", "a/?.txt", "*.txt", "[ab]/*.txt", "**/b", "none/*", "s/*"]
+)
+def test_a_glob_matches_what_that_of_fsspec_does_and_lists_no_more_than_is_asked_for(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/b/1.txt", "a/1.txt", "a.txt", "b/2.txt", "b/b/b/3.txt", ".h/4.txt", "a/b/c/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "s").symlink_to(tmp_path / "b")
+    fs, path = file_system(f"{tmp_path}/{pattern}")
+    assert matches(fs, path) == sorted(fs.glob(path)) == sorted(each_match(fs, path))
+    if found := matches(fs, path):
+        listed = list[str]()
+        monkeypatch.setattr(os, "scandir", lambda place, scan=os.scandir: (listed.append(place), scan(place))[1])
+        next(each_match(fs, f"{tmp_path}/*"))
+        assert len(listed) == 1 and found
 
 
 def test_arrays_and_objects_over_several_lines(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from synpro.config import load_config
 from synpro.disk import apply_umask, disk_error, explain
 from synpro.runner import artifacts, inputs, step
 from synpro.runner.artifacts import write_text
-from synpro.runner.inputs import changed_files, stat_inputs
+from synpro.runner.inputs import changed_files, note_inputs, stat_inputs
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps, lock
@@ -148,7 +148,7 @@ def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(
     request = {"config": {"sources": [{"path": f"{tmp_path}/texts/*.jsonl", "format": "auto"}], "model": "hf:a/b"}}
     step_dir = tmp_path / "round-00/prepare"
     step_dir.mkdir(parents=True)
-    (step_dir / "inputs.json").write_text(json.dumps(stat_inputs(request)))
+    note_inputs(step_dir, request)
     assert changed_files(step_dir) == []
     (tmp_path / "texts/a.jsonl").write_text('{"text": "more"}')
     (tmp_path / "texts/b.jsonl").unlink()
@@ -157,6 +157,11 @@ def test_a_corpus_that_changed_after_it_was_read_is_told_at_the_next_start(
     assert "config.sources.0.path" in line or line.startswith("sources.0.path = ")
     assert "of 2 files 1 changed" in line and "1 gone" in line and "1 new" in line
     assert "since round-00/prepare read them; the run goes on with what was read" in line
+    files = json.loads((step_dir / "inputs.json").read_text())["files"]
+    (step_dir / "older").mkdir()
+    (step_dir / "older/inputs.json").write_text(json.dumps(files))
+    (line,) = changed_files(step_dir / "older")
+    assert "of 2 files 1 changed" in line and "gone" not in line and "new" not in line.partition(" since ")[0], "another walk"
     monkeypatch.setattr(inputs, "MAX_FILES", 2)
     assert stat_inputs(request) == {} and changed_files(step_dir) == [], "too many to look at, at every start"
     monkeypatch.setattr(inputs, "MAX_FILES", 3)
@@ -227,12 +232,12 @@ def test_who_may_only_not_read_is_told_of_reading(tmp_path: Path, monkeypatch: p
     owner = disk._name(tmp_path.stat().st_uid)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    assert f"{tmp_path} belongs to {owner} and this is " in disk.denied(tmp_path / "x")
-    assert disk.denied(tmp_path).endswith("; ask for the right to read it, or name one that you can read")
+    assert f"{tmp_path} belongs to {owner} and this is " in disk.denied(tmp_path / "x")[0]
+    assert disk.denied(tmp_path)[1] == "ask for the right to read it, or name one that you can read"
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
-    assert f"; give yourself the right: chmod u+rX {tmp_path}, or name" in disk.denied(tmp_path)
+    assert f"give yourself the right: chmod u+rX {tmp_path}, or name" in disk.denied(tmp_path)[1]
     monkeypatch.setattr(os, "access", lambda path, mode: True)
-    assert f"; give yourself the right: chmod u+w {tmp_path}, or name another folder (--runs" in disk.denied(tmp_path)
+    assert f"give yourself the right: chmod u+w {tmp_path}, or name another folder (--runs" in disk.denied(tmp_path)[1]
 
 
 def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,3 +246,8 @@ def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, m
     with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
         pass
     assert explain(caught.value, None).startswith(f"{tmp_path}/tiny: the disk is full (")
+    monkeypatch.setattr(execution, "init_or_verify", lambda cfg, root: None)
+    monkeypatch.setattr(execution, "preconditions", lambda cfg, root: [])
+    with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
+        failing(errno.ENOSPC)()
+    assert caught.value.filename is None, "what fails later may be anywhere"

@@ -109,7 +109,7 @@ def _local(asked: AssetRequest) -> Path:
 
 
 def _unreadable(asked: AssetRequest, path: Path) -> AssetError:
-    problem, _, remedy = denied(path).partition("; ")
+    problem, remedy = denied(path)
     return asked.error(problem, remedy[:1].upper() + remedy[1:])
 
 

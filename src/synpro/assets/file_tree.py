@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -36,11 +37,41 @@ def file_system(path: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
 
 
+def is_local(fs: Any) -> bool:
+    """Whether an fsspec file system is that of this machine."""
+    return type(fs).__name__ == "LocalFileSystem"
+
+
 def matches(fs: Any, path: str) -> list[str]:
     """The path itself, or else those that it matches as a glob: files and folders, some of which may hold others."""
+    return sorted(each_match(fs, path))
+
+
+def each_match(fs: Any, path: str) -> Iterator[str]:
+    """As `matches`, one by one as they are found on this machine, in an order that only their names decide."""
     if fs.exists(path):
-        return [path]
-    return sorted(fs.glob(path)) if GLOB.search(path) else []
+        yield path
+    elif GLOB.search(path):
+        yield from _glob(path) if is_local(fs) else sorted(fs.glob(path))
+
+
+def _glob(path: str) -> Iterator[str]:
+    """What fsspec's `glob` finds on this machine, which lists and sorts everything before the first."""
+    from fsspec.utils import glob_translate
+
+    parts = path.split("/")
+    first = next(i for i, part in enumerate(parts) if GLOB.search(part))
+    pattern, ends_in_folders = re.compile(glob_translate(path)), path.endswith("/**")
+    deepest = len(parts) if "**" not in path else None
+    waiting = [("/".join(parts[:first]) or "/", True)]
+    while waiting:
+        here, is_folder = waiting.pop()
+        if pattern.match(f"{here}/" if is_folder and ends_in_folders else here):
+            yield here
+        if is_folder and (deepest is None or here.rstrip("/").count("/") < deepest - 1):
+            with contextlib.suppress(OSError), os.scandir(here) as entries:  # what cannot be listed matches nothing
+                inside = sorted((entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries)
+                waiting += reversed(inside)
 
 
 def walk(paths: Iterable[str]) -> Iterator[FoundFile]:
@@ -73,3 +104,11 @@ def walk(paths: Iterable[str]) -> Iterator[FoundFile]:
                 except OSError as problem:
                     detail = f"a folder that cannot be listed ({problem.strerror})"
                     yield FoundFile(f"{here}/", None, "unreadable", detail)
+
+
+def holds_file(path: str) -> bool:
+    """Whether there is any file, or what is listed in its place, at a path of this machine; looks no further than the first."""
+    try:
+        return any(True for _ in walk(each_match(*file_system(path))))
+    except (OSError, ValueError, RuntimeError):  # a text that is no path
+        return False

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
-import glob
 import json
 import os
 import re
+import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synpro.assets.file_tree import each_match, file_system, walk
 from synpro.disk import explain
 from synpro.runner.artifacts import write_text
+
+PAGES = ("report.html", "compare.html")
+"""Files of a run directory that `synpro report` makes anew."""
 
 
 class ArgumentError(ValueError):
@@ -31,7 +35,7 @@ def check_filled(arguments: Sequence[str]) -> None:
 
 def check_file(option: str, out: Path | None, reads: Path | None = None) -> None:
     """Make sure that a file can be written, and make the folder above it. `reads`: what the command reads, a file, folder or
-    glob, which must stay as it is.
+    glob, whose files must stay as they are, as must those of a run directory.
 
     Raises ArgumentError.
     """
@@ -41,9 +45,13 @@ def check_file(option: str, out: Path | None, reads: Path | None = None) -> None
         if out.is_dir():
             raise ArgumentError(f"{option} {out}: is a folder; give the path of a file")
         target = out.resolve()
-        for read in [] if reads is None else [reads, *map(Path, glob.glob(str(reads), recursive=True))]:  # noqa: PTH207
-            if read.resolve() in (target, *target.parents) or (out.exists() and read.exists() and out.samefile(read)):
-                raise ArgumentError(f"{option} {out}: lies in what is read ({reads}), and may cost it; give another file")
+        if target.is_file():
+            if (run := _run_of(target)) is not None:
+                raise ArgumentError(f"{option} {out}: is a file of the run {run}, and may cost it; give another file")
+            about = target.stat()
+            read = () if reads is None else walk(each_match(*file_system(str(reads))))
+            if any(file.about is not None and os.path.samestat(file.about, about) for file in read):
+                raise ArgumentError(f"{option} {out}: is among what is read ({reads}), and may cost it; give another file")
         if out.exists() and not os.access(out, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if _in_place(out):
@@ -72,7 +80,8 @@ def write_file(option: str, out: Path, text: str) -> None:
         if _in_place(out):
             out.write_text(text, encoding="utf-8")
         else:
-            write_text(out.resolve(), text)
+            target = out.resolve()  # NAME.tmp could be a file of the person's own, or a name that is too long
+            write_text(target, text, target.with_name(f".synpro-{secrets.token_hex(8)}.tmp"))
     except (OSError, RuntimeError) as problem:
         raise ArgumentError(f"{option} {_explained(problem, out)}") from problem
 
@@ -90,6 +99,15 @@ def write_rows(rows: Sequence[dict[str, Any]], out: Path | None, summary: str) -
         sys.stdout.write(text)  # hours of work are not lost with the disk
         raise ArgumentError(f"{problem}\nThe rows are on the terminal instead (standard output)") from problem
     print(f"{summary}: {out}")
+
+
+def _run_of(target: Path) -> Path | None:
+    """The run directory of an existing file; None where it is in none, or is a page that is made of the run."""
+    for folder in target.parents:
+        begun = ((folder / name).exists() for name in (".lock", "environment.json", "round-00"))
+        if (folder / "config.toml").is_file() and any(begun):
+            return None if target.parent == folder and target.name in PAGES else folder
+    return None
 
 
 def _in_place(out: Path) -> bool:

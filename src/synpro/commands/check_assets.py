@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from synpro.assets import AssetError, model_folder, needs_download, resolve
+from synpro.assets.file_tree import GLOB, holds_file
 from synpro.config import RunConfig
 from synpro.engines.base import EngineError, EngineSpec
 from synpro.records import Chat, Document
@@ -80,10 +81,10 @@ def missing_path(asset: Asset) -> str | None:
     try:
         if is_data and "://" in text:
             return _unknown_scheme(asset)
-        if not is_data or not any(c in text for c in "*?["):
+        if not is_data or not GLOB.search(text):
             resolve(text, slot=asset.slot)
-        if is_data:
-            list_files(text, slot=asset.slot)
+        if is_data and not holds_file(text):
+            list_files(text, slot=asset.slot)  # it says what is wrong
     except (AssetError, ValueError) as problem:  # CorpusError is a ValueError
         return str(problem)
     return None

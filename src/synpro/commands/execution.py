@@ -35,9 +35,9 @@ def locked_run_dir(cfg: RunConfig, runs: Path, *, elsewhere: bool = False) -> It
     try:
         with naming(root):
             init_or_verify(cfg, root)
-            if problems := preconditions(cfg, root, elsewhere=elsewhere):
-                raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
-            yield root
+        if problems := preconditions(cfg, root, elsewhere=elsewhere):
+            raise ConfigError(f"{cfg.name} cannot start:\n  " + "\n  ".join(problems))
+        yield root
     finally:
         os.close(descriptor)
 

@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from synpro.config import ConfigError, RunConfig, dumps, load_stored
+from synpro.config import ConfigError, RunConfig, dumps, is_dumped, load_stored
 from synpro.records import decode, encode
-from synpro.runner.artifacts import read_json, read_record, write_json, write_text
+from synpro.runner.artifacts import finished, read_json, read_record, write_json, write_text
+from synpro.runner.child import RUNNER_FILES
 from synpro.runner.request import changes
 
 R = TypeVar("R")
@@ -33,6 +34,8 @@ MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws", "absorption", "anchor
 are run and how numbers are made of them. A finished step that would come out otherwise is refused by itself."""
 OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp", "stress.jsonl")
 """What a start that failed may leave in a directory that is no run directory yet, and what a rehearsal reads."""
+NO_WORK_BYTES = 2**16
+"""Bytes of a step that failed, such as for a corpus without text, that are not worth more than a corrected config."""
 
 
 def open_run(root: Path) -> RunConfig:
@@ -56,8 +59,9 @@ def newest_record(root: Path, step: str, kind: type[R], round: int | None = None
 def init_or_verify(cfg: RunConfig, root: Path) -> None:
     """Write the resolved config into a new run directory, or make sure that an existing one has the same result keys.
 
-    Execution settings may differ; the newest are kept. A run without a result takes any config: its step was refused, or
-    failed, and the config is corrected (a step of another request begins anew). Raises ConfigError with the differences.
+    Execution settings may differ; the newest are kept. A run whose steps hold no work takes any config: its step was refused,
+    or failed early, and the config is corrected (a step of another request begins anew). Raises ConfigError with the
+    differences.
     """
     path = root / "config.toml"
     is_begun = any(p.name not in (*OWN_FILES, path.name) for p in root.iterdir())
@@ -78,24 +82,39 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             f"name=...), or use the version it was started with:\n{problem}"
         ) from problem
     different = changes(_result_keys(old), _result_keys(cfg))
-    if different and _is_generated(type(cfg), path) and not any(root.rglob("result.json")):
-        print(f"WARNING: no step of {root} is done yet: its config is replaced by this one", file=sys.stderr)
+    kept = _kept_work(root) if different else None
+    if different and kept is None and _is_generated(type(cfg), path):
+        print(f"WARNING: no step of {root} holds work yet: its config is replaced by this one", file=sys.stderr)
     elif different:
         raise ConfigError(
             f"{root} was started with another config; these values differ (there -> now):\n  "
             + "\n  ".join(different)
             + "\nTake the changes back, or give the run another name: --set name=..."
+            + (f"\nOr remove {kept}, if its unfinished work may be lost" if kept and not finished(kept) else "")
         )
     if path.read_text(encoding="utf-8") != dumps(cfg):
         write_text(path, dumps(cfg))
 
 
 def _is_generated(kind: type[RunConfig], path: Path) -> bool:
-    """Whether a config is as `dumps` writes it, without a person's comments and order."""
+    """Whether a config is as `dumps` of this version or an earlier one writes it, without a person's comments."""
     try:
-        return path.read_text(encoding="utf-8") == dumps(load_stored(kind, path))
+        load_stored(kind, path)
     except ConfigError:
         return False
+    return is_dumped(path.read_text(encoding="utf-8"))
+
+
+def _kept_work(root: Path) -> Path | None:
+    """The first folder of a step with a result, or with work to be resumed from: more than what the runner writes, rejected
+    rows, and the few bytes that reading an empty corpus leaves."""
+    if found := next(root.rglob("result.json"), None):
+        return found.parent
+    for step in sorted(p.parent for p in root.rglob("request.json")):
+        files = (p for p in step.rglob("*") if p.name not in RUNNER_FILES and p.name != "rejects.jsonl" and p.is_file())
+        if sum(p.stat().st_size for p in files) > NO_WORK_BYTES:
+            return step
+    return None
 
 
 def note_environment(root: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from synpro import assets
-from synpro.assets.file_tree import GLOB, FoundFile, file_system, matches, walk
+from synpro.assets.file_tree import GLOB, FoundFile, file_system, is_local, matches, walk
 from synpro.corpus.files import CorpusError, SourceFile
 from synpro.runner.rejects import Reject
 
@@ -101,7 +101,7 @@ def _file_system(path: str, slot: str) -> tuple[Any, str]:
 def _add(fs: Any, paths: Sequence[str], root: str, found: Listing, is_named: bool = False) -> None:
     """Add files, and every file below folders. `is_named`: the person has named this very file."""
     prefix = len(root.rstrip("/")) + 1
-    for item, size in _local(paths) if type(fs).__name__ == "LocalFileSystem" else _remote(fs, paths):
+    for item, size in _local(paths) if is_local(fs) else _remote(fs, paths):
         name = os.fsencode(item.path[prefix:] or "/").decode("utf-8", "backslashreplace")  # a name on disk need not be UTF-8
         if not is_named and any(part.startswith(("_", ".")) for part in name.split("/")):
             found.leave_out(name, "leftover", "names with _ or . in front are what other programs leave")

@@ -62,10 +62,16 @@ def _parse_row(row: Row) -> PromptCompletionText | Reject | None:
     values, where = row.values, row.source
     request = values.get("request")
     if isinstance(request, Mapping):
-        if wrong := [c for c in ("doc_id", "idx", "label") if not isinstance(values.get(c), int | float)]:
+        wrong = [c for c in ("doc_id", "idx", "label") if c not in values]
+        if wrong or not isinstance(values["doc_id"], int | float):
+            wrong = wrong or ["doc_id"]
             detail = f"a row with `request` needs a number in {' and '.join(wrong)}; it has {', '.join(row.columns)}"
             return Reject(where, f"no_{wrong[0]}", detail, where, show(dict(values), 1000))
-        if values["doc_id"] >= FIRST_ID_WITHOUT_QUESTION or values["idx"] != values["label"]:
+        if values["doc_id"] >= FIRST_ID_WITHOUT_QUESTION:
+            return None
+        if (
+            not isinstance(values["label"], int | float) or values["idx"] != values["label"]
+        ):  # a task without options has a text
             return None
         prompt, answer = request.get("context"), request.get("continuation")
     else:

@@ -104,9 +104,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write by rename: the file exists whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_text(path: Path, text: str, temporary: Path | None = None) -> None:
+    """Write by rename: the file exists whole or not at all. `temporary`: what it is called before; NAME.tmp if not given."""
+    temporary = temporary or path.with_name(path.name + ".tmp")
     with naming(path):
         try:
             with temporary.open("w", encoding="utf-8") as handle:

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from synpro.assets.file_tree import file_system, matches, walk
-from synpro.runner.artifacts import read_json
+from synpro.assets.file_tree import each_match, file_system, walk
+from synpro.runner.artifacts import read_json, write_json
 
 Stats = dict[str, dict[str, list[int]]]
 """By dotted key and path of the config: [bytes, modification time in ns] of each file."""
@@ -17,6 +17,14 @@ PATH_KEYS = ("path", "source", "data", "base", "model", "reference", "start")
 """Last parts of the keys that name a file, a folder or an asset."""
 MAX_FILES = 100_000
 """Files of one path that are remembered, by name; those of larger folders are not watched."""
+FORMAT = 2
+"""Mark of the walk that names the files in `inputs.json`. One without a mark, of an earlier version, may name others of a path
+that did not change."""
+
+
+def note_inputs(out: Path, request: Mapping[str, Any]) -> None:
+    """Write `inputs.json`: what the files that a step is about to read are like."""
+    write_json(out / "inputs.json", {"format": FORMAT, "files": stat_inputs(request)})
 
 
 def stat_inputs(request: Mapping[str, Any]) -> Stats:
@@ -38,15 +46,16 @@ def changed_files(out: Path) -> list[str]:
     file = out / "inputs.json"
     if not file.exists():
         return []
-    lines = []
-    for key, old in read_json(file).items():
+    lines, noted = [], read_json(file)
+    is_same_walk = noted.get("format") == FORMAT
+    for key, old in (noted.get("files", {}) if "format" in noted else noted).items():
         new = _stat_path(key.partition(" = ")[2])
         if new is None or len(old) >= MAX_FILES:
             continue
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         parts = [f"{len(changed)} changed ({changed[0]})"] if changed else []
         for what, names in (("gone", old.keys() - new.keys()), ("new", new.keys() - old.keys())):
-            parts += [f"{len(names)} {what} ({min(names)})"] if names else []
+            parts += [f"{len(names)} {what} ({min(names)})"] if names and is_same_walk else []
         if parts:
             lines.append(
                 f"{key}: of {len(old)} files {', '.join(parts)} since {out.parent.name}/{out.name} read them; the run goes on "
@@ -65,7 +74,7 @@ def _stat_path(text: str) -> dict[str, list[int]] | None:
     if "://" in path and not path.startswith(("file://", "local://")):
         return {}
     try:
-        found = (file for file in walk(matches(*file_system(path))) if file.about)
+        found = (file for file in walk(each_match(*file_system(path))) if file.about)
         files = list(islice(found, MAX_FILES))
     except (OSError, ValueError, RuntimeError):  # a text that is no path
         return {}

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from synpro.disk import FULL_BYTES, explain, free_bytes
 from synpro.records import decode, digest_of, encode
 from synpro.runner.artifacts import delete_resume_folders, finished, read_json, read_record, write_json
-from synpro.runner.inputs import changed_files, stat_inputs
+from synpro.runner.inputs import changed_files, note_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
 from synpro.runner.placement import step_command, step_environment
 from synpro.runner.progress import NullProgress, ProgressListener
@@ -137,7 +137,7 @@ class Steps:
         if self._first.acquire(blocking=False):
             self.on_first()
         write_json(out / "request.json", request)
-        write_json(out / "inputs.json", stat_inputs(request))
+        note_inputs(out, request)
         attempt = timing.get("attempts", 0) + 1
         note_execution(out, self.machine, settings, attempt, self.root)
         timing = {**timing, "attempts": attempt, "seconds": timing.get("seconds", 0.0), "cpu_seconds": 0.0}
