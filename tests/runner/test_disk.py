@@ -247,7 +247,7 @@ def test_a_disk_without_room_for_the_config_is_that_of_the_run(tmp_path: Path, m
         pass
     assert explain(caught.value, None).startswith(f"{tmp_path}/tiny: the disk is full (")
     monkeypatch.setattr(execution, "init_or_verify", lambda cfg, root: None)
-    monkeypatch.setattr(execution, "preconditions", lambda cfg, root: [])
+    monkeypatch.setattr(execution, "preconditions", lambda *args, **how: [])
     with pytest.raises(OSError) as caught, execution.locked_run_dir(cfg, tmp_path):
         failing(errno.ENOSPC)()
     assert caught.value.filename is None, "what fails later may be anywhere"
