@@ -11,4 +11,4 @@ ENGLISH_INVENTION = (
     "how to sail it."
 )
 MAORI = "Ko Te Whanganui-a-Tara te tāone matua o Aotearoa. He maha ngā tāngata e noho ana ki reira."
-"""Of a language that is not recognized, and not English."""
+"""A text in a language that is not recognized, and is not English."""

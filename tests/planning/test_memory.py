@@ -77,7 +77,7 @@ def test_states_of_replicas_and_of_shards() -> None:
 
 
 def test_judges_in_the_process_are_counted_with_what_they_hold() -> None:
-    """Of `configs/400m.toml`: DeBERTa-large, DataMan-1.5B, Qwen3-4B, Qwen3-1.7B that verifies, and influence's model twice."""
+    """For `configs/400m.toml`: DeBERTa-large, DataMan-1.5B, Qwen3-4B, Qwen3-1.7B that verifies, and influence's model twice."""
     from synpro.engines import local
     from synpro.judges import encoder
 

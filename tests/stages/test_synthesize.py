@@ -163,7 +163,7 @@ def test_a_killed_step_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: py
 
 
 def test_a_resumed_step_stops_for_too_few_texts_where_a_calm_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of six blocks the verifier believes all but the last: 83% of all pass, and none of what is left after the kill."""
+    """The verifier believes five of six blocks: 83% of all pass, and none of what is left after the kill."""
     from synpro.synthesis import blocks
 
     class Doubting(Sure):

@@ -11,7 +11,9 @@ import pytest
 
 from synpro.engines.base import Sampling
 from synpro.engines.failures import TooManyFailures
+from synpro.engines.openai import OpenAIConfig
 from synpro.engines.scripted import ScriptedEngine
+from synpro.engines.transformers import TransformersConfig
 from synpro.operations.base import OperationConfig
 from synpro.records import Chat, Completion, Passage, Rewrite, Shard
 from synpro.rewards.base import FAILED
@@ -363,3 +365,14 @@ def test_an_answer_that_is_missing_is_not_kept_for_others(tmp_path: Path, monkey
     engine = Sampled()
     run(tmp_path, "second", monkeypatch, engine, filters=ANY, keep_answers=True)
     assert len(engine.asked) == 5, "its chunk of five"
+
+
+def test_answers_of_a_server_that_runs_already_are_not_kept(tmp_path: Path, monkeypatch) -> None:
+    """It may have other weights under the same name when the next step asks."""
+    assert not OpenAIConfig.reads_weights
+    with monkeypatch.context() as as_a_server:
+        as_a_server.setattr(TransformersConfig, "reads_weights", False)
+        run(tmp_path, "served", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
+    assert not (tmp_path / "answers").exists()
+    run(tmp_path, "here", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
+    assert len([*(tmp_path / "answers").iterdir()]) == 3

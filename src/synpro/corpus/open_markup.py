@@ -63,11 +63,12 @@ def without_open_markup(text: str) -> str:
 
 @dataclass
 class _Open:
+    """A mark that nothing has closed yet: its place in the text, of a run of braces that of what is left."""
+
     kind: str
     """`{`, `[[`, `[` or the name of a tag."""
     start: int
     end: int
-    """Of braces that nothing has closed yet."""
 
 
 class _Pairing:

@@ -69,9 +69,8 @@ def _parse_row(row: Row) -> PromptCompletionText | Reject | None:
             return Reject(where, f"no_{wrong[0]}", detail, where, show(dict(values), 1000))
         if values["doc_id"] >= FIRST_ID_WITHOUT_QUESTION:
             return None
-        if (
-            not isinstance(values["label"], int | float) or values["idx"] != values["label"]
-        ):  # a task without options has a text
+        is_numbered = isinstance(values["label"], int | float)  # a task without options has a text
+        if not is_numbered or values["idx"] != values["label"]:
             return None
         prompt, answer = request.get("context"), request.get("continuation")
     else:

@@ -76,7 +76,7 @@ class _LayoutParser:
         for before, line in pairwise(["", *self.lines]):
             self.widths.append(max(len(line), self.widths[-1] if before.strip() else 0))
         self.statements_end, self.following = [len(self.lines)] * 2, [""] * 2
-        """Of each line from the last on: the end of the lines like statements from there, and the next line with text."""
+        """Where the lines like statements that begin at a line end, and the next line with text; by line, the last first."""
         for at, line in reversed([*enumerate(self.lines)]):
             like_code = line.strip() and (_STATEMENT.search(line) or line.startswith("    "))
             self.statements_end.append(self.statements_end[-1] if like_code else at)

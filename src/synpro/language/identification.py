@@ -43,7 +43,7 @@ _LANGUAGES_IN = {
     "Devanagari": "gom hi mr ne sa",
     "Bengali": "as bn",
 }
-"""Of other scripts, the languages of py3langid that are written in them. All the others are written in Latin letters."""
+"""The languages of py3langid in scripts of several languages. Those in neither table are written in Latin letters."""
 
 
 def language(text: str) -> tuple[str, float]:

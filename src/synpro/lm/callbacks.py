@@ -200,7 +200,7 @@ class PretrainCallback(Callback):
         self._log_row(**{self.loss_name: float(mean), "lr": float(optimizer.param_groups[0]["lr"])})
 
     def _loss_sums(self) -> list[float]:
-        """Of every process the training loss since the last row. All processes call it."""
+        """The training loss of every process since the last row, in nats, by rank. All processes call it."""
         sums = torch.zeros(get_world_size(), dtype=torch.float64, device=self.trainer.device)
         if self._loss_sum is not None:
             sums[get_rank()] = self._loss_sum

@@ -221,7 +221,7 @@ def markdown(numbers: Numbers, command: str) -> str:
 
 
 def _articles(about: Numbers) -> str:
-    """Of how many articles the held-out documents are, and how many equal ones those count as."""
+    """How many articles the held-out documents come from, and how many equal ones those count as; empty without groups."""
     if not about["groups"]:
         return ""
     equal = f", which differ in length and count as {n:.1f} equal ones" if (n := about.get("effective_units")) else ""

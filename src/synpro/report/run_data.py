@@ -82,7 +82,7 @@ class RoundEvaluation:
     documents: dict[str, tuple[float, int, int]]
     """Held-out document -> (loss summed over its tokens in nats, tokens, bytes)."""
     general_loss: float | None = None
-    """Of general text (`prepare.general`), nats per token."""
+    """Loss on general text (`prepare.general`), nats per token."""
     general: dict[str, tuple[float, int, int]] = field(default_factory=dict)
     """As `documents`, of the general text."""
     start: RoundEvaluation | None = None

@@ -67,8 +67,8 @@ class Blocks:
         self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
         # A server that runs already may have other weights in the next step.
-        keeps = cfg.keep_answers and cfg.engine.reads_weights and ctx.root is not None
-        self.kept = ChunkStore(ctx.root / "answers") if keeps and ctx.root else None
+        keeps = cfg.keep_answers and cfg.engine.reads_weights
+        self.kept = ChunkStore(ctx.root / "answers") if keeps and ctx.root is not None else None
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
         scratch = ctx.out / "scratch"
