@@ -5,9 +5,10 @@
     [operations.simplify]
     steps = 100
 
-Inside the package it would be this file as `src/synpro/operations/simplify.py`, imported in `operations/registry.py`, with its
-last line in the registry there. The test is `tests/operations/test_my_operation.py`. To audit its rewards too (`synpro
-audit-rewards`), write reference answers into `my_operation.toml` beside this file; see `src/synpro/operations/rephrase.toml`.
+Inside the package it would be this file as `src/synpro/operations/simplify.py`, without the import of the registry and the last
+line, and the line `"simplify",` in `operations/registry.py`. The test is `tests/operations/test_my_operation.py`. To audit its
+rewards too (`synpro audit-rewards`), write reference answers into `my_operation.toml` beside this file; see
+`src/synpro/operations/rephrase.toml`.
 """
 
 from __future__ import annotations

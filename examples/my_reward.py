@@ -5,8 +5,8 @@
     [operations.rephrase.weights]
     reading_ease = 0.5
 
-Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, imported in `rewards/registry.py`,
-with its last line in the table there. The test is `tests/rewards/test_my_reward.py`.
+Inside the package it would be this file as `src/synpro/rewards/reading_ease.py`, without the import of the registry and the
+last line, and the line `"reading_ease",` in `rewards/registry.py`. The test is `tests/rewards/test_my_reward.py`.
 """
 
 from __future__ import annotations

@@ -49,5 +49,7 @@ def test_killed_while_generating_it_ends_in_the_same_bytes_and_trains_nothing(co
     assert not list(run.glob("round-*/pretrain")) and not list(run.glob("round-*/probe")) and (run / "report.html").exists()
     assert json.loads((run / SHARD / "timing.json").read_text(encoding="utf-8"))["attempts"] == 2
 
-    again = synpro("step", config, SHARD, "--runs", tmp_path, "--set", "generate_only=true")
+    refused = synpro("step", config, SHARD, "--runs", tmp_path)
+    assert refused.returncode == 1 and "`synpro generate`: name its own config" in refused.stderr
+    again = synpro("step", run / "config.toml", SHARD, "--runs", tmp_path)
     assert "every file the same to the byte as before" in again.stdout, again.stdout + again.stderr

@@ -130,6 +130,10 @@ def test_an_engine_and_a_filter_of_ones_own_reach_a_step_and_a_worker(folder: Pa
             "adds the engine 'mine', which has type = 'scripted'",
         ),
         ("from synpro.rewards.filters import RULES\nRULES['mine'] = 3", "adds the filter 'mine', which is no function"),
+        (
+            "from synpro.rewards.filters import RULES\nRULES['Not so!'] = print",
+            "which is not named by one or two lower-case words",
+        ),
     ],
 )
 def test_what_a_file_adds_can_be_used(code: str, reported: str) -> None:

@@ -2,8 +2,9 @@
 they are run.
 
 A file is named with the sha256 of its contents (`my_reward.py#sha256=...`), added when the config is read. So the request of a
-step covers the code that it runs, and a file that changes in the middle of a run is an error. Files are run before the tables
-of a config are read: by `load_config`, and by each process of a step, from the config of its run directory.
+step covers the code that it runs, and a file that changes in the middle of a run is an error. Worked examples in a TOML file
+beside it, which the prompt shows, count as its contents. Files are run before the tables of a config are read: by
+`load_config`, and by each process of a step, from the config of its run directory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -21,7 +23,12 @@ from typing import Any, TypeVar
 MARK = "#sha256="
 KEYS = ("operation_files", "rubric.files")
 """Keys of a config that name files. Either may name any file."""
+EXAMPLES = b"read_examples"
+"""A file that has this word reads the TOML file of its name (`operations/base.py`)."""
+_FILTER_NAME = re.compile("[a-z]+[ _-]?[a-z]+")
 V = TypeVar("V")
+MODULE = "synpro_plugin_"
+"""Begins the name of the module of such a file."""
 _REGISTRIES: list[tuple[str, MutableMapping[str, Any], dict[str, Any], type, Sequence[str]]] = []
 _LOADED: dict[str, None] = {}
 
@@ -90,10 +97,13 @@ def _load(reference: str) -> str:
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"{name!r} is no Python file here; name one that ends in .py, from the folder synpro is started in")
     source = path.read_bytes()
-    digest = hashlib.sha256(source).hexdigest()
+    beside = path.with_suffix(".toml")
+    examples = beside.read_bytes() if EXAMPLES in source and beside.is_file() else b""
+    digest = hashlib.sha256(source + examples).hexdigest()
     if expected and expected != digest:
-        raise ValueError(f"{name} has changed since the run was begun; restore it, or start a run of another name")
-    module = f"synpro_plugin_{digest[:16]}"
+        changed = f"{name} or {beside.name}, which it reads," if EXAMPLES in source else name
+        raise ValueError(f"{changed} has changed since the run was begun; restore it, or start a run of another name")
+    module = f"{MODULE}{digest[:16]}"
     if module not in sys.modules:
         _run(path, source, module)
     if problem := next(filter(None, (_problem(*each) for each in _REGISTRIES)), ""):
@@ -119,6 +129,8 @@ def _problem(noun: str, entries: MutableMapping[str, Any], built_in: dict[str, A
 def _unusable(key: str, value: Any, base: type, names: Sequence[str]) -> str:
     """What keeps an entry from being used; empty for one that has what it needs."""
     if base is object:
+        if not _FILTER_NAME.fullmatch(key):
+            return "is not named by one or two lower-case words"
         return "" if callable(value) else "is no function"
     if not (isinstance(value, type) and issubclass(value, base)):
         return f"is no subclass of {base.__name__}"

@@ -13,6 +13,7 @@ from synpro.records import Passage
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps
+from tests.conftest import forget_plugins
 from tests.markdown import blocks
 from tests.operations.asking import PromptConfig, ask
 
@@ -57,8 +58,28 @@ def test_a_config_names_it_and_a_step_runs_it_in_its_own_process(file: Path, tmp
         load_stored(RunConfig, Path("config.toml"))  # as `run`, `status` and `report` read it: not left out like an unknown key
 
 
+def test_the_examples_that_its_prompt_shows_are_part_of_the_request(file: Path, tmp_path: Path) -> None:
+    """A config beside the file, which may have its name, is not: an execution key of it may change."""
+    beside = tmp_path / "my_operation.toml"
+    beside.write_text("[machine]\nthreads = 1\n")
+    plain = load_config("my.toml", SETS).operation_files
+    beside.write_text("[machine]\nthreads = 2\n")
+    assert load_config("my.toml", SETS).operation_files == plain
+    forget_plugins()
+    source, begin, end = file.read_text(), "    default_examples = (", "    def instruction"
+    head, _, rest = source.partition(begin)
+    file.write_text(f"{head}    default_examples = read_examples(__file__)\n\n{end}{rest.partition(end)[2]}")
+    file.write_text(file.read_text().replace("import Example, OperationConfig", "import OperationConfig, read_examples"))
+    beside.write_text('[[examples]]\nsource = "Tin."\nanswer = "Simply put:\\nTin."\n')
+    (tmp_path / "config.toml").write_text(dumps(load_config("my.toml", SETS)))
+    load_config("config.toml")
+    beside.write_text(beside.read_text().replace("Tin.", "Lead."))
+    with pytest.raises(ConfigError, match=r"my_operation\.py or my_operation\.toml, which it reads, has changed since"):
+        load_config("config.toml")
+
+
 def test_the_page_shows_how_to_try_it_without_a_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks("python", ["docs/extending.md"])
+    _, block = blocks("python", ["docs/extending.md"])
     engine = '[synthesize.engine]\ntype = "scripted"\nanswers = ["Simply put:\\nTin melts.", "Tin."]\n'
     Path("my.toml").write_text(f'name = "mine"\noperation_files = ["my_operation.py"]\n[operations.simplify]\n{engine}')
     exec(block.text, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,20 @@ from synpro.rewards.scoring import Scoring
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps
+from tests.markdown import blocks
 from tests.rewards.reference import SOURCES, answered
 from tests.rewards.scoring import ScoreConfig, score
 
 ROOT = Path(__file__).parents[2]
 ZERO = dict.fromkeys(("influence", "quality", "similarity", "structure", "format"), 0.0)
 WEIGHTS = {**ZERO, "length": 1.0, "reading_ease": 0.5}
+
+
+def test_the_test_of_the_docs_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(next(blocks("python", ["docs/extending.md"])).text, names)
+    names["test_reading_ease_pays_for_plain_words"]()
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 import importlib
 import json
 import multiprocessing
+import runpy
 import shutil
 from pathlib import Path
 
 import pytest
 
+from synpro.plugins import MODULE
+from synpro.runner.child import describe
 from synpro.runner.launch import LOCAL_MACHINE, MachineConfig
 from synpro.runner.placement import PLACEMENT, workers_of
 from synpro.runner.progress import NullProgress
@@ -87,6 +90,20 @@ def test_an_error_reaches_the_person_without_a_traceback(tmp_path):
     assert "Traceback" not in str(caught.value)
     assert "Traceback" in (tmp_path / "a/log.txt").read_text()
     assert not (tmp_path / "a/result.json").exists()
+
+
+def test_an_error_in_a_file_of_ones_own_is_told_with_its_type_and_line(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def look_up(table):\n    return table['foo']\n\ndef refuse(table):\n    raise ValueError('no table')\n")
+    module = runpy.run_path(str(mine), run_name=f"{MODULE}0")
+    said = {}
+    for name in ("look_up", "refuse"):
+        try:
+            module[name]({})
+        except (KeyError, ValueError) as problem:
+            said[name] = describe(problem)
+    assert said == {"look_up": f"KeyError: 'foo' ({mine}, line 2)", "refuse": f"ValueError: no table ({mine}, line 5)"}
+    assert describe(KeyError("foo")) == "KeyError: 'foo'" and describe(ValueError("n: is 3; give 4")) == "n: is 3; give 4"
 
 
 def test_an_error_of_any_process_reaches_the_person(tmp_path, monkeypatch):

@@ -78,8 +78,8 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
         old = load_stored(type(cfg), path)
     except ConfigError as problem:
         raise ConfigError(
-            f"{root} was started with another config, which this version cannot read; give the run another name (--set "
-            f"name=...), or use the version it was started with:\n{problem}"
+            f"the config that {root} was started with cannot be read now:\n{problem}\nIf that is not yours to mend, give the "
+            "run another name (--set name=...), or use the version of SynPro it was started with"
         ) from problem
     different = changes(_result_keys(old), _result_keys(cfg))
     kept = _kept_work(root) if different else None
@@ -90,6 +90,11 @@ def init_or_verify(cfg: RunConfig, root: Path) -> None:
             f"{root} was started with another config; these values differ (there -> now):\n  "
             + "\n  ".join(different)
             + "\nTake the changes back, or give the run another name: --set name=..."
+            + (
+                f"\nIt is a run of `synpro generate`: name its own config, {path}"
+                if old.generate_only > cfg.generate_only
+                else ""
+            )
             + (f"\nOr remove {kept}, if its unfinished work may be lost" if kept and not finished(kept) else "")
         )
     if path.read_text(encoding="utf-8") != dumps(cfg):

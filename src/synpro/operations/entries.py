@@ -77,6 +77,10 @@ class EntryOperation(Operation):
             raise ParseError(f"{len(found)} entries; at most {MAX_ENTRIES} are allowed")
         return found
 
+    def claims(self, text: str) -> list[str]:
+        """Each entry whole: of a question, the answer "1698" alone says nothing that a passage could support."""
+        return [f"{first} {second}" for first, second in self.entries(text)]
+
     def render(self, text: str, topic: str = "The passage") -> str:
         """An answer of one entry, its text on one line."""
         return self._entry(topic, " ".join(text.split()))

@@ -39,9 +39,5 @@ class Questions(EntryOperation):
                 raise ParseError(f"{question[:60]!r} is not a question; it does not end in a question mark")
         return found
 
-    def claims(self, text: str) -> list[str]:
-        """Each question with its answer: "1698" alone says nothing that a passage could support."""
-        return [f"{question} {answer}" for question, answer in self.entries(text)]
-
     def render(self, text: str, topic: str = "What does the passage say") -> str:
         return super().render(text, f"{topic.rstrip('?')}?")

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from synpro.disk import apply_umask, disk_error, explain
-from synpro.plugins import load_config_files
+from synpro.plugins import MODULE, load_config_files
 from synpro.records import digest_of, encode
 from synpro.runner.artifacts import RESUME_FOLDERS, delete_resume_folders, write_json
 from synpro.runner.context import StepContext
@@ -55,13 +56,26 @@ def run_child(out: Path, root: Path) -> None:
             delete_resume_folders(out)
     except Exception as problem:
         broken = disk_error(problem)
-        message = explain(broken, out) if broken is not None else str(problem)
+        message = explain(broken, out) if broken is not None else describe(problem)
         logger.error(message or type(problem).__name__)  # a full disk has no room for error.json
         with contextlib.suppress(OSError):
             _write_error(out, type(problem).__name__, message)
         raise
     finally:
         logger.close()
+
+
+def describe(problem: Exception) -> str:
+    """What an exception says to a person: where in a file of their own it arose, and its type where its text is no sentence.
+    The whole traceback is in the log."""
+    text = str(problem)
+    frames = [
+        (f.f_globals.get("__name__", ""), f.f_code.co_filename, line) for f, line in traceback.walk_tb(problem.__traceback__)
+    ]
+    own = [f"{file}, line {line}" for module, file, line in frames if module.startswith(MODULE)]
+    if own or not isinstance(problem, ValueError | RuntimeError | OSError):
+        text = f"{type(problem).__name__}: {text}"
+    return f"{text} ({own[-1]})" if own else text
 
 
 def call_stage(request: dict[str, Any], out: Path, root: Path, logger: StepLogger, group: ProcessGroup) -> Any:
