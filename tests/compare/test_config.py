@@ -252,7 +252,8 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
         init_or_verify(load_comparison(file, ["compare.budget_tokens=70000"]), tmp_path)
     (tmp_path / "config.toml").write_text(written)
     (tmp_path / "corpus/result.json").touch()
-    fewer = load_comparison(file, ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]"])
+    changed = ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]", "compare.equal_tokens=false"]
+    fewer = load_comparison(file, changed)
     init_or_verify(fewer, tmp_path)
     assert load_comparison(tmp_path / "config.toml") == fewer
     with pytest.raises(ConfigError, match=r"compare\.budget_tokens: 65536 -> 70000"):

@@ -29,7 +29,9 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
 )
-MUTABLE_KEYS = {"compare": ("arms", "seeds", "text_draws", "absorption", "anchors", "law", "settings_from")}
+MUTABLE_KEYS = {
+    "compare": ("arms", "seeds", "text_draws", "absorption", "anchors", "law", "settings_from", "equal_tokens", "forced")
+}
 """Keys, by table, that may change in an existing run directory although they are no execution settings: they choose which steps
 are run and how numbers are made of them. A finished step that would come out otherwise is refused by itself."""
 OWN_FILES = (".lock", "environment.json", "config.toml.tmp", "environment.json.tmp", "stress.jsonl")
