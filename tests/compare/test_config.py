@@ -20,6 +20,7 @@ from synpro.compare.steps import DedupSteps
 from synpro.compare.texts import first_to_ask
 from synpro.config import ConfigError, dumps, load_config_as
 from synpro.config import load_config as load_run
+from synpro.operations.base import ParseError
 from synpro.operations.registry import build_operation
 from synpro.outline import NotRun
 from synpro.records import Passage
@@ -220,7 +221,10 @@ def test_text_without_sources_is_about_topics_that_the_passage_only_chooses() ->
     assert len({chat[-1]["content"] for chat in asked}) > 30 and asked[0] == operation.prompt(
         Passage("d#0", "d", 0, 0, 4, "Else")
     )
-    assert operation.parse("Passage:\nUmbrellas keep off rain.") == "Umbrellas keep off rain."
+    said = "Umbrellas keep off rain."
+    assert operation.parse(f"Passage:\n{said}") == operation.parse(said) == said, "the heading may be missing"
+    with pytest.raises(ParseError, match="nothing follows"):
+        operation.parse(" ")
     assert own.filters.min_faithfulness == 0 and not own.operations["topic"].steps
 
 
