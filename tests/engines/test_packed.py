@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
 from synpro.engines.cpu import packed
-from synpro.engines.cpu.packed import can_pack, log_probabilities, packing_error
+from synpro.engines.cpu.packed import can_pack, log_probabilities, pack, packing_error
 
 SHAPE = {
     "vocab_size": 97,
@@ -69,6 +69,19 @@ def test_packed_rows_equal_separate_rows(kind: str) -> None:
     theirs = torch.autograd.grad((wanted * weights).sum(), trained)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_padding_that_no_completion_needs_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    ids, mask, completion = batch()
+    want, entropy = log_probabilities(model, ids, mask, completion, 0.7)
+    more = torch.full((len(ids), 5), 3)
+    lengths: list[int] = []
+    monkeypatch.setattr(packed, "pack", lambda *a: lengths.append(a[2]) or pack(*a))
+    found = log_probabilities(model, torch.cat([ids, more], 1), torch.cat([mask, more * 0], 1), completion + 5, 0.7)
+    assert lengths == [completion]
+    for got, wanted in zip(found, (want, entropy), strict=True):
+        assert torch.equal(got[:, :completion], wanted) and not got[:, completion:].any()
 
 
 def test_a_batch_of_masked_completions_has_a_gradient_of_zero() -> None:

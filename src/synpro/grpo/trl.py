@@ -7,9 +7,9 @@ trained weights, the optimizer and its schedule; with the seeds, which are funct
 same bytes on a CPU.
 
 TRL samples the prompts and computes advantages, loss and optimizer steps, in as many processes as there are, and gives vLLM the
-policy's weights where vLLM generates. Two things are replaced, through its hook `rollout_func` and one method: generation (our
-engine computes a shared prefix once, and every engine gets the prompts of `synthesize`) and, in one process on a CPU, the
-log-probabilities (`engines/cpu/packed.py`). Seconds are measured here, not by TRL.
+policy's weights where vLLM generates. Three things are replaced, through its hook `rollout_func` and two methods: generation
+(our engine computes a shared prefix once, and every engine gets the prompts of `synthesize`), the order of the answers within a
+step and, in one process on a CPU, the log-probabilities (`engines/cpu/packed.py`). Seconds are measured here, not by TRL.
 
 One step, in TRL's order: it draws prompts, each repeated once per answer, and calls `_rollout`, which asks the engine once per
 prompt for a group of answers, with a seed of its own for every call. Then it calls the one reward function, which scores the
@@ -30,6 +30,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from synpro.engines.base import Unanswered
 from synpro.engines.chats import refusal
@@ -65,6 +66,8 @@ class Trainer(GRPOTrainer):
 
     steps_done = 0
     """Steps of the checkpoint that training carries on from."""
+    micro_batches: Sequence[Any] = ()
+    """Those of this step."""
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:  # TRL names these
         sampler: Any = super()._get_train_sampler(dataset)
@@ -92,6 +95,14 @@ class Trainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore(self.accelerator.unwrap_model(self.model), load_file(Path(resume_from_checkpoint) / TRAINED))
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """The next micro batch. TRL deals the answers of a step out at random; here those to a prompt stay together, so that it
+        is computed once a step. The gradient is the same: it is the sum over the step."""
+        parts: int = self.args.steps_per_generation  # type: ignore[attr-defined]
+        if self._step % parts == 0 or not self.micro_batches:
+            self.micro_batches = split_tensor_dict(self._generate_and_score_completions(generation_batch), parts)
+        return self.micro_batches[self._step % parts]
 
     def _get_per_token_logps_and_entropies(  # TRL names it
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: Any = None, **kwargs: Any

@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 TILE = 512
@@ -82,6 +83,10 @@ def log_probabilities(
 
     `model` is a causal language model that `can_pack`, with or without adapters.
     """
+    longest = max(1, int(mask_BT[:, ids_BT.shape[1] - completion :].sum(1).max()))
+    if unused := completion - longest:  # padding that another micro batch needs
+        found = log_probabilities(model, ids_BT[:, :-unused], mask_BT[:, :-unused], longest, temperature)
+        return pad(found[0], (0, unused)), pad(found[1], (0, unused))
     at = pack(ids_BT, mask_BT, completion)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     # Added to the scores, as every attention of transformers reads it; a mask of booleans is one to sdpa alone.
