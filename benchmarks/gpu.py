@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).parents[1]
 LIMITS = {
     "pretrain-400m": 150,
@@ -71,6 +73,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, help="seconds for each part instead of its own limit")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all parts together")
     a = parser.parse_args()
+    if not (a.tiny or torch.cuda.is_available()):
+        parser.error("there is no GPU, and the real shapes take tens of GB of main memory; add --tiny, or run it on a GPU")
     end, failed = time.monotonic() + a.budget, False
     for name in a.only or LIMITS:
         left = end - time.monotonic()

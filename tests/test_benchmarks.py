@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import all as suite
 from benchmarks import grpo
@@ -121,6 +122,19 @@ def test_the_plain_loop_computes_the_same_influence(finished_run: Path) -> None:
     some = list(texts(open_run(finished_run)[1], 40, 6))  # within one window of the model: the plain loop knows no others
     assert len(set(some)) > 30 and some == list(texts(open_run(finished_run)[1], 40, 6))
     assert plain_loop(probe, some) == pytest.approx(Influence(probe.before, *probe.afters).score(some), abs=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would run, for minutes")
+def test_the_gpu_script_does_not_fill_the_memory_of_a_machine_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu
+
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setattr(gpu, "run_part", lambda *a: {})
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main()
+    assert "there is no GPU" in capsys.readouterr().err
 
 
 def test_the_gpu_script_runs_here_and_a_part_that_hangs_loses_nothing_but_itself(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_arms_share_what_is_equal_and_seeds_share_the_texts() -> None:
     names = comparison_outline(load_comparison(SMALL, [ALL, "rounds=2", "compare.seeds=[0, 1]"]))
     assert len(set(names)) == len(names)
     kinds = Counter(n.partition("/")[0] + "/" + n.rsplit("/", 1)[1] for n in names if n.startswith("text/"))
-    assert kinds["text/probe"] == 5, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
+    assert kinds["text/probe"] == 8, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
     static = [n for n in names if n.startswith("text/static")]
     assert static == ["text/static/round-02/synthesize-rephrase", "text/static/round-02/synthesize-reformat"]
     assert not any(n.startswith(("text/megadocs", "text/synpro-one-round")) for n in names)
@@ -197,6 +197,20 @@ def test_placebo_and_no_influence_keep_the_gate() -> None:
     values = {name: cfg.of_arm(name).rubric.influence.values for name in ("synpro", "placebo", "no-influence")}
     assert values == {"synpro": "measured", "placebo": "shuffled", "no-influence": "none"}
     assert all(cfg.of_arm(n).operations["rephrase"].weights["influence"] > 0 for n in values)
+
+
+def test_arms_that_change_what_rl_is_paid_for() -> None:
+    cfg = load_comparison(SMALL, ["operations.rephrase.weights.faithfulness=2"])
+    whole = cfg.of_arm("synpro").operations["rephrase"]
+    alone, faithful, chosen = (
+        cfg.of_arm(name).operations["rephrase"] for name in ("influence-only", "faithful", "synpro-best")
+    )
+    assert {name for name, weight in alone.weights.items() if weight} == {"influence"}
+    assert faithful.weights == {**whole.weights, "faithfulness": 6.0}
+    assert (chosen.steps, chosen.weights) == (whole.steps, whole.weights) and chosen.steps > 0
+    assert (chosen.num_candidates, chosen.select_by) == (cfg.compare.best_of, "reward")
+    found = {c.name for c in find_contrasts(["synpro", "best-of-n", "influence-only", "faithful", "synpro-best"])}
+    assert {"influence-only~synpro", "faithful~synpro", "synpro-best~synpro", "synpro-best~best-of-n"} <= found
 
 
 def test_contrasts_have_the_control_of_the_same_number() -> None:

@@ -86,6 +86,24 @@ def _one_operation(name: str) -> ChangeConfig:
     return change
 
 
+def _reweighted(**factors: float) -> ChangeConfig:
+    """The weights of the rewards times these factors; one that is not named keeps its weight, or loses it with `others=0`."""
+    others = factors.pop("others", 1.0)
+
+    def change(cfg: RunConfig, best_of: int) -> RunConfig:
+        own = {
+            name: replace(o, weights={reward: w * factors.get(reward, others) for reward, w in o.weights.items()})
+            for name, o in cfg.operations.items()
+        }
+        return replace(cfg, operations=own)
+
+    return change
+
+
+def _chosen_after_rl(cfg: RunConfig, best_of: int) -> RunConfig:
+    return _operations(cfg, num_candidates=best_of, max_tries=best_of, select_by="reward")
+
+
 def _influence(values: Literal["shuffled", "none"]) -> ChangeConfig:
     """The gate of the influence reward stays; what a text that passes it gets is changed."""
 
@@ -155,7 +173,10 @@ ARMS: dict[str, Arm] = {
     "best-of-n": Arm("prompt alone; of the answers, those with the best rewards are kept", _chosen("reward")),
     "no-influence": Arm("generators trained with the gate of the influence reward, not its values", _influence("none")),
     "placebo": Arm("influence rewards dealt out at random among the texts that pass the gate", _influence("shuffled")),
+    "influence-only": Arm("generators trained on influence alone, beside what fails", _reweighted(influence=1.0, others=0.0)),
+    "faithful": Arm("generators trained with three times the weight on faithfulness", _reweighted(faithfulness=3.0)),
     "synpro": Arm("generators trained on influence and refreshed in every round", _unchanged),
+    "synpro-best": Arm("of the answers of synpro's generators, those with the best rewards are kept", _chosen_after_rl),
     "synpro-one-round": Arm("the texts of the first round of synpro", _unchanged, rounds=1),
     "static": Arm("generators of round 1 in every round", _static),
     "megadocs": Arm("the texts of synpro, all versions of a source in one training document", _unchanged, megadocs=True),
