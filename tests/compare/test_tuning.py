@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from synpro.commands.configs import load_comparison
-from synpro.compare.search import SearchResult, search_settings
+from synpro.compare.comparison import Comparison
+from synpro.compare.search import SearchResult, search_corpus, search_settings
 from synpro.compare.steps import DedupSteps
 from synpro.compare.tuning import (
     TrainingSettings,
@@ -163,6 +165,27 @@ def test_a_search_goes_on_where_a_training_diverges_and_ends_where_all_do(kept: 
     assert not found.models[found.best].diverged
     with pytest.raises(StepError, match=r"tune/u1: every training of this search diverged; lower pretrain\.optimizer"):
         search(0.0)
+
+
+def test_a_search_begins_where_an_earlier_one_ended():
+    found = ["compare.begin={weight_decay=0.8,learning_rate=4e-3,share=0.5,dropout=0.2}"]
+    found += ["compare.begin_synthetic={weight_decay=0.4,learning_rate=3e-3}"]
+    cfg = load_comparison(ROOT / "tests" / "compare.toml", found)
+    tried: list[PretrainConfig] = []
+
+    def run_step(name, stage, training, **inputs):
+        tried.append(training)
+        seen = training.max_tokens
+        return Checkpoint(Path(name), seen, 1, False, "", 5.0 + len(tried), name, 5.0, seen)
+
+    steps, corpus = DedupSteps(run_step), NotRun("prepare", 0.0)
+    repetition = search_corpus(cfg, steps, "u1", corpus, None)
+    assert (tried[0].optimizer.weight_decay, tried[0].optimizer.dropout) == (0.8, 0.2)
+    assert tried[0].max_tokens == cfg.budget / 2 and tried[1].optimizer.weight_decay != 0.8
+    tried.clear()
+    text = SimpleNamespace(tokens=9, shards=())
+    Comparison(cfg, steps, {"u1": corpus}).search_own("prompt-only", None, repetition, text)
+    assert (tried[0].optimizer.weight_decay, tried[0].optimizer.learning_rate) == (0.4, 3e-3)
 
 
 def test_of_the_finalists_the_best_on_average_wins_and_no_other_setting():

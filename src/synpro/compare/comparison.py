@@ -225,8 +225,8 @@ class Comparison:
         self, name: str, start: Checkpoint | None, search: SearchResult, text: SyntheticText, lead: SearchResult | None = None
     ) -> SearchResult:
         """The search for an arm with synthetic text, with at most as many settings as repetition's; it begins at those of
-        repetition, with the whole budget. An arm without a text has nothing to search. `lead`: the search whose settings it
-        takes instead."""
+        repetition, with the whole budget, or at `compare.begin_synthetic`. An arm without a text has nothing to search. `lead`:
+        the search whose settings it takes instead."""
         if lead is not None:
             return SearchResult(lead.chosen, carried=True)
         return search_settings(
@@ -234,7 +234,7 @@ class Comparison:
             self.steps,
             f"tune/{name}",
             self.scarce,
-            replace(search.chosen, share=1.0),
+            self.cfg.compare.begin_synthetic or replace(search.chosen, share=1.0),
             max_trials=search.settings_tried if self.cfg.compare.tune.own_search and text.tokens else 0,
             shards=text.shards,
             start=start,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
 from synpro.compare.arms import Arm, arm_order, find_arm
-from synpro.compare.tuning import TuneConfig
+from synpro.compare.tuning import TrainingSettings, TuneConfig
 from synpro.config import RunConfig
 from synpro.measure.curves import Law
 from synpro.schema import setting
@@ -60,7 +60,12 @@ class ComparisonConfig:
     passes: bool = True
     """Measure a single pass over each corpus too, for the oracle-equivalent tokens: a share of one more arm's cost."""
     weight_decay: float = setting(0.1, source="published", min=0)
-    """Weight decay of the arm `repetition`, and where the search begins."""
+    """Weight decay of the arm `repetition`, and where a search without `begin` begins."""
+    begin: TrainingSettings | None = setting(None, source="ours")
+    """Where the search of repetition begins: what an earlier search found, so that only its neighbours are left to try. none:
+    settings that nobody tuned."""
+    begin_synthetic: TrainingSettings | None = setting(None, source="ours")
+    """Where searches with synthetic text begin. none: the settings of tuned repetition, with the whole budget."""
     protocol: Literal["scratch", "continued"] = "scratch"
     """`scratch`: measured models are trained from new weights, or those of `pretrain.start`, on all the text. `continued`: from
     the first plateau on, as the paper trains; the tokens before it count."""

@@ -110,6 +110,6 @@ def search_corpus(
 ) -> SearchResult:
     """The search for repetition of one corpus, from the settings of the next smaller one."""
     tune = cfg.compare.tune
-    begin = before[-1].chosen if before else default_settings(cfg)
+    begin = before[-1].chosen if before else cfg.compare.begin or default_settings(cfg)
     trials = tune.trials if name == SCARCE else tune.anchor_trials
     return search_settings(cfg, steps, f"tune/{name}", corpus, begin, max_trials=trials, start=start)

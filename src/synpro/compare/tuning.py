@@ -79,14 +79,17 @@ class TuneConfig:
 class TrainingSettings:
     """What is searched: how a model is trained on a given text."""
 
-    weight_decay: float
-    learning_rate: float
-    share: float = 1.0
+    weight_decay: float = setting(min=0)
+    """`pretrain.optimizer.weight_decay`."""
+    learning_rate: float = setting(above=0)
+    """`pretrain.optimizer.learning_rate`."""
+    share: float = setting(1.0, above=0, max=1)
     """Share of the token budget that is used."""
-    dropout: float = 0.0
-    organic_share: float | None = None
-    """Share of organic tokens in an epoch; None takes every text once."""
-    replay_share: float = 0.0
+    dropout: float = setting(0.0, min=0, below=1)
+    """`pretrain.optimizer.dropout`."""
+    organic_share: float | None = setting(None, above=0, below=1)
+    """Share of organic tokens in an epoch; none takes every text once."""
+    replay_share: float = setting(0.0, min=0, below=1)
     """Share of general text in an epoch."""
 
     def apply(self, cfg: PretrainConfig, tokens: int, decay_fraction: float) -> PretrainConfig:
