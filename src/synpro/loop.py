@@ -49,10 +49,11 @@ def synthesize_round(
     """Train each operation's generator and let it rewrite the corpus: the shards of this round, and the generators."""
     name, shards, generators = f"round-{number:02d}", list[Shard](), dict(generators)
     for op in cfg.operations.values():
-        inputs: Inputs = {"operation": op, "scoring": scoring, "corpus": corpus, "round": number}
+        inputs: Inputs = {"scoring": scoring, "corpus": corpus, "round": number}
         old = generators.get(op.name)
         if cfg.retrain_each_round or old is None:
-            generators[op.name] = run_step(f"{name}/train-{op.name}", train_generator, cfg.train_generator, **inputs, start=old)
-        inputs |= {"generator": generators[op.name], "tasks": cfg.evaluate.tasks}
+            train = {**inputs, "operation": op.for_training(), "start": old}
+            generators[op.name] = run_step(f"{name}/train-{op.name}", train_generator, cfg.train_generator, **train)
+        inputs |= {"operation": op, "generator": generators[op.name], "tasks": cfg.evaluate.tasks}
         shards.append(run_step(f"{name}/synthesize-{op.name}", synthesize, cfg.synthesize, **inputs))
     return shards, generators

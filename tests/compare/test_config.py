@@ -211,6 +211,20 @@ def test_arms_that_change_what_rl_is_paid_for() -> None:
     assert (chosen.num_candidates, chosen.select_by) == (cfg.compare.best_of, "reward")
     found = {c.name for c in find_contrasts(["synpro", "best-of-n", "influence-only", "faithful", "synpro-best"])}
     assert {"influence-only~synpro", "faithful~synpro", "synpro-best~synpro", "synpro-best~best-of-n"} <= found
+    names = [c.name for c in find_contrasts(["prompt-only", "influence-only", "questions-only"])]
+    assert names == ["questions-only~prompt-only"], "influence-only is no operation alone"
+    made = comparison_outline(load_comparison(SMALL, ["compare.arms=['synpro', 'synpro-best']"]))
+    assert [n for n in made if n.startswith("text/synpro-best")] == [
+        f"text/synpro-best/round-01/synthesize-{operation}" for operation in ("rephrase", "reformat")
+    ], "the generators are those of synpro"
+    chooses = ["compare.arms=['synpro-best']", "operations.rephrase.num_candidates=9", "operations.rephrase.max_tries=9"]
+    unpaid = [f"operations.{name}.weights.faithfulness=0" for name in ("rephrase", "reformat")]
+    for changed, said in (
+        (["compare.arms=['faithful']", *unpaid], "faithful: no operation has a weight that this arm changes"),
+        (chooses, "synpro-best: the config chooses among answers already"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_comparison(SMALL, changed)
 
 
 def test_contrasts_have_the_control_of_the_same_number() -> None:

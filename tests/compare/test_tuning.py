@@ -25,6 +25,7 @@ from synpro.compare.tuning import (
     propose_next,
     winner,
 )
+from synpro.config import ConfigError
 from synpro.outline import NotRun
 from synpro.records import Checkpoint
 from synpro.runner.step import StepError
@@ -186,6 +187,48 @@ def test_a_search_begins_where_an_earlier_one_ended():
     text = SimpleNamespace(tokens=9, shards=())
     Comparison(cfg, steps, {"u1": corpus}).search_own("prompt-only", None, repetition, text)
     assert (tried[0].optimizer.weight_decay, tried[0].optimizer.learning_rate) == (0.4, 3e-3)
+    assert repetition.settings_tried < len(tried) - 1 or repetition.settings_tried == cfg.compare.tune.trials
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["compare.begin.organic_share=0.3"], r"begin\.organic_share: repetition has organic text alone"),
+        (["compare.begin.replay_share=0.3"], r"begin\.replay_share: there is no general text"),
+        (
+            ["compare.begin_synthetic={weight_decay=1.0,learning_rate=1e-3}", "compare.tune.own_search=false"],
+            "begin_synthetic: not",
+        ),
+    ],
+)
+def test_where_a_search_cannot_begin(changes: list[str], said: str):
+    begin = "compare.begin={weight_decay=0.8,learning_rate=4e-3}"
+    with pytest.raises(ConfigError, match=said):
+        load_comparison(ROOT / "tests" / "compare.toml", [begin, *changes])
+
+
+def test_a_search_that_begins_at_its_optimum_settles_also_with_one_axis_more():
+    """compare.toml: repetition needs 9 settings to settle, text of its own 10 or more."""
+    cfg = load_comparison(ROOT / "configs" / "compare.toml", [])
+    begin = cfg.compare.begin_synthetic
+    axes = grid(cfg.compare.tune, begin, cfg.pretrain.optimizer.learning_rate, natural=0.4)
+    assert None in axes["organic_share"].values, "every text once is on the axis wherever it begins"
+    assert 0.4 not in axes["organic_share"].values and 0.25 in axes["organic_share"].values
+    assert cfg.compare.tune.trials > 1 + 2 * len(axes)
+
+
+def test_a_share_that_ends_before_the_plateau_is_no_beginning():
+    cfg = load_comparison(ROOT / "tests" / "compare.toml", [])
+    tried: list[PretrainConfig] = []
+
+    def run_step(name, stage, training, **inputs):
+        tried.append(training)
+        return Checkpoint(Path(name), training.max_tokens, 1, False, "", 5.0, name, 5.0, training.max_tokens)
+
+    start = Checkpoint(Path("s"), cfg.budget // 2, 1, False, "", 5.0, "s", 5.0, cfg.budget // 2)
+    begin = replace(START, share=0.25)
+    search_settings(cfg, DedupSteps(run_step), "tune/u1", NotRun("prepare", 0.0), begin, max_trials=3, start=start)
+    assert min(t.max_tokens for t in tried) > start.tokens_seen and tried[0].max_tokens == cfg.budget
 
 
 def test_of_the_finalists_the_best_on_average_wins_and_no_other_setting():

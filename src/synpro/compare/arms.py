@@ -95,12 +95,16 @@ def _reweighted(**factors: float) -> ChangeConfig:
             name: replace(o, weights={reward: w * factors.get(reward, others) for reward, w in o.weights.items()})
             for name, o in cfg.operations.items()
         }
+        if own == cfg.operations:
+            raise ValueError(f"no operation has a weight that this arm changes ({', '.join(factors)}); take the arm out")
         return replace(cfg, operations=own)
 
     return change
 
 
 def _chosen_after_rl(cfg: RunConfig, best_of: int) -> RunConfig:
+    if any(o.num_candidates for o in cfg.operations.values()):
+        raise ValueError("the config chooses among answers already (operations.NAME.num_candidates); take the arm out")
     return _operations(cfg, num_candidates=best_of, max_tries=best_of, select_by="reward")
 
 
@@ -173,7 +177,9 @@ ARMS: dict[str, Arm] = {
     "best-of-n": Arm("prompt alone; of the answers, those with the best rewards are kept", _chosen("reward")),
     "no-influence": Arm("generators trained with the gate of the influence reward, not its values", _influence("none")),
     "placebo": Arm("influence rewards dealt out at random among the texts that pass the gate", _influence("shuffled")),
-    "influence-only": Arm("generators trained on influence alone, beside what fails", _reweighted(influence=1.0, others=0.0)),
+    "influence-only": Arm(
+        "generators trained on influence alone; what fails still fails", _reweighted(influence=1.0, others=0.0)
+    ),
     "faithful": Arm("generators trained with three times the weight on faithfulness", _reweighted(faithfulness=3.0)),
     "synpro": Arm("generators trained on influence and refreshed in every round", _unchanged),
     "synpro-best": Arm("of the answers of synpro's generators, those with the best rewards are kept", _chosen_after_rl),

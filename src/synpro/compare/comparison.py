@@ -224,18 +224,19 @@ class Comparison:
     def search_own(
         self, name: str, start: Checkpoint | None, search: SearchResult, text: SyntheticText, lead: SearchResult | None = None
     ) -> SearchResult:
-        """The search for an arm with synthetic text, with at most as many settings as repetition's; it begins at those of
-        repetition, with the whole budget, or at `compare.begin_synthetic`. An arm without a text has nothing to search. `lead`:
-        the search whose settings it takes instead."""
+        """The search for an arm with synthetic text, with at most as many settings as repetition's, or as repetition's
+        may have where that begins at `compare.begin`; it begins at those of repetition, with the whole budget, or at
+        `begin_synthetic`. An arm without a text has nothing to search. `lead`: the search whose settings it takes instead."""
         if lead is not None:
             return SearchResult(lead.chosen, carried=True)
+        most = self.cfg.compare.tune.trials if self.cfg.compare.begin else search.settings_tried
         return search_settings(
             self.cfg,
             self.steps,
             f"tune/{name}",
             self.scarce,
             self.cfg.compare.begin_synthetic or replace(search.chosen, share=1.0),
-            max_trials=search.settings_tried if self.cfg.compare.tune.own_search and text.tokens else 0,
+            max_trials=most if self.cfg.compare.tune.own_search and text.tokens else 0,
             shards=text.shards,
             start=start,
             training=self.arm_training(find_arm(name)),

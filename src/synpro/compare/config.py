@@ -97,6 +97,12 @@ class ComparisonConfig:
             raise ValueError(
                 "settings_from: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
             )
+        if self.begin_synthetic is not None and not self.tune.own_search:
+            raise ValueError(
+                "begin_synthetic: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
+            )
+        if self.begin is not None and self.begin.organic_share is not None:
+            raise ValueError("begin.organic_share: repetition has organic text alone; it belongs into begin_synthetic")
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
@@ -121,6 +127,10 @@ class CompareConfig(RunConfig):
                 self.of_arm(name)
             except ValueError as problem:
                 raise ValueError(f"compare.arms: {name}: {problem}") from problem
+        begins = {"begin": self.compare.begin, "begin_synthetic": self.compare.begin_synthetic}
+        for name, settings in begins.items():
+            if settings is not None and settings.replay_share and not self.prepare.general:
+                raise ValueError(f"compare.{name}.replay_share: there is no general text to replay; give prepare.general")
         if self.compare.anchors and self.prepare.train_words is None:
             raise ValueError("prepare.train_words: the anchors are multiples of it; set it")
         if self.budget < self.measured.batch_size * self.pretrain.sequence_length:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from synpro.compare.arms import ARMS
+
 CONTRASTS = (
     ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
     ("synpro", "best-of-n", "RL against choosing among the answers of the same generators by the same rewards"),
@@ -64,7 +66,7 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
         checked, _, check = name.partition("-without-")
         if check and checked in names:
             found.append(Contrast(name, checked, f"without the check {check} against with it"))
-        if name.endswith("-only") and name != "prompt-only":
+        if name.endswith("-only") and name not in ARMS:
             whole = next((n for n in names if _split(n)[0] == "prompt-only"), None)
             if whole:
                 found.append(Contrast(name, whole, f"{name.removesuffix('-only')} alone against all operations"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.steps import DedupSteps
-from synpro.compare.tuning import AXES, TrainingSettings, Trial, grid, open_axes, propose_next, winner
+from synpro.compare.tuning import AXES, TrainingSettings, Trial, grid, near, open_axes, propose_next, winner
 from synpro.records import Checkpoint, Corpus, Shard
 from synpro.runner.step import StepError
 from synpro.stages.pretrain import PretrainConfig, pretrain
@@ -81,6 +81,10 @@ def search_settings(
     natural = natural_share(corpus, shards) if shards else None
     least = (start.tokens_seen + cfg.measured.batch_size * cfg.pretrain.sequence_length) / cfg.budget if start else 0.0
     replays = bool(cfg.prepare.general)
+    if begin.share <= least:  # it would end before the plateau that it continues
+        begin = replace(begin, share=1.0)
+    if natural is not None and begin.organic_share is not None and near(begin.organic_share, natural):
+        begin = replace(begin, organic_share=None)
     axes = grid(tune, begin, cfg.pretrain.optimizer.learning_rate, natural=natural, least_share=least, replays=replays)
     base = training or cfg.measured
     trials: list[Trial] = []

@@ -77,7 +77,7 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What is searched: how a model is trained on a given text."""
+    """Settings of a training: what is searched, and where searches begin."""
 
     weight_decay: float = setting(min=0)
     """`pretrain.optimizer.weight_decay`."""
@@ -222,9 +222,15 @@ def grid(
     if replays:
         axes["replay_share"] = Axis.of(cfg.replay_shares, start.replay_share, most=1.0, **grows)
     if natural is not None:
-        apart = [s for s in cfg.organic_shares if abs(math.log(s / natural)) > math.log(1.2)]  # nearer ones are the same
-        axes["organic_share"] = Axis.of(apart, start.organic_share, natural=natural, most=1.0, **grows)
+        shares_of_text = [s for s in (*cfg.organic_shares, start.organic_share) if s is not None]
+        apart = [s for s in shares_of_text if not near(s, natural)]
+        axes["organic_share"] = Axis.of(apart, None, natural=natural, most=1.0, **grows)
     return axes
+
+
+def near(share: float, natural: float) -> bool:
+    """Whether a share of organic tokens is that of every text once, but for a fifth: nothing to be tried beside it."""
+    return abs(math.log(share / natural)) <= math.log(1.2)
 
 
 def neighbours(axes: Grid, settings: TrainingSettings) -> list[tuple[str, TrainingSettings]]:

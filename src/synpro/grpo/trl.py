@@ -97,8 +97,8 @@ class Trainer(GRPOTrainer):
         restore(self.accelerator.unwrap_model(self.model), load_file(Path(resume_from_checkpoint) / TRAINED))
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """The next micro batch. TRL deals the answers of a step out at random; here those to a prompt stay together, so that it
-        is computed once a step. The gradient is the same: it is the sum over the step."""
+        """The next micro batch. TRL deals the answers of a step out at random; here those to a prompt stay side by side, so
+        that few micro batches compute it. The gradient is the same: it is the sum over the step."""
         parts: int = self.args.steps_per_generation  # type: ignore[attr-defined]
         if self._step % parts == 0 or not self.micro_batches:
             self.micro_batches = split_tensor_dict(self._generate_and_score_completions(generation_batch), parts)

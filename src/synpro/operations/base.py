@@ -11,7 +11,7 @@ import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,6 +134,11 @@ class OperationConfig:
             raise ValueError(
                 f"select_by: {self.select_by!r} is neither a reward with a weight here nor one of {', '.join(SELECTIONS)}"
             )
+
+    def for_training(self) -> OperationConfig:
+        """What training reads: not how answers are chosen afterwards, so that arms that differ in that alone share a generator.
+        One that is not trained keeps all of it."""
+        return replace(self, num_candidates=None, max_tries=None, select_by="reward") if self.steps else self
 
     @property
     def candidates(self) -> int:
