@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from synpro.engines.cpu.packed import can_pack, log_probabilities
+from synpro.engines.cpu.packed import can_pack
 from synpro.engines.hf import HFEngine
 from synpro.engines.openai import OpenAIConfig, ServerError
 from synpro.engines.vllm import VLLMConfig
@@ -328,20 +328,6 @@ def test_an_answer_that_turns_nan_costs_itself_and_not_the_training(
     monkeypatch.setattr(HFEngine, "_sample", spoiled)
     train(config(base), corpus, tmp_path)
     assert "answers to learn from: 4 of 16 have no answer: the logits of" in capsys.readouterr().out
-
-
-def test_the_answers_to_a_prompt_are_learned_from_together(base: Path, corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
-    """Dealt out over the micro batches, each prompt would be computed in each of them."""
-    seen: list[set[tuple[int, ...]]] = []
-
-    def spy(model, ids, mask, completion, temperature):
-        seen.append({tuple(row) for row in ids[:, :-completion].tolist()})
-        return log_probabilities(model, ids, mask, completion, temperature)
-
-    monkeypatch.setattr("synpro.grpo.trl.log_probabilities", spy)
-    train(config(base, micro_batch_size=4, beta=0.0), corpus, tmp_path)
-    assert [len(prompts) for prompts in seen] == [1] * 4, "two steps of two prompts"
-    assert all(first != second for first, second in zip(seen[::2], seen[1::2], strict=True))
 
 
 def test_a_training_that_ends_early_is_no_training(base: Path, corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
