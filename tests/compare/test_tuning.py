@@ -185,9 +185,11 @@ def test_a_search_begins_where_an_earlier_one_ended():
     assert tried[0].max_tokens == cfg.budget / 2 and tried[1].optimizer.weight_decay != 0.8
     tried.clear()
     text = SimpleNamespace(tokens=9, shards=())
-    Comparison(cfg, steps, {"u1": corpus}).search_own("prompt-only", None, repetition, text)
+    Comparison(cfg, steps, {"u1": corpus}).search_own(
+        "prompt-only", None, replace(repetition, trials=repetition.trials[:1]), text
+    )
     assert (tried[0].optimizer.weight_decay, tried[0].optimizer.learning_rate) == (0.4, 3e-3)
-    assert repetition.settings_tried < len(tried) - 1 or repetition.settings_tried == cfg.compare.tune.trials
+    assert len(tried) > 1, "a repetition that settled after one setting does not cap it"
 
 
 @pytest.mark.parametrize(
@@ -207,14 +209,12 @@ def test_where_a_search_cannot_begin(changes: list[str], said: str):
         load_comparison(ROOT / "tests" / "compare.toml", [begin, *changes])
 
 
-def test_a_search_that_begins_at_its_optimum_settles_also_with_one_axis_more():
-    """compare.toml: repetition needs 9 settings to settle, text of its own 10 or more."""
+def test_every_text_once_is_tried_wherever_a_search_begins():
     cfg = load_comparison(ROOT / "configs" / "compare.toml", [])
     begin = cfg.compare.begin_synthetic
     axes = grid(cfg.compare.tune, begin, cfg.pretrain.optimizer.learning_rate, natural=0.4)
     assert None in axes["organic_share"].values, "every text once is on the axis wherever it begins"
     assert 0.4 not in axes["organic_share"].values and 0.25 in axes["organic_share"].values
-    assert cfg.compare.tune.trials > 1 + 2 * len(axes)
 
 
 def test_a_share_that_ends_before_the_plateau_is_no_beginning():
