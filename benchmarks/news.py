@@ -27,13 +27,16 @@ def main() -> None:
     out: Path = parser.parse_args().out
     with zipfile.ZipFile(resolve(SOURCE, slot="benchmarks/news.py")) as archive:
         table = archive.read("NewsArticles.csv").decode("utf-8", "replace")
-    articles = {row["text"]: row for row in reversed(list(csv.DictReader(io.StringIO(table)))) if row["text"].strip()}
+    rows = list(csv.DictReader(io.StringIO(table)))
+    filled = [row for row in rows if row["text"].strip()]
+    articles = {row["text"]: row for row in reversed(filled)}
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as file:
         for row in sorted(articles.values(), key=lambda row: int(row["article_id"])):
             kept = {"id": row["article_id"], "title": row["title"], "text": row["text"], "url": row["article_source_link"]}
             file.write(json.dumps(kept, ensure_ascii=False) + "\n")
-    print(f"{out}: {len(articles)} articles")
+    left = f"{len(rows) - len(filled)} without text and {len(filled) - len(articles)} with the text of an earlier one"
+    print(f"{out}: {len(articles)} of {len(rows)} articles; left out: {left}")
 
 
 if __name__ == "__main__":

@@ -36,11 +36,14 @@ def synpro(
 
 SLOW_FILES = (
     "test_loop",
+    "test_readme",
     "test_generate",
+    "test_submit",
     "test_loops",
     "test_install",
     "test_torchrun",
     "test_synthetic_arms",
+    "test_train_generator",
     "test_rehearse",
 )
 """Test files that take most of a minute or more, the longest first."""
