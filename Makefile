@@ -54,11 +54,9 @@ quick: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest $(QUICK) -m "not loop and not hub" --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# pytest workers: one more than there are cores, for tests also wait (on servers, the package index, a clock); four at most, for each
-# loads models of its own.
-WORKERS = $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 3 ? cores + 1 : 4)))
+# One pytest worker per core, four at most: each loads models of its own.
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Speed and memory beside the libraries called directly, on the demo's run and a machine with nothing else to do.
 bench: setup
