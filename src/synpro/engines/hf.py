@@ -1,7 +1,7 @@
 """Generation in this process with a transformers model: on a CPU or a GPU, with loaded weights or a policy in training.
 
     engine = HFEngine.load(generator, dtype="bfloat16")        # a Generator record, a folder or an asset reference
-    engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; weights are read at each call, never copied
+    engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; weights that train are read at each call
     engine.generate_ids([[1, 5, 9], ...], sampling)            # token level, for RL rollouts: flat, `n` per prompt, in order
 
 Greedy text equals that of `model.generate`. What differs is the speed (engines/cpu) and that each completion has a random
@@ -29,6 +29,7 @@ import torch
 from synpro.assets.models import load_causal_lm
 from synpro.engines.base import EngineError, Sampling, Unanswered
 from synpro.engines.chats import complete, encode_chat, refusal
+from synpro.engines.cpu.prepacked import prepack, prepacked
 from synpro.engines.cpu.sampling import sample, uniforms
 from synpro.engines.cpu.shared_prefix_cache import NAME, SharedPrefixCache, UnsupportedAttention
 from synpro.engines.export import locate
@@ -76,6 +77,7 @@ class HFEngine:
         self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
         self.autocast, self.failures = autocast, FailureCount("answers to learn from")
         self._fast: bool | None = None
+        self._weights: dict[torch.nn.Linear, torch.Tensor] | None = None
 
     @classmethod
     def load(
@@ -101,7 +103,7 @@ class HFEngine:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(adapter))
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval().requires_grad_(False)
         return cls(
             model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), batch_size=batch_size, progress=progress
         )
@@ -158,7 +160,7 @@ class HFEngine:
         if not prompts:
             return []
         requests = self._requests(prompts, sampling)
-        with torch.no_grad(), self._evaluating(), self.autocast():
+        with self._reading(), self.autocast():
             if self._is_fast():
                 with self._attention():
                     self._shared_prefix(prompts, requests, sampling)
@@ -178,7 +180,7 @@ class HFEngine:
 
     def close(self) -> None:
         """Free the model. Safe to call twice."""
-        self.model = None
+        self.model, self._weights = None, None
 
     def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[_Request]:
         requests = []
@@ -353,12 +355,16 @@ class HFEngine:
             base.set_attn_implementation(own)
 
     @contextlib.contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode (no dropout, no gradient checkpointing), and every module's own flag afterwards."""
+    def _reading(self) -> Iterator[None]:
+        """Evaluation mode (no dropout, no gradient checkpointing), no gradients, frozen weights prepacked, and every module as
+        it was afterwards."""
+        if self._weights is None:
+            self._weights = prepack(self.model)
         flags = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
-            yield
+            with torch.no_grad(), prepacked(self._weights):
+                yield
         finally:
             for module, flag in flags:
                 module.training = flag

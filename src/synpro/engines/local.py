@@ -45,7 +45,7 @@ class LocalModel(HFEngine):
         prompts = [self.encode(chat) for chat in chats]
         out: list[list[float] | Unanswered] = [Unanswered(refusal(prompt, self.context)) for prompt in prompts]
         fitting = [i for i, answer in enumerate(out) if isinstance(answer, Unanswered) and not answer.reason]
-        with torch.no_grad(), self._evaluating():
+        with self._reading():
             for rows in self._batches([prompts[i] for i in fitting]):
                 numbers = [fitting[row] for row in rows]
                 logprobs = self._last([prompts[i] for i in numbers]).float().log_softmax(-1)[:, list(tokens)].double()

@@ -87,7 +87,7 @@ def judge_bytes(cfg: RunConfig, operation: str, device_bytes: float = 0.0) -> fl
             total += device_bytes * (engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"])
         elif engine.reads_weights:
             size = model_size(judge.model)
-            total += 2.0 * size.parameters
+            total += weight_bytes(size.parameters, device_bytes)
             caches.append(2.0 * size.kv_cache * min(JUDGE_CACHED_TOKENS, engine.batch_size * length))
     return total + (max(caches) if device_bytes else 0.0)
 
@@ -127,6 +127,11 @@ def passage_tokens(cfg: RunConfig) -> float:
     return TOKENS_PER_WORD * min(p.target_words or p.max_words or math.inf, p.max_characters / 6)
 
 
+def weight_bytes(parameters: float, device_bytes: float) -> float:
+    """The weights of a language model that only answers, in 16 bits; on a CPU once more in blocks (engines/cpu/prepacked.py)."""
+    return parameters * (2.0 if device_bytes else 4.0)
+
+
 def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device_bytes: float = 0.0) -> float:
     """One of `world` processes of RL: the generator with its optimizer, the judges, and the larger of generating the answers of
     a step and learning from a micro-batch of them. vLLM takes its share of `device_bytes`."""
@@ -142,7 +147,7 @@ def train_generator_bytes(cfg: RunConfig, operation: str, world: int = 1, device
     if isinstance(t.engine, VLLMConfig):  # it has a share of the device of its own, and gives it back only if it sleeps
         generating = device_bytes * (t.engine.gpu_memory_utilization or MEMORY_UTILIZATION["judge"])
         learning += 0 if t.engine.enable_sleep_mode else generating
-    weights = trained if t.tuning == "full" else 2.0 * size.parameters
+    weights = trained if t.tuning == "full" else weight_bytes(size.parameters, device_bytes)
     return weights + max(learning, generating) + judge_bytes(cfg, operation, device_bytes)
 
 
@@ -154,7 +159,7 @@ def synthesize_bytes(cfg: RunConfig, operation: str, device_bytes: float = 0.0) 
         return max(device_bytes * share, judge_bytes(cfg, operation, device_bytes))
     length = passage_tokens(cfg) + PROMPT_TOKENS + cfg.operations[operation].max_new_tokens
     cache = cfg.synthesize.engine.batch_size * length * size.kv_cache * 2.0
-    return 2.0 * size.parameters + cache + judge_bytes(cfg, operation, device_bytes)
+    return weight_bytes(size.parameters, device_bytes) + cache + judge_bytes(cfg, operation, device_bytes)
 
 
 def verifier_bytes(cfg: RunConfig) -> float:
