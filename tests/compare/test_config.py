@@ -241,19 +241,20 @@ def test_contrasts_have_the_control_of_the_same_number() -> None:
     assert [c.name for c in find_contrasts(["prompt-only-1", "prompt-only"])] == ["prompt-only~prompt-only-1"]
 
 
-def test_text_without_sources_is_about_topics_that_the_passage_only_chooses() -> None:
-    own = load_comparison(SMALL).of_arm("generator-text")
-    operation = build_operation(own.operations["topic"])
+@pytest.mark.parametrize(("arm", "control"), [("generator-text", "topic"), ("generator-news", "news")])
+def test_text_without_sources_is_about_topics_that_the_passage_only_chooses(arm: str, control: str) -> None:
+    own = load_comparison(SMALL).of_arm(arm)
+    operation = build_operation(own.operations[control])
     asked = [operation.prompt(Passage(f"d#{i}", "d", i, 0, 9, "The secret text.")) for i in range(40)]
     assert not any("secret" in m["content"] for chat in asked for m in chat)
     assert len({chat[-1]["content"] for chat in asked}) > 30 and asked[0] == operation.prompt(
         Passage("d#0", "d", 0, 0, 4, "Else")
     )
     said = "Umbrellas keep off rain."
-    assert operation.parse(f"Passage:\n{said}") == operation.parse(said) == said, "the heading may be missing"
+    assert operation.parse(f"{operation.headings[0]}\n{said}") == operation.parse(said) == said, "the heading may be missing"
     with pytest.raises(ParseError, match="nothing follows"):
         operation.parse(" ")
-    assert own.filters.min_faithfulness == 0 and not own.operations["topic"].steps
+    assert own.filters.min_faithfulness == 0 and not own.operations[control].steps
 
 
 def test_run_names_the_right_command_for_a_comparison() -> None:

@@ -88,7 +88,7 @@ def test_judges_in_the_process_are_counted_with_what_they_hold() -> None:
     assert small_judge_bytes(cfg, "rephrase") == pytest.approx(deberta) == pytest.approx(3.01e9, rel=0.01)
     judges = 2 * (1_543_714_304 + 4_022_468_096 + 1_720_574_976)
     weights = judges + 2 * 4 * num_parameters(cfg.pretrain.shape, cfg.vocab_size)
-    assert judge_bytes(cfg, "rephrase") == pytest.approx(deberta + weights + judges), "a CPU reads one text, of weights in blocks"
+    assert judge_bytes(cfg, "rephrase") == pytest.approx(deberta + weights + judges), "a CPU reads one text at a time"
     length = 7000 / 6 * 1.35 + 150 + 40
     cache = 2 * 73_728 * 16 * length
     assert judge_bytes(cfg, "rephrase", 1e11) == pytest.approx(deberta + weights + cache)

@@ -150,17 +150,21 @@ def _static(cfg: RunConfig, best_of: int) -> RunConfig:
     return replace(cfg, retrain_each_round=False)
 
 
-def _without_sources(cfg: RunConfig, best_of: int) -> RunConfig:
-    """As many answers as all operations of the config ask for, about topics that are not in the corpus. What checks a text
+def _without_sources(control: str) -> ChangeConfig:
+    """As many answers as all operations of the config ask for, by one that is shown no text of the corpus. What checks a text
     against its passage does not apply."""
-    like = next(iter(cfg.operations.values()))
-    topic = operation_config(
-        "topic",
-        num_versions=sum(o.num_versions for o in cfg.operations.values()),
-        **{name: getattr(like, name) for name in ("max_new_tokens", "temperature", "top_p")},
-    )
-    filters = replace(cfg.filters, min_faithfulness=0.0, same_language=False, max_version_overlap=1.0)
-    return replace(cfg, operations={"topic": topic}, filters=filters)
+
+    def changed(cfg: RunConfig, best_of: int) -> RunConfig:
+        like = next(iter(cfg.operations.values()))
+        operation = operation_config(
+            control,
+            num_versions=sum(o.num_versions for o in cfg.operations.values()),
+            **{name: getattr(like, name) for name in ("max_new_tokens", "temperature", "top_p")},
+        )
+        filters = replace(cfg.filters, min_faithfulness=0.0, same_language=False, max_version_overlap=1.0)
+        return replace(cfg, operations={control: operation}, filters=filters)
+
+    return changed
 
 
 def _unchanged(cfg: RunConfig, best_of: int) -> RunConfig:
@@ -171,7 +175,12 @@ ARMS: dict[str, Arm] = {
     "repetition": Arm("organic text repeated, usual weight decay", tuned=False),
     "tuned-repetition": Arm("organic text repeated, settings found by search on the reference split"),
     "token-noise": Arm("organic text repeated, a share of input tokens replaced in each pass", noise=True),
-    "generator-text": Arm("text of the same generator about other topics, without the corpus", _without_sources, looks=False),
+    "generator-text": Arm(
+        "text of the same generator about other topics, without the corpus", _without_sources("topic"), looks=False
+    ),
+    "generator-news": Arm(
+        "news of the same generator about events it makes up, without the corpus", _without_sources("news"), looks=False
+    ),
     "prompt-only": Arm("generators before RL, by prompt alone", _prompt_only, looks=False),
     "least-copied": Arm("prompt alone; of the answers, those that copy least are kept", _chosen("least_copied"), looks=False),
     "best-of-n": Arm("prompt alone; of the answers, those with the best rewards are kept", _chosen("reward")),

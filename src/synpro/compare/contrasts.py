@@ -23,6 +23,8 @@ CONTRASTS = (
     ("synpro", "synpro-one-round", "further rounds against the first alone"),
     ("synpro", "generator-text", "what the corpus adds to the generator's own language"),
     ("prompt-only", "generator-text", "what the corpus adds to the generator's own language"),
+    ("prompt-only", "generator-news", "what the corpus adds to the generator's language and the manner of news"),
+    ("generator-news", "generator-text", "the manner of news against that of an encyclopedia"),
     ("best-of-n", "prompt-only", "choosing answers by the rewards against taking all that pass"),
     ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
     ("megadocs", "synpro", "versions of a source in one training document against one each"),

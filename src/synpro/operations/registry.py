@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synpro.operations.base import Operation, OperationConfig, ParseError
+from synpro.operations.news import News
 from synpro.operations.topic import Topic
 from synpro.plugins import KEYS, classes_of, files_of, load_files, registry
 from synpro.schema import SchemaError, build
@@ -27,7 +28,7 @@ OPERATIONS: dict[str, type[Operation]] = registry(
     Operation,
     names=("name", "defaults.name"),
 )
-CONTROLS: dict[str, type[Operation]] = {"topic": Topic}
+CONTROLS: dict[str, type[Operation]] = {"topic": Topic, "news": News}
 """What the arms of a comparison generate without a source; not for a config."""
 BUILT_IN = dict(OPERATIONS)
 PAPER = ("rephrase", "reformat")

@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from synpro.operations.base import OperationConfig, read_examples
 from synpro.operations.prose import ProseOperation
 from synpro.records import Chat, Passage
-
-ASPECTS = ("what it is", "how it is made or comes about", "its history", "how it is used", "its kinds and parts")
 
 
 class Topic(ProseOperation):
@@ -25,6 +24,14 @@ class Topic(ProseOperation):
     headings = ("Passage:",)
     defaults = OperationConfig(name, weights={"format": 1.0}, steps=0, max_copied=1.0)
     default_examples = read_examples(__file__)
+    topics_file: ClassVar[str] = "topics.txt"
+    aspects: ClassVar[tuple[str, ...]] = (
+        "what it is",
+        "how it is made or comes about",
+        "its history",
+        "how it is used",
+        "its kinds and parts",
+    )
 
     def instruction(self, text: str) -> str:
         """What is asked about a topic; `text` is its name."""
@@ -43,20 +50,20 @@ class Topic(ProseOperation):
         """The chat that asks for a passage about the topic that falls to this one."""
         turns = []
         for example in self.examples_for(""):
-            turns.append({"role": "user", "content": self.instruction(f"{example.source}: {ASPECTS[0]}")})
+            turns.append({"role": "user", "content": self.instruction(f"{example.source}: {self.aspects[0]}")})
             turns.append({"role": "assistant", "content": example.answer})
-        return (*turns, {"role": "user", "content": self.instruction(topic_of(passage.id))})
+        return (*turns, {"role": "user", "content": self.instruction(self.topic_of(passage.id))})
 
-
-def topic_of(key: str) -> str:
-    """A topic and an aspect of it, always the same ones for the same key."""
-    number = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
-    number, aspect = divmod(number, len(ASPECTS))
-    return f"{topics()[number % len(topics())]}: {ASPECTS[aspect]}"
+    def topic_of(self, key: str) -> str:
+        """A topic and an aspect of it, always the same ones for the same key."""
+        number = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
+        number, aspect = divmod(number, len(self.aspects))
+        topics = lines_beside(self.topics_file)
+        return f"{topics[number % len(topics)]}: {self.aspects[aspect]}"
 
 
 @cache
-def topics() -> tuple[str, ...]:
-    """The topics of `topics.txt`, one a line."""
-    text = Path(__file__).with_name("topics.txt").read_text(encoding="utf-8")
+def lines_beside(name: str) -> tuple[str, ...]:
+    """The lines of a text file beside this one."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -128,7 +128,7 @@ def passage_tokens(cfg: RunConfig) -> float:
 
 
 def weight_bytes(parameters: float, device_bytes: float) -> float:
-    """The weights of a language model that only answers, in 16 bits; on a CPU once more in blocks (engines/cpu/prepacked.py)."""
+    """The weights of a language model that only answers, in 16 bits; on a CPU once more in blocks (engines/cpu)."""
     return parameters * (2.0 if device_bytes else 4.0)
 
 
