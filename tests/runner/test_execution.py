@@ -243,6 +243,13 @@ def test_the_cores_are_divided_among_the_processes(monkeypatch: pytest.MonkeyPat
     assert step_environment("a:b", MachineConfig(processes=4), {})["OMP_NUM_THREADS"] == "3"
 
 
+def test_a_step_has_large_pages_of_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert step_environment("a:b", MachineConfig(), {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert step_environment("a:b", MachineConfig(), {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
+
+
 def test_a_trainer_takes_one_gpu_where_its_process_sees_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trl import GRPOConfig, SFTConfig
 

@@ -194,7 +194,14 @@ def _connect(machine: MachineConfig) -> Any:
         raise ParallelMapError(
             "machine.launcher = \"ray\", but Ray is not installed: pip install '.[ray]' in SynPro's checkout"
         ) from None
-    keep = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "GOMP_SPINCOUNT")
+    keep = (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "PYTHONHASHSEED",
+        "TOKENIZERS_PARALLELISM",
+        "GOMP_SPINCOUNT",
+        "GLIBC_TUNABLES",
+    )
     address = machine.address or os.environ.get("RAY_ADDRESS", "")
     threads = machine.threads or max(1, usable_cores() // min(machine.workers, machine.gpus_per_node))
     env = {name: value for name, value in environment(threads).items() if name in keep}
