@@ -1,7 +1,7 @@
 """Generation in this process with a transformers model: on a CPU or a GPU, with loaded weights or a policy in training.
 
     engine = HFEngine.load(generator, dtype="bfloat16")        # a Generator record, a folder or an asset reference
-    engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; weights that train are read at each call
+    engine = HFEngine(policy, tokenizer, batch_size=64)        # a live model; a change of its weights is seen at the next call
     engine.generate_ids([[1, 5, 9], ...], sampling)            # token level, for RL rollouts: flat, `n` per prompt, in order
 
 Greedy text equals that of `model.generate`. What differs is the speed (engines/cpu) and that each completion has a random
@@ -29,7 +29,7 @@ import torch
 from synpro.assets.models import load_causal_lm
 from synpro.engines.base import EngineError, Sampling, Unanswered
 from synpro.engines.chats import complete, encode_chat, refusal
-from synpro.engines.cpu.prepacked import prepack, prepacked
+from synpro.engines.cpu.prepacked import PrepackedWeights
 from synpro.engines.cpu.sampling import sample, uniforms
 from synpro.engines.cpu.shared_prefix_cache import NAME, SharedPrefixCache, UnsupportedAttention
 from synpro.engines.export import locate
@@ -77,7 +77,7 @@ class HFEngine:
         self.model, self.tokenizer, self.batch_size, self.progress = model, tokenizer, batch_size, progress
         self.autocast, self.failures = autocast, FailureCount("answers to learn from")
         self._fast: bool | None = None
-        self._weights: dict[torch.nn.Linear, torch.Tensor] | None = None
+        self._weights: PrepackedWeights | None = PrepackedWeights(model)
 
     @classmethod
     def load(
@@ -358,12 +358,11 @@ class HFEngine:
     def _reading(self) -> Iterator[None]:
         """Evaluation mode (no dropout, no gradient checkpointing), no gradients, frozen weights prepacked, and every module as
         it was afterwards."""
-        if self._weights is None:
-            self._weights = prepack(self.model)
+        assert self._weights is not None, "the engine is closed"
         flags = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
-            with torch.no_grad(), prepacked(self._weights):
+            with torch.no_grad(), self._weights.used():
                 yield
         finally:
             for module, flag in flags:
