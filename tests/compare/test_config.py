@@ -247,6 +247,9 @@ def test_text_without_sources_is_about_topics_that_the_passage_only_chooses(arm:
     operation = build_operation(own.operations[control])
     asked = [operation.prompt(Passage(f"d#{i}", "d", i, 0, 9, "The secret text.")) for i in range(40)]
     assert not any("secret" in m["content"] for chat in asked for m in chat)
+    first = {"topic": "espresso machines", "news": "a storm that cuts the power of several towns"}[control]
+    ids = (Passage(f"e#{i}", "e", i, 0, 9, "The secret text.") for i in range(3000))
+    assert any(f"about {first}: {operation.aspects[0]}" in operation.prompt(p)[-1]["content"] for p in ids)
     assert len({chat[-1]["content"] for chat in asked}) > 30 and asked[0] == operation.prompt(
         Passage("d#0", "d", 0, 0, 4, "Else")
     )

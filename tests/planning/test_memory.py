@@ -20,6 +20,8 @@ from synpro.planning.memory import (
     small_judge_bytes,
     stage_bytes,
     suggestions,
+    synthesize_bytes,
+    train_generator_bytes,
     training_bytes,
     with_settings,
 )
@@ -102,6 +104,13 @@ def test_judges_in_the_process_are_counted_with_what_they_hold() -> None:
     fluent = load_config(ROOT / "configs" / "tiny.toml")
     minilm = 4 * (10_794_624 + 250_000 * 384 + 4096 * (1536 + 30 * 384))
     assert small_judge_bytes(fluent, "rephrase") == pytest.approx(minilm + 2 * 134_515_008)
+
+
+def test_a_generator_on_a_cpu_holds_its_weights_in_blocks_too() -> None:
+    cfg = load_config(ROOT / "configs" / "tiny.toml", ["operations.rephrase.weights={format=1.0, influence=0.0}"])
+    for needed in (train_generator_bytes, synthesize_bytes):
+        cpu, gpu = needed(cfg, "rephrase"), needed(cfg, "rephrase", device_bytes=8e10)
+        assert cpu - judge_bytes(cfg, "rephrase") - (gpu - judge_bytes(cfg, "rephrase", 8e10)) == pytest.approx(2 * 134_515_008)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "probe", "train-rephrase", "synthesize-reformat", "verifier"])

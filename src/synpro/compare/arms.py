@@ -151,8 +151,8 @@ def _static(cfg: RunConfig, best_of: int) -> RunConfig:
 
 
 def _without_sources(control: str) -> ChangeConfig:
-    """As many answers as all operations of the config ask for, by one that is shown no text of the corpus. What checks a text
-    against its passage does not apply."""
+    """As many answers as all operations of the config ask for, by a control operation that sees no text of the corpus. What
+    checks a text against its passage does not apply."""
 
     def changed(cfg: RunConfig, best_of: int) -> RunConfig:
         like = next(iter(cfg.operations.values()))

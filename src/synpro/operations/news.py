@@ -1,7 +1,7 @@
 """news: a short news story about an event, generated without any source.
 
-A control like `topic`, for a corpus of news: it has the manner of the corpus and not its content. What rephrasings gain beyond
-it is not the manner.
+A control like `topic`, for a corpus of news: nearer to its manner, and without its content. What rephrasings gain beyond it is
+content, and whatever of the corpus' manner this prompt does not have.
 """
 
 from __future__ import annotations

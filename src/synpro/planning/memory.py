@@ -38,7 +38,7 @@ BYTES_PER_DOCUMENT = 1350.0
 RESERVED_GPU_BYTES = 3.2e9
 """On a GPU: CUDA's context, communication buffers, and what the allocator cannot use. Assumed."""
 JUDGE_PROCESS_BYTES = 1.4e9
-"""The libraries beside a generator and its judges (demo: 3.9 GiB in all)."""
+"""The libraries beside a generator and its judges (demo: 4.4 GiB in all)."""
 ENCODER_BATCH_TOKENS, ENCODER_CACHED_TOKENS, ENCODER_VOCABULARY = 4096, 200_000, 50_000
 """What the encoder reads at once on a GPU, and whose states it keeps (`judges/encoder.py`); rows of its table (DeBERTa's)."""
 JUDGE_CACHED_TOKENS = 32_768
@@ -128,7 +128,7 @@ def passage_tokens(cfg: RunConfig) -> float:
 
 
 def weight_bytes(parameters: float, device_bytes: float) -> float:
-    """The weights of a language model that only answers, in 16 bits; on a CPU once more in blocks (engines/cpu)."""
+    """The weights of a language model that only answers, in 16 bits; on a CPU at most once more in blocks (engines/cpu)."""
     return parameters * (2.0 if device_bytes else 4.0)
 
 

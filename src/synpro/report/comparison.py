@@ -152,7 +152,7 @@ def notes(numbers: Numbers) -> list[str]:
     if led := {name: arm["settings_from"] for name, arm in numbers["arms"].items() if arm.get("settings_from")}:
         lead = next(iter(led.values()))
         found.append(f"Nothing was searched for {', '.join(led)}: the settings of {lead}, which favours {lead}.")
-    if any(a["shards"] for a in numbers["arms"].values()) and "generator-text" not in numbers["arms"]:
+    if any(a["shards"] for a in numbers["arms"].values()) and not {"generator-text", "generator-news"} & set(numbers["arms"]):
         found.append("What the generator knew before is in every gain: generator-text, which shows how much, was not measured.")
     plain, tuned = (numbers["arms"].get(n, {}).get("loss") for n in ("repetition", "tuned-repetition"))
     if plain and tuned and plain["mean"] < tuned["mean"]:

@@ -160,8 +160,8 @@ def environment(threads: int) -> dict[str, str]:
     # Threads that spin for long while they wait slow a shared machine down; not spinning at all slows a free one (docs/LOG.md).
     if "OMP_WAIT_POLICY" not in env:
         env.setdefault("GOMP_SPINCOUNT", "20000")
-    # Memory in pages of 2 MiB where Linux allows it (glibc 2.35 and later): weights that do not fit a core's cache are read in
-    # two thirds of the time on a CPU (docs/LOG.md, 2026-11-28).
+    # Memory in pages of 2 MiB where Linux allows it (glibc 2.35 and later): weights that do not fit a core's cache are read
+    # faster on a CPU. Not measured on machines with GPUs (docs/LOG.md, 2026-11-28).
     env.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     env.update(HF_HUB_DISABLE_TELEMETRY="1", TRANSFORMERS_NO_ADVISORY_WARNINGS="1", PYTHONUNBUFFERED="1")
     return env
