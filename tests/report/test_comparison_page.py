@@ -79,6 +79,21 @@ def test_an_arm_with_a_single_measurement_has_a_mark_in_the_figure() -> None:
     assert kinds["prompt-only"] == "points" != kinds["tuned-repetition"]
 
 
+def test_every_arm_of_a_figure_stands_at_its_own_cost() -> None:
+    """In the published comparisons."""
+    for name in ("compare", "compare-small", "compare-news"):
+        folder = PUBLISHED.parents[1] / name
+        numbers = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        drawn = figures(numbers)
+        for figure, cost in (
+            ("generated", lambda a: a["generated_tokens"]),
+            ("compute", lambda a: a["cost"]["total"]["flops"]),
+        ):
+            at = {series.name: series.x[0] for series in drawn[figure].series}
+            assert at == {n: cost(numbers["arms"][n]) for n in at} and at
+            assert len(set(at.values())) > 1 or len(at) == 1
+
+
 def test_a_page_that_is_written_again_has_the_arms_in_their_order(tmp_path: Path) -> None:
     shutil.copyfile(PUBLISHED, tmp_path / "compare.json")
     shutil.copyfile(PUBLISHED.with_name("config.toml"), tmp_path / "config.toml")

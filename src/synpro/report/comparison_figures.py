@@ -36,7 +36,8 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
     worth = {n: e for n, a in numbers["arms"].items() if (e := a["data_efficiency"]) and e.get("value") is not None}
     axes = {"generated": ("generated tokens", "generated_tokens"), "compute": ("FLOP, text and training", None)}
     for figure, (label, key) in axes.items():
-        at = {n: (a := numbers["arms"][n])[key] if key else a["cost"]["total"]["flops"] for n in worth}
+        arms = {n: numbers["arms"][n] for n in worth}
+        at = {n: arm[key] if key else arm["cost"]["total"]["flops"] for n, arm in arms.items()}
         points = tuple(_worth(n, at[n], e, colour[n]) for n, e in worth.items() if at[n] > 0)
         if points:
             found[figure] = LineFigure(label, "data efficiency, times the unique text", points, log_x=True)
