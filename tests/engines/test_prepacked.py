@@ -42,17 +42,17 @@ def test_products_are_the_same_to_the_bit(bias: bool, calls: list[int]) -> None:
     layer = frozen(nn.Linear(100, 96, bias=bias))
     several = [torch.randn(rows, 1, 100, dtype=torch.bfloat16) for rows in (1, 2, 7, 64, 65, 300)]
     plain = [layer(x) for x in several]
-    with torch.no_grad(), PrepackedWeights(layer).used():
+    with torch.no_grad(), PrepackedWeights(layer).applied():
         assert all(torch.equal(layer(input=x), y) for x, y in zip(several, plain, strict=True))
     assert calls == [1, 2, 7, 64, 65, 300]
     part = several[-1].view(100, 3, 100)[:, -1:]  # as for the last token of each row
-    with torch.no_grad(), PrepackedWeights(layer).used():
+    with torch.no_grad(), PrepackedWeights(layer).applied():
         assert torch.allclose(layer(part), plain[-1].view(100, 3, 96)[:, -1:], atol=0.02)
 
 
 def test_what_is_not_in_bfloat16_or_has_a_gradient_is_multiplied_as_ever(calls: list[int]) -> None:
     layer, single = frozen(nn.Linear(8, 8)), torch.randn(3, 8)
-    with PrepackedWeights(layer).used():
+    with PrepackedWeights(layer).applied():
         with pytest.raises(RuntimeError, match="dtype"):
             layer(single)
         x = single.bfloat16().requires_grad_()
@@ -65,14 +65,14 @@ def test_what_is_not_in_bfloat16_or_has_a_gradient_is_multiplied_as_ever(calls: 
 def test_layers_are_as_they_were_even_after_an_error_or_within_each_other() -> None:
     layer = frozen(nn.Linear(8, 8))
     before = dict(vars(layer))
-    with pytest.raises(ZeroDivisionError), PrepackedWeights(layer).used():
-        with PrepackedWeights(layer).used():
+    with pytest.raises(ZeroDivisionError), PrepackedWeights(layer).applied():
+        with PrepackedWeights(layer).applied():
             pass
         assert "forward" in vars(layer)
         raise ZeroDivisionError
     assert vars(layer) == before
     layer.forward = lambda input: input  # somebody else's, as a library that offloads layers has
-    with PrepackedWeights(layer).used():
+    with PrepackedWeights(layer).applied():
         assert layer(7) == 7
     assert layer(7) == 7
 
@@ -96,11 +96,11 @@ def test_only_plain_frozen_weights_in_bfloat16_are_put_in_blocks(monkeypatch: py
         frozen(nn.Linear(0, 8)),
         strange,
     ]
-    with PrepackedWeights(nn.ModuleList(left)).used():
+    with PrepackedWeights(nn.ModuleList(left)).applied():
         assert not any("forward" in vars(layer) for layer in left)
     layer = frozen(nn.Linear(8, 8))
     monkeypatch.setattr(prepacked, "supported", lambda: False)
-    with PrepackedWeights(layer).used():
+    with PrepackedWeights(layer).applied():
         assert "forward" not in vars(layer)
 
 

@@ -362,7 +362,7 @@ class HFEngine:
         flags = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
-            with torch.no_grad(), self._weights.used():
+            with torch.no_grad(), self._weights.applied():
                 yield
         finally:
             for module, flag in flags:

@@ -47,7 +47,7 @@ class PrepackedWeights:
         self._blocks: dict[nn.Linear, _Blocks] = {}
 
     @contextmanager
-    def used(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Within, the layers multiply with blocks; with gradients, or another type than bfloat16, as ever."""
         changed = list[nn.Linear]()
         try:
