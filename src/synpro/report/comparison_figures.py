@@ -35,8 +35,8 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
         found["unique"] = _unique(numbers, colour, dash)
     worth = {n: e for n, a in numbers["arms"].items() if (e := a["data_efficiency"]) and e.get("value") is not None}
     axes = {"generated": ("generated tokens", "generated_tokens"), "compute": ("FLOP, text and training", None)}
+    arms = {n: numbers["arms"][n] for n in worth}
     for figure, (label, key) in axes.items():
-        arms = {n: numbers["arms"][n] for n in worth}
         at = {n: arm[key] if key else arm["cost"]["total"]["flops"] for n, arm in arms.items()}
         points = tuple(_worth(n, at[n], e, colour[n]) for n, e in worth.items() if at[n] > 0)
         if points:
