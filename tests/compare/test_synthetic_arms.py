@@ -14,6 +14,7 @@ from synpro.commands.configs import load_comparison
 from synpro.compare.comparison import compare
 from synpro.compare.summary import summarize
 from synpro.report.comparison import markdown, notes, rows, write_page
+from synpro.report.what_pays import absorbed_contrasts_table
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from tests.conftest import ROOT
@@ -112,6 +113,11 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
     stored = list((root / "text/held-back").rglob("synthesize-rephrase/result.json"))
     assert len(stored) == 1 and len(list(root.glob("arms/*/**/absorb/result.json"))) == 2 * (len(numbers["arms"]) - 1)
     assert all(a["absorption"]["loss"]["rephrased"]["mean"] > 0 for a in numbers["arms"].values())
+    for contrast in numbers["contrasts"]:
+        found = contrast["absorption"]
+        assert found["content"]["low"] < found["content"]["high"] and set(found["cloze"]) >= {"train", "rephrased"}
+    pairs = absorbed_contrasts_table(numbers)[1]
+    assert len(pairs) == len(numbers["contrasts"]) and any(row[2].endswith(" each") for row in pairs)
     page = write_page(root, numbers).read_text()
     assert all(f"<b>{row.arm}</b>" in page for row in rows(numbers)) and "sampled 2 times" in " ".join(notes(numbers))
     assert "at equal synthetic tokens" in markdown(numbers, "synpro compare")

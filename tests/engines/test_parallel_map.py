@@ -39,6 +39,7 @@ class Squares:
 class Squaring:
     def __init__(self, about: Squares) -> None:
         self.about = about
+        (about.folder / "began-with").write_bytes(Path("/proc/self/environ").read_bytes())
 
     def __call__(self, number: int, /) -> tuple[int, int]:
         if number == self.about.bad:
@@ -77,12 +78,15 @@ def test_here_the_worker_is_opened_when_it_is_needed_and_closed(tmp_path: Path) 
     assert not (tmp_path / "closed").exists()
 
 
-def test_workers_give_the_same_and_one_that_is_lost_is_restarted(tmp_path: Path) -> None:
+def test_workers_give_the_same_and_one_that_is_lost_is_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     found = done(Squares(tmp_path, deadly=3, lives=1), RAY, said)
     assert {n: square for n, (square, _) in found.items()} == {n: n * n for n in range(8)}
     assert os.getpid() not in {pid for _, pid in found.values()} and len({pid for _, pid in found.values()}) >= 2
     assert said == [LOST]
+    began_with = (tmp_path / "began-with").read_bytes().split(b"\0")
+    assert {b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", b"OMP_NUM_THREADS=1"} <= set(began_with), "as steps have them"
 
 
 def test_a_task_that_kills_every_worker_stops_the_step(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from synpro.measure.losses import (
     Resampling,
     detectable_effect,
     difference,
+    gap_change,
     loss_interval,
     mean_losses,
     resample_means,
@@ -102,3 +103,31 @@ def test_an_effect_of_the_detectable_size_is_found_four_times_in_five() -> None:
         else:
             found += interval[2] < 0
     assert 0.7 < found / 299 < 0.9
+
+
+def two_kinds(rng: np.random.Generator, gains: dict[str, float]) -> tuple[list[Losses], list[Losses]]:
+    """Losses of a control and of an arm on as many kinds of text, of 60 and 40 documents."""
+    before, after = [], []
+    for count, (name, gain) in zip((60, 40), gains.items(), strict=True):
+        tokens = rng.integers(40, 200, count).astype(float)
+        base = rng.normal(5, 0.5, (1, count)) + rng.normal(0, 0.05, (3, 1))
+        saved = gain + rng.normal(0, 0.1, (1, count)) + rng.normal(0, 0.01, (3, 1))
+        names = tuple(f"{name}{i}" for i in range(count))
+        before.append(Losses((0, 1, 2), names, base * tokens, tokens))
+        after.append(Losses((0, 1, 2), names, (base - saved) * tokens, tokens))
+    return before, after
+
+
+def test_the_gap_between_two_kinds_of_text_is_that_of_all_four_losses_and_covers_what_is_true() -> None:
+    """The arm saves 0.1 on both kinds, for their language, and 0.05 more on the first, for its content."""
+    rng, covered = np.random.default_rng(3), 0
+    for _ in range(150):
+        before, after = two_kinds(rng, {"rephrased": 0.15, "unseen": 0.10})
+        mean, low, high = gap_change((before[0], before[1]), (after[0], after[1]))
+        assert mean == pytest.approx((after[1].mean - after[0].mean) - (before[1].mean - before[0].mean))
+        covered += low <= 0.05 <= high
+    assert 0.88 <= covered / 150 < 1.0
+    assert gap_change((before[0], before[1]), (before[0], before[1])) == (0.0, 0.0, 0.0)
+    fewer = Losses((0,), before[1].documents, before[1].nats[:1], before[1].tokens)
+    with pytest.raises(ValueError, match="same seeds"):
+        gap_change((before[0], fewer), (after[0], fewer))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synpro.commands.report import write_report
 from synpro.report.comparison import _replace_block, figures, headline, markdown, notes, rows
+from synpro.report.figures import to_svg
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare" / "compare.json"
 
@@ -92,6 +94,20 @@ def test_every_arm_of_a_figure_stands_at_its_own_cost() -> None:
             at = {series.name: series.x[0] for series in drawn[figure].series}
             assert at == {n: cost(numbers["arms"][n]) for n in at} and at
             assert len(set(at.values())) > 1 or len(at) == 1
+
+
+def test_no_two_arms_of_a_figure_look_the_same() -> None:
+    """However many they are, up to twice the colours."""
+    numbers = published()
+    arm = numbers["arms"]["prompt-only"]
+    numbers["arms"] |= {f"arm-{i}": arm for i in range(10)}
+    drawn = figures(numbers)
+    for name in ("loss", "generated", "compute"):
+        looks = [(series.colour, series.dash) for series in drawn[name].series]
+        assert len(looks) >= 10 and len(set(looks)) == len(looks), name
+    points = replace(drawn["compute"], series=drawn["compute"].series[:1])
+    full, empty = (replace(points, series=(replace(points.series[0], dash=dash),)) for dash in (False, True))
+    assert to_svg(full) != to_svg(empty), "dashes make open circles of points"
 
 
 def test_a_page_that_is_written_again_has_the_arms_in_their_order(tmp_path: Path) -> None:

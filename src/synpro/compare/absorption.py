@@ -10,7 +10,7 @@ from synpro.compare.config import SCARCE, CompareConfig
 from synpro.compare.steps import DedupSteps
 from synpro.compare.texts import first_verifier
 from synpro.loop import synthesize_round
-from synpro.measure.losses import Losses, difference, loss_interval
+from synpro.measure.losses import Losses, difference, gap_change, loss_interval
 from synpro.records import Absorption, Checkpoint, Corpus, Shard
 from synpro.rewards.scoring import Scoring
 from synpro.runner.artifacts import read_table
@@ -55,15 +55,16 @@ def absorption_numbers(found: Mapping[int, Absorption], tuned: Mapping[int, Abso
     """Cloze accuracy and loss by kind of text, over the seeds of one arm, with intervals over articles and seeds; and their
     changes against tuned repetition."""
     body: dict[str, Any] = {"cloze": {}, "loss": {}}
-    ours, theirs = _tables(found), _tables(tuned) if tuned else {}
-    for (what, kind), losses in ours.items():
-        row: dict[str, Any] = dict(zip(("mean", "low", "high"), loss_interval(losses), strict=True))
+    changes = absorption_change(tuned, found) if tuned else None
+    for (what, kind), losses in _tables(found).items():
+        row = _interval(loss_interval(losses))
         if what == "cloze":  # a share
             row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
-        if (what, kind) in theirs:
-            change = difference(theirs[what, kind], losses)
-            row["change"] = dict(zip(("mean", "low", "high"), change, strict=True))
+        if changes and kind in changes[what]:
+            row["change"] = changes[what][kind]
         body[what][kind] = row
+    if changes and "content" in changes:
+        body["content"] = changes["content"]
     rows = [row for one in found.values() for row in read_table(one.dir / "cloze.parquet", ["text", "kind", "rank", "options"])]
     for kind, row in body["cloze"].items():
         some = [r for r in rows if r["text"] == kind]
@@ -74,6 +75,25 @@ def absorption_numbers(found: Mapping[int, Absorption], tuned: Mapping[int, Abso
         row["mean_rank"] = sum(r["rank"] for r in some) / len(some)
         row["kinds"] = {name: sum(right) / len(right) for name, right in sorted(by_value.items())}
     return body
+
+
+def absorption_change(control: Mapping[int, Absorption], arm: Mapping[int, Absorption]) -> dict[str, Any]:
+    """What the models of an arm absorbed more than those of another, with intervals: changes of cloze accuracy and of loss by
+    kind of text, and `content`, in nats per token: how much more of its loss an arm saves on other wordings of the passages it
+    was trained on than on such texts about other passages. What it knows of their language is saved on both."""
+    before, after = _tables(control), _tables(arm)
+    body: dict[str, Any] = {"cloze": {}, "loss": {}}
+    for what, kind in after:
+        if (what, kind) in before:
+            body[what][kind] = _interval(difference(before[what, kind], after[what, kind]))
+    if {"rephrased", "unseen"} <= body["loss"].keys():
+        first, second = ((t["loss", "rephrased"], t["loss", "unseen"]) for t in (before, after))
+        body["content"] = _interval(gap_change(first, second))
+    return body
+
+
+def _interval(found: tuple[float, float, float]) -> dict[str, Any]:
+    return dict(zip(("mean", "low", "high"), found, strict=True))
 
 
 def _tables(found: Mapping[int, Absorption]) -> dict[tuple[str, str], Losses]:

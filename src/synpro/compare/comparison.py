@@ -206,7 +206,7 @@ class Comparison:
             for contrast in self.equal_contrasts():
                 pair = (contrast.arm, contrast.control)
                 texts_of_pair = [f"texts/{name}/{draw}" for name in pair for draw in draws]
-                after = ("start", *(f"own/{name}" for name in pair), *texts_of_pair)
+                after = ("start", *(f"own/{name}" for name in pair), *texts_of_pair, *held_back)
                 measured = partial(self.measure_equal, contrast, seed, i % len(draws))
                 jobs[f"equal/{contrast.name}/{seed}"] = Job(
                     measured, after, (*previous, *(f"arm/{arm}/{seed}" for arm in pair))
@@ -287,21 +287,22 @@ class Comparison:
     ) -> tuple[MeasuredModel, MeasuredModel, int]:
         """Both arms of a contrast with as many synthetic tokens, each under its own settings, and how many those are.
 
-        `given`: their searches, then the draws of their texts.
+        `given`: their searches, the draws of their texts, and what models are asked about, where they are.
         """
         (own, control), texts = given[:2], given[2:]
+        texts, asked = (texts[:-1], texts[-1]) if self.cfg.compare.absorption else (texts, None)
         pairs = [texts[: len(texts) // 2], texts[len(texts) // 2 :]]
         tokens = min(text.tokens for draws in pairs for text in draws)  # the same for all draws
         models = []
         for name, search, draws in ((contrast.arm, own, pairs[0]), (contrast.control, control, pairs[1])):
             target = Target(f"equal/{contrast.name}/{name}", SCARCE, search.chosen, find_arm(name), synthetic_tokens=tokens)
-            models.append(self.measure(target, draws[draw], seed, start))
+            models.append(self.measure(target, draws[draw], seed, start, asked))
         return models[0], models[1], tokens
 
     def measure(
         self, target: Target, text: SyntheticText, seed: int, start: Checkpoint | None, asked: HeldBack | None = None
     ) -> MeasuredModel:
-        """Train a model on organic text and an arm's, and evaluate it; ask that of an arm what it absorbed. Only models of the
+        """Train a model on organic text and an arm's, and evaluate it; ask an arm's what it absorbed. Only models of the
         scarce corpus continue `start`."""
         corpus, steps, training = self.corpora[target.corpus], self.steps, self.measured_training(target, text)
         begin = start if target.corpus == SCARCE and not target.single_pass else None
@@ -314,7 +315,7 @@ class Comparison:
         model = trained(steps(f"{name}/pretrain", pretrain, training, seed_key=f"{key}/pretrain", **given, start=begin))
         given |= {"model": model, "reference": self.cfg.probe.data}
         evaluation = steps(f"{name}/evaluate", evaluate, self.cfg.evaluate, seed_key=f"{key}/evaluate", **given)
-        is_arm = target.folder.startswith("arms/")
+        is_arm = target.folder.startswith(("arms/", "equal/"))
         absorption = absorbed(self.cfg, steps, f"{name}/absorb", model, asked) if asked and is_arm else None
         return MeasuredModel(model, evaluation, text, absorption)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from synpro.compare.absorption import absorption_numbers
+from synpro.compare.absorption import absorption_change, absorption_numbers
 from synpro.compare.arms import find_arm
 from synpro.compare.comparison import ComparisonResult, MeasuredModels
 from synpro.compare.config import SCARCE, CompareConfig
@@ -39,7 +39,7 @@ from synpro.measure.data_efficiency import (
 )
 from synpro.measure.losses import Losses, detectable_effect, difference, loss_interval
 from synpro.planning.step_cost import CostBreakdown, merge_costs, step_cost, total_cost
-from synpro.records import Shard
+from synpro.records import Absorption, Shard
 from synpro.runner.artifacts import read_json, read_lines, read_table
 
 POINTS = 60
@@ -134,6 +134,9 @@ def _contrasts(result: ComparisonResult, losses: Mapping[str, Losses], groups: M
             change = _change(_losses(at.control, groups), _losses(at.arm, groups))
             seeds = {name: _diverged(models) for name, models in ((c.arm, at.arm), (c.control, at.control))}
             row["equal_tokens"] = {"change": change, "synthetic_tokens": at.tokens, "seeds": seeds}
+        control, arm = (at.control, at.arm) if at else (result.arms[c.control], result.arms[c.arm])
+        if (first := _asked(control)) and (second := _asked(arm)):
+            row["absorption"] = absorption_change(first, second)  # at equal synthetic tokens where that was measured
         rows.append(row)
     return rows
 
@@ -231,11 +234,14 @@ def _measured(root: Path, measured: MeasuredModels, losses: Losses) -> dict[str,
 
 def _absorption(result: ComparisonResult, name: str) -> dict[str, Any] | None:
     """What an arm's models absorbed, and the change against tuned repetition; None where they were not asked."""
-    ours, theirs = (
-        {seed: one.absorption for seed, one in arm.models.items() if one.absorption} if arm else {}
-        for arm in (result.arms[name], result.arms.get("tuned-repetition"))
-    )
-    return absorption_numbers(ours, theirs if name != "tuned-repetition" else None) if ours else None
+    tuned = result.arms.get("tuned-repetition")
+    ours, theirs = _asked(result.arms[name]), _asked(tuned) if tuned and name != "tuned-repetition" else {}
+    return absorption_numbers(ours, theirs or None) if ours else None
+
+
+def _asked(arm: MeasuredModels) -> dict[int, Absorption]:
+    """What an arm's models absorbed, by seed; empty where they were not asked."""
+    return {seed: one.absorption for seed, one in arm.models.items() if one.absorption}
 
 
 def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:

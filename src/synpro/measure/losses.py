@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ class Resampling:
 
     resamples: int = 2000
     """The ends of an interval then have a relative standard error of about 3% of its half width."""
+    seed: int = _SEED
+    """Resamples of one seed draw the same documents; kinds of text that are drawn independently need two."""
 
     def interval(self, values_B: np.ndarray) -> tuple[float, float]:
         """(low, high) of a quantity from its values in the resamples."""
@@ -135,7 +137,7 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     mean_losses(settings)
     first = settings[0]
     seeds = len(first.seeds)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(resampling.seed)
     nats_G_K = np.stack([_by_group(first, s.nats.mean(axis=0)) for s in settings], axis=1)
     tokens_G = _by_group(first, first.tokens)
     count = len(tokens_G)
@@ -145,11 +147,17 @@ def resample_means(settings: Sequence[Losses], resampling: Resampling = DEFAULT_
     if seeds == 1:
         return loss_B_K
     by_seed_S_K = np.stack([s.nats.sum(axis=1) for s in settings], axis=1) / first.tokens.sum()
-    stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resampling.resamples))
-    # A sum over seeds of normal weight times deviation has the variance of their mean once divided by sqrt(S (S - 1)).
-    weight_B_S = rng.standard_normal((resampling.resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
     # With two seeds t has tails without a mean; a loss stays positive all the same.
-    return np.maximum(loss_B_K + weight_B_S @ (by_seed_S_K - by_seed_S_K.mean(axis=0)), 1e-6)
+    return np.maximum(loss_B_K + _seed_noise(by_seed_S_K, rng, resampling.resamples), 1e-6)
+
+
+def _seed_noise(values_S_K: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """Deviations of the mean over seeds, `(B, K)`: Student's t with S - 1 degrees of freedom, paired over columns."""
+    seeds = len(values_S_K)
+    stretch_B = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, resamples))
+    # A sum over seeds of normal weight times deviation has the variance of their mean once divided by sqrt(S (S - 1)).
+    weight_B_S = rng.standard_normal((resamples, seeds)) * stretch_B[:, None] / math.sqrt(seeds * (seeds - 1))
+    return weight_B_S @ (values_S_K - values_S_K.mean(axis=0))
 
 
 def _by_group(losses: Losses, values_D: np.ndarray) -> np.ndarray:
@@ -168,6 +176,32 @@ def difference(first: Losses, second: Losses, resampling: Resampling = DEFAULT_R
     """(mean, low, high) of second minus first, paired by document and seed, nats per token."""
     drawn_B_K = resample_means([first, second], resampling)
     return second.mean - first.mean, *resampling.interval(drawn_B_K[:, 1] - drawn_B_K[:, 0])
+
+
+def gap_change(
+    control: tuple[Losses, Losses], arm: tuple[Losses, Losses], resampling: Resampling = DEFAULT_RESAMPLING
+) -> tuple[float, float, float]:
+    """(mean, low, high) of how much wider the gap between two kinds of text is in `arm` than in `control`, nats per token.
+
+    Each pair has the losses of the first kind and of the second; the gap is second minus first. The texts of the two kinds are
+    drawn independently of each other, seeds are paired over all four. Raises ValueError as `mean_losses`, and for kinds that
+    were measured with different seeds.
+    """
+    if control[0].seeds != control[1].seeds:
+        raise ValueError(f"the two kinds of text need the same seeds, got {control[0].seeds} and {control[1].seeds}")
+    changes_B, by_seed_S = [], []
+    for kind, (ours, theirs) in enumerate(zip(arm, control, strict=True)):
+        mean_losses([theirs, ours])
+        alone = [replace(x, seeds=x.seeds[:1], nats=x.nats.mean(axis=0, keepdims=True)) for x in (theirs, ours)]
+        drawn_B_K = resample_means(alone, replace(resampling, seed=resampling.seed + kind))
+        changes_B.append(drawn_B_K[:, 1] - drawn_B_K[:, 0])
+        by_seed_S.append((ours.nats - theirs.nats).sum(axis=1) / ours.tokens.sum())
+    wider_S, wider_B = by_seed_S[1] - by_seed_S[0], changes_B[1] - changes_B[0]
+    if len(wider_S) > 1:
+        wider_B = (
+            wider_B + _seed_noise(wider_S[:, None], np.random.default_rng(resampling.seed + 2), resampling.resamples)[:, 0]
+        )
+    return float(wider_S.mean()), *resampling.interval(wider_B)
 
 
 def detectable_effect(interval: tuple[float, float, float]) -> float:

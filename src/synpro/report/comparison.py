@@ -12,7 +12,9 @@ from synpro.report.comparison_figures import TITLES, figures
 from synpro.report.figures import to_plotly, to_svg
 from synpro.report.html import chart, interval, render_template
 from synpro.report.what_pays import (
+    CONTENT,
     Table,
+    absorbed_contrasts_table,
     absorption_table,
     changes,
     checks_table,
@@ -254,6 +256,8 @@ def render(root: Path, numbers: Numbers) -> str:
         own_searches=_own_searches(numbers),
         articles=_articles(numbers["about"]),
         absorbed=absorption_table(numbers),
+        absorbed_contrasts=absorbed_contrasts_table(numbers),
+        content=CONTENT,
         checks=checks_table(numbers),
         notes=notes(numbers),
         charts={name: chart(name, to_plotly(figure)) for name, figure in figures(numbers).items()},

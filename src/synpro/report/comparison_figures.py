@@ -38,7 +38,7 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
     arms = {n: numbers["arms"][n] for n in worth}
     for figure, (label, key) in axes.items():
         at = {n: arm[key] if key else arm["cost"]["total"]["flops"] for n, arm in arms.items()}
-        points = tuple(_worth(n, at[n], e, colour[n]) for n, e in worth.items() if at[n] > 0)
+        points = tuple(_worth(n, at[n], e, colour[n], dash[n]) for n, e in worth.items() if at[n] > 0)
         if points:
             found[figure] = LineFigure(label, "data efficiency, times the unique text", points, log_x=True)
     if shares := _shares(numbers):
@@ -50,14 +50,14 @@ def _curve(name: str, points: list[tuple[float, float]], colour: str, dash: bool
     """A line through the points; a mark for a single one, of which a line would show nothing."""
     x, y = zip(*points, strict=True)
     if len(points) == 1:
-        return Series(name, x, y, y, y, kind="points", colour=colour)
+        return Series(name, x, y, y, y, kind="points", colour=colour, dash=dash)
     return Series(name, x, y, colour=colour, dash=dash)
 
 
-def _worth(name: str, x: float, efficiency: Numbers, colour: str) -> Series:
+def _worth(name: str, x: float, efficiency: Numbers, colour: str, dash: bool) -> Series:
     value = efficiency["value"]
     low, high = (value if v is None else v for v in (efficiency["low"], efficiency["high"]))
-    return Series(name, (x,), (value,), (min(low, value),), (max(high, value),), kind="points", colour=colour)
+    return Series(name, (x,), (value,), (min(low, value),), (max(high, value),), kind="points", colour=colour, dash=dash)
 
 
 def _shares(numbers: Numbers) -> Series | None:
@@ -117,7 +117,7 @@ def _unique(numbers: Numbers, colour: dict[str, str], dash: dict[str, bool]) -> 
             continue
         loss = arm["loss"]["mean"]
         ends.append(loss)
-        series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name]))
+        series.append(Series(name, (scarce,), *_at(arm["loss"]), kind="points", colour=colour[name], dash=dash[name]))
         if curve and efficiency and efficiency.get("value"):
             reached = (efficiency["laws"].get(numbers["about"]["law"]) or efficiency["value"]) * scarce  # on the drawn curve
             if reached <= 3 * max(curve["unique_tokens"]):

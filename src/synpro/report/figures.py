@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PINK, "#4d4d4d", YELLOW)
-"""In the order of series. Beyond eight lines, dashes tell them apart; GREY is for what is behind them."""
+"""In the order of series. Beyond eight, dashes and open circles tell them apart; GREY is for what is behind them."""
 _SVG_STYLE: Any = {
     "svg.hashsalt": "synpro",  # the ids in the file: random without a salt
     "svg.fonttype": "none",  # text stays text: smaller, and readable in a diff
@@ -41,6 +41,7 @@ class Series:
     kind: Literal["line", "points", "band"] = "line"
     colour: str = GREY
     dash: bool = False
+    """Dashes for a line, open circles for points."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def to_plotly(figure: LineFigure) -> Figure:
             bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "width": 4}
         line = {"color": s.colour, "width": 2, "dash": "dash" if s.dash else "solid"}
         mode = "markers" if s.kind == "points" else "lines"
-        marker = {"color": s.colour, "size": 9}
+        marker = {"color": s.colour, "size": 9, "symbol": "circle-open" if s.dash else "circle"}
         chart.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
     chart.update_xaxes(type="log" if figure.log_x else "linear")
     chart.update_yaxes(range=list(figure.y_range) if figure.y_range else None)
@@ -112,7 +113,8 @@ def _draw(axes: Axes, s: Series) -> None:
         axes.plot(s.x, s.y, color=s.colour, linewidth=1.6, linestyle="--" if s.dash else "-", label=label)
     else:
         bars = _error_bars(s) if s.low else None
-        axes.errorbar(s.x, s.y, yerr=bars, fmt="o", color=s.colour, markersize=5, elinewidth=1.2, capsize=2, label=label)
+        mark: dict[str, Any] = {"fmt": "o", "markersize": 5, "fillstyle": "none" if s.dash else "full"}
+        axes.errorbar(s.x, s.y, bars, color=s.colour, elinewidth=1.2, capsize=2, label=label, **mark)
 
 
 def _log_axis(axes: Axes) -> None:

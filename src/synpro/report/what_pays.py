@@ -14,6 +14,12 @@ CHECK_OF = {"too short": "length", "too long": "length", "near copy": "near-copy
 """The check that gives a reason, where it has another name."""
 
 
+CONTENT = (
+    "Content is how much more of its loss an arm saves on other wordings of the passages it was trained on than on such texts "
+    "about other passages, in nats per token: what it knows of their language is saved on both. More is better, as with cloze."
+)
+
+
 def verdict(change: Numbers) -> str:
     """A paired change of the loss in words: nothing is never said, only what could have been seen."""
     if change["high"] < 0:
@@ -39,6 +45,7 @@ def absorption_table(numbers: Numbers) -> Table:
         "of another version of them [95%]",
         "against tuned repetition [95%]",
         "of such texts about other passages",
+        "content, against tuned repetition [95%]",
     )
     table: list[tuple[str, ...]] = []
     for name, arm in numbers["arms"].items():
@@ -54,9 +61,43 @@ def absorption_table(numbers: Numbers) -> Table:
                 _loss(loss.get("rephrased")),
                 interval(change) if change else "–",
                 _loss(loss.get("unseen")),
+                _content(found),
             )
         )
     return head, table
+
+
+def absorbed_contrasts_table(numbers: Numbers) -> Table:
+    """What one arm's models absorbed more than another's: at equal synthetic tokens where those were measured."""
+    head = (
+        "arm",
+        "against",
+        "synthetic tokens",
+        "cloze, own wording, points [95%]",
+        "cloze, other words, points [95%]",
+        "loss of another version of the passages [95%]",
+        "content [95%]",
+    )
+    table: list[tuple[str, ...]] = []
+    for c in numbers["contrasts"]:
+        if not (found := c.get("absorption")):
+            continue
+        equal = c.get("equal_tokens")
+        cloze = (_points(found["cloze"].get(kind)) for kind in ("train", "rephrased"))
+        change = found["loss"].get("rephrased")
+        tokens = f"{equal['synthetic_tokens']:,} each" if equal else "as they are"
+        table.append((c["arm"], c["control"], tokens, *cloze, interval(change) if change else "–", _content(found)))
+    return head, table
+
+
+def _content(found: Numbers) -> str:
+    """Nats per token; more is better."""
+    return interval(found["content"]) if "content" in found else "–"
+
+
+def _points(change: Numbers | None) -> str:
+    """A change of a share, in percentage points."""
+    return "–" if change is None else "{mean:+.1f} [{low:+.1f}, {high:+.1f}]".format(**{k: 100 * v for k, v in change.items()})
 
 
 def _share(row: Numbers | None) -> str:
@@ -152,6 +193,8 @@ def what_pays(numbers: Numbers, command: str) -> str:
     }
     for title, (table, empty) in sections.items():
         lines += ["", f"### {title}", "", *(markdown_table(table) or [empty])]
+    if pairs := markdown_table(absorbed_contrasts_table(numbers)):
+        lines += ["", CONTENT, "", *pairs]
     return "\n".join([*lines, "", "```bash", command, "```"]) + "\n"
 
 
