@@ -26,11 +26,9 @@ from tests import chat_server, tiny_qwen
 ROOT = Path(__file__).parents[1]
 
 
-def synpro(
-    *arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 2700, module: str = "synpro.cli"
-) -> subprocess.CompletedProcess[str]:
+def synpro(*arguments: str | Path, cwd: Path = ROOT, timeout: float | None = 2700) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    argv = [sys.executable, "-m", module, *map(str, arguments)]
+    argv = [sys.executable, "-m", "synpro.cli", *map(str, arguments)]
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -122,7 +120,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(runs / "lock"):  # the first worker does it, the others find it done
         if kept or not (runs / "output.txt").exists():
             began = time.monotonic()
-            done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs, module="tests.forked")
+            done = synpro("run", ROOT / "tests" / "loop.toml", "--runs", runs)
             assert done.returncode == 0, done.stdout + done.stderr
             (runs / "output.txt").write_text(done.stdout)
             (runs / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")

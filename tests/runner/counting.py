@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn
@@ -85,6 +86,8 @@ def count(
         sys.modules["__main__"].kept = AbortsAtShutdown()  # type: ignore[attr-defined]
     if cfg.trouble == "private":
         (out / "private.bin").touch(0o600)
+    if cfg.trouble == "waits":
+        time.sleep(60)
     if cfg.trouble == "always killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if cfg.trouble == "kill" and not (out / "scratch").exists():

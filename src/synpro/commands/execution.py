@@ -16,6 +16,7 @@ from synpro.config import ConfigError, RunConfig
 from synpro.disk import naming
 from synpro.loop import loop
 from synpro.outline import outline
+from synpro.runner.preloaded import Preloaded
 from synpro.runner.progress import ProgressDisplay, ProgressListener
 from synpro.runner.step import ExpectedSeconds, Steps, lock
 
@@ -89,7 +90,15 @@ def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: 
         if short := disk_problem(cfg, root, names):
             display.event("", {"log": f"WARNING: {short}"})
         needs = partial(disk_bytes, planned)
-        steps = Steps(root, seed=cfg.seed, machine=cfg.machine, listener=display, expected=expected, disk_bytes=needs)
+        steps = Steps(
+            root,
+            seed=cfg.seed,
+            machine=cfg.machine,
+            listener=display,
+            expected=expected,
+            disk_bytes=needs,
+            preloaded=Preloaded(),
+        )
         steps.on_first = partial(note_environment, root)
         yield steps
 

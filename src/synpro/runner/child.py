@@ -21,8 +21,8 @@ from synpro.plugins import MODULE, load_config_files
 from synpro.records import digest_of, encode
 from synpro.runner.artifacts import RESUME_FOLDERS, delete_resume_folders, write_json
 from synpro.runner.context import StepContext
-from synpro.runner.launch import die_with_parent
 from synpro.runner.logger import StepLogger
+from synpro.runner.parent import die_with_parent
 from synpro.runner.placement import workers_of
 from synpro.runner.process_group import ProcessGroup, exit_process, final_barrier, init_distributed
 from synpro.runner.request import call_arguments, last_execution

@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from synpro.runner.parent import die_with_parent
+from synpro.runner.preloaded import Forked, Preloaded
 from synpro.schema import setting
 
 log = logging.getLogger(__name__)
-PR_SET_PDEATHSIG = 1
 MASTER_PORT = 29500
 """First of a thousand ports; the nodes of a job meet on the one that follows from the job's number."""
 GRACE_SECONDS = 120.0
@@ -86,17 +87,6 @@ class Usage:
     cpu_seconds: float
     peak_rss_bytes: int
     """Largest resident memory of a single process."""
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask Linux to end this process when its parent ends, so that a killed run leaves no process that still writes. Ends it now
-    when `parent`, a process id, is no longer its parent."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if parent not in (None, os.getppid()):
-            os._exit(1)
 
 
 def torchrun_command(module: str, arguments: list[str], machine: MachineConfig) -> list[str]:
@@ -178,9 +168,10 @@ def launch(
     log: Path,
     env: Mapping[str, str],
     on_event: Callable[[Mapping[str, Any]], None],
+    preloaded: Preloaded | None = None,
 ) -> Usage:
     """Run a command in the environment `env`, its output appended to `log` and its progress events handed to `on_event`; end it
-    when interrupted."""
+    when interrupted. `preloaded`: what steps are forked from where that is possible."""
     with tempfile.TemporaryDirectory(prefix="synpro-") as folder:
         # A named pipe, not a descriptor: torchrun closes what its workers would inherit.
         pipe = Path(folder) / "progress"
@@ -189,33 +180,48 @@ def launch(
             reader = threading.Thread(target=_read_events, args=(pipe, on_event), daemon=True)
             reader.start()
             try:
-                return _run(argv, log, {**env, "SYNPRO_PROGRESS": str(pipe)})
+                return _run(argv, log, {**env, "SYNPRO_PROGRESS": str(pipe)}, preloaded)
             finally:
                 pipe_end.write(END)
                 reader.join(timeout=5)
 
 
-def _run(argv: list[str], log: Path, env: dict[str, str]) -> Usage:
-    started, tied = time.monotonic(), partial(die_with_parent, os.getpid())
+def _run(argv: list[str], log: Path, env: dict[str, str], preloaded: Preloaded | None) -> Usage:
+    started, forked = time.monotonic(), preloaded.fork(argv, log, env) if preloaded else None
+    pid = forked.pid if forked else _start(argv, log, env)
+    _running[pid] = None
+    try:
+        code, cpu, peak = _wait(pid, forked)
+    except BaseException:  # this process is interrupted
+        _terminate(pid)
+        with contextlib.suppress(ChildProcessError):  # it had ended when the interrupt came
+            _wait(pid, forked)
+        raise
+    finally:
+        if (killer := _running.pop(pid)) is not None:
+            killer.cancel()
+    return Usage(code, time.monotonic() - started, cpu, peak)
+
+
+def _start(argv: list[str], log: Path, env: dict[str, str]) -> int:
+    """Start a process that ends with this one, and return its id."""
     with log.open("ab") as output:
+        tied = partial(die_with_parent, os.getpid())
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=tied
         )
-    _running[process.pid] = None
-    try:
-        _, status, used = os.wait4(process.pid, 0)
-    except BaseException:  # this process is interrupted
-        _terminate(process.pid)
-        with contextlib.suppress(ChildProcessError):  # it had ended when the interrupt came
-            os.wait4(process.pid, 0)
-        raise
-    finally:
-        if (killer := _running.pop(process.pid)) is not None:
-            killer.cancel()
-        process.returncode = 0  # reaped here: Popen must not wait for it
+    process.returncode = 0  # it is reaped by `_wait`: Popen must not
+    return process.pid
+
+
+def _wait(pid: int, forked: Forked | None) -> tuple[int, float, int]:
+    """Exit code, CPU seconds and peak memory of a step, once it has ended."""
+    if forked:
+        forked.ended.wait()
+        return forked.exit_code, forked.cpu_seconds, forked.peak_rss_bytes
+    _, status, used = os.wait4(pid, 0)
     unit = 1 if sys.platform == "darwin" else 1024
-    seconds = time.monotonic() - started
-    return Usage(os.waitstatus_to_exitcode(status), seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * unit
 
 
 _running: dict[int, threading.Timer | None] = {}

@@ -20,6 +20,7 @@ from synpro.runner.artifacts import delete_resume_folders, finished, read_json, 
 from synpro.runner.inputs import changed_files, note_inputs
 from synpro.runner.launch import LaunchError, MachineConfig, launch, tail
 from synpro.runner.placement import step_command, step_environment
+from synpro.runner.preloaded import Preloaded
 from synpro.runner.progress import NullProgress, ProgressListener
 from synpro.runner.request import ExecutionSettings, Request, changes, make_request, note_execution, upgraded
 
@@ -64,6 +65,7 @@ class Steps:
         redo: str | None = None,
         expected: ExpectedSeconds | None = None,
         disk_bytes: Callable[[str], float] = lambda step: 0.0,
+        preloaded: Preloaded | None = None,
     ) -> None:
         self.root = root.resolve()
         self.seed, self.machine, self.listener = seed, machine, listener or NullProgress()
@@ -72,6 +74,8 @@ class Steps:
         self.expected = expected or ExpectedSeconds(self.root)
         self.disk_bytes = disk_bytes
         """Bytes of disk that a step is planned to take."""
+        self.preloaded = preloaded
+        """What small steps are forked from; None: each is a new process."""
         self.on_first: Callable[[], None] = lambda: None
         """Called when the first step is begun that is not found done."""
         self._first = threading.Lock()  # taken by that step, and kept
@@ -150,7 +154,7 @@ class Steps:
         watch = _EventRecorder(lambda event: self.listener.event(name, event))
         env = step_environment(request["stage"], self.machine, settings)
         try:
-            used = launch(argv, out / "log.txt", env, watch)
+            used = launch(argv, out / "log.txt", env, watch, self.preloaded)
         except KeyboardInterrupt:
             if stuck := note_progress(out, timing, watch):
                 raise StepError(f"step {name} was stopped: {stuck}") from None

@@ -1,0 +1,139 @@
+"""Steps forked from a process that has the libraries: the same bytes, errors and ends as steps in new processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from synpro.runner.launch import MachineConfig, end_running
+from synpro.runner.preloaded import CHILD, Preloaded
+from synpro.runner.progress import NullProgress
+from synpro.runner.step import StepError, Steps
+from tests.runner.counting import CountConfig, count
+
+FEW = ("synpro.runner.child", "decimal")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def wait(for_what: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not for_what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def steps(root: Path, preloaded: Preloaded | None = None, machine: MachineConfig | None = None) -> Steps:
+    return Steps(root, seed=7, machine=machine or MachineConfig(threads=1), listener=NullProgress(), preloaded=preloaded)
+
+
+def ready(root: Path) -> tuple[Steps, Preloaded, psutil.Process]:
+    """A run whose next steps are forked."""
+    preloaded = Preloaded(FEW)
+    run_step = steps(root, preloaded)
+    for name in ("one", "two"):
+        run_step(name, count, CountConfig())
+    wait(lambda: preloaded._connection)
+    found = [p for p in psutil.Process().children() if "synpro.runner.preloaded" in p.cmdline()]
+    return run_step, preloaded, max(found, key=lambda p: p.pid)
+
+
+def files(step: Path) -> dict[str, bytes]:
+    kept = {p.name: p.read_bytes() for p in step.iterdir() if p.is_file()}
+    return {name: body for name, body in kept.items() if name not in ("timing.json", "log.txt")}
+
+
+def test_forked_steps_end_in_the_same_bytes(tmp_path: Path) -> None:
+    run_step, preloaded, process = ready(tmp_path / "forked")
+    forked = preloaded.fork([sys.executable, "-m", CHILD], tmp_path / "log.txt", os.environ)
+    assert forked is None, "another environment: a new process"
+    for name in ("three", "four"):
+        for made in (run_step, steps(tmp_path / "new")):
+            made(name, count, CountConfig(upto=5))
+        assert files(tmp_path / "forked" / name) == files(tmp_path / "new" / name)
+    timing = json.loads((tmp_path / "forked/three/timing.json").read_text())
+    assert timing["peak_rss_bytes"] > 2**20 and timing["seconds"] < 20
+    assert process.is_running() and not process.children(), "forked steps have ended and are reaped"
+    process.kill()
+
+
+def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) -> None:
+    run_step, preloaded, process = ready(tmp_path)
+    with pytest.raises(StepError, match="signal 9"):
+        run_step("killed", count, CountConfig(trouble="kill"))
+    assert run_step("killed", count, CountConfig(trouble="kill")), "it kills itself once"
+    with pytest.raises(StepError) as problem:
+        run_step("raises", count, CountConfig(trouble="raise"))
+    assert "Traceback" not in str(problem.value) and "Traceback" in (tmp_path / "raises/log.txt").read_text()
+
+    said: list[BaseException] = []
+
+    def slow() -> None:
+        try:
+            run_step("slow", count, CountConfig(trouble="waits"))
+        except StepError as error:
+            said.append(error)
+
+    waiting = threading.Thread(target=slow)
+    waiting.start()
+    wait(process.children)
+    end_running()
+    waiting.join(20)
+    assert "signal 15" in str(said[0]) and not process.children()
+
+    waiting = threading.Thread(target=slow)
+    waiting.start()
+    wait(process.children)
+    (step,) = process.children()
+    process.kill()  # as a kernel without memory would
+    waiting.join(20)
+    assert "signal 9" in str(said[1]) and not runs(step)
+    assert run_step("after", count, CountConfig()), "steps are new processes again"
+    assert preloaded._connection is None
+
+
+def test_gpus_and_several_processes_are_never_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, preloaded, process = ready(tmp_path)
+    asked = preloaded._asked
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    argv = [sys.executable, "-m", CHILD, str(tmp_path), str(tmp_path)]
+    assert preloaded.fork(argv, tmp_path / "log.txt", {"CUDA_VISIBLE_DEVICES": "0"}) is None
+    assert preloaded.fork([sys.executable, "-m", "torch.distributed.run", *argv[1:]], tmp_path / "log.txt", {}) is None
+    assert preloaded._asked == asked
+    process.kill()
+
+
+def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from tests.runner.test_preloaded import *\n"
+        f"run_step, preloaded, process = ready(Path({str(tmp_path)!r}))\n"
+        "threading.Thread(target=lambda: run_step('slow', count, CountConfig(trouble='waits'))).start()\n"
+        "wait(process.children)\n"
+        "print(process.pid, process.children()[0].pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        left = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        assert len(left) == 2 and all(p.is_running() for p in left)
+        os.kill(run.pid, signal.SIGKILL)
+    wait(lambda: not any(map(runs, left)))
