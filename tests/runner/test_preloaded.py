@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from synpro.runner import preloaded as preloading
 from synpro.runner.launch import MachineConfig, end_running
 from synpro.runner.preloaded import CHILD, Preloaded
 from synpro.runner.progress import NullProgress
@@ -27,7 +28,7 @@ FEW = ("synpro.runner.child", "decimal")
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(preloading, "has_gpu", lambda: False)  # where these tests run on a machine with one
 
 
 def wait(for_what: Callable[[], object]) -> None:
@@ -112,11 +113,12 @@ def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) ->
 
 def test_gpus_and_several_processes_are_never_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, preloaded, process = ready(tmp_path)
-    asked = preloaded._asked
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    argv = [sys.executable, "-m", CHILD, str(tmp_path), str(tmp_path)]
-    assert preloaded.fork(argv, tmp_path / "log.txt", {"CUDA_VISIBLE_DEVICES": "0"}) is None
-    assert preloaded.fork([sys.executable, "-m", "torch.distributed.run", *argv[1:]], tmp_path / "log.txt", {}) is None
+    asked, argv = preloaded._asked, [sys.executable, "-m", CHILD, str(tmp_path), str(tmp_path)]
+    several = [sys.executable, "-m", "torch.distributed.run", *argv[1:]]
+    assert preloaded.fork(several, tmp_path / "log.txt", {}) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(preloading, "GPU_DEVICES", (str(tmp_path),))
+    assert preloading.has_gpu() and preloaded.fork(argv, tmp_path / "log.txt", {}) is None
     assert preloaded._asked == asked
     process.kill()
 

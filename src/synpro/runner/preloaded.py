@@ -38,8 +38,10 @@ LIBRARIES = (
     CHILD,
 )
 """What is imported before steps are. Nothing may be computed: a fork has none of PyTorch's threads."""
-OWN = "SYNPRO_PROGRESS"
-"""The variable that each step has for itself."""
+OWN = ("SYNPRO_PROGRESS", "CUDA_VISIBLE_DEVICES")
+"""Variables that each step has for itself; where there is no GPU, which of them it sees says nothing."""
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""Where Linux shows that there is a GPU: NVIDIA's, AMD's, and that of Windows below."""
 
 
 @dataclass
@@ -67,9 +69,9 @@ class Preloaded:
 
     def fork(self, argv: list[str], log: Path, env: Mapping[str, str]) -> Forked | None:
         """Fork a step, once it has begun; None where it is to be started as a new process."""
-        if sys.platform != "linux" or argv[:3] != [sys.executable, "-m", CHILD] or env.get("CUDA_VISIBLE_DEVICES"):
+        if sys.platform != "linux" or argv[:3] != [sys.executable, "-m", CHILD] or has_gpu():
             return None
-        shared = {name: value for name, value in env.items() if name != OWN}
+        shared = {name: value for name, value in env.items() if name not in OWN}
         with self._lock:
             self._asked += 1
             if self._asked == 2:
@@ -115,6 +117,11 @@ class Preloaded:
             if name != "number":
                 setattr(step, name, value)
         (step.begun if "pid" in said else step.ended).set()
+
+
+def has_gpu() -> bool:
+    """Whether a driver shows a GPU, hidden or not: a fork cannot use one that its parent may have touched."""
+    return any(Path(device).exists() for device in GPU_DEVICES)
 
 
 def serve(connection: socket.socket, libraries: Sequence[str]) -> None:
