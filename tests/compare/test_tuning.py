@@ -170,6 +170,7 @@ def test_a_search_goes_on_where_a_training_diverges_and_ends_where_all_do(kept: 
 
 def test_a_search_begins_where_an_earlier_one_ended():
     found = ["compare.begin={weight_decay=0.8,learning_rate=4e-3,share=0.5,dropout=0.2}"]
+    found += ["compare.begin_anchors={weight_decay=1.6,learning_rate=2e-3}", "compare.tune.anchor_trials=2"]
     found += ["compare.begin_synthetic={weight_decay=0.4,learning_rate=3e-3}"]
     cfg = load_comparison(ROOT / "tests" / "compare.toml", found)
     tried: list[PretrainConfig] = []
@@ -183,6 +184,13 @@ def test_a_search_begins_where_an_earlier_one_ended():
     repetition = search_corpus(cfg, steps, "u1", corpus, None)
     assert (tried[0].optimizer.weight_decay, tried[0].optimizer.dropout) == (0.8, 0.2)
     assert tried[0].max_tokens == cfg.budget / 2 and tried[1].optimizer.weight_decay != 0.8
+    multiples = sorted(cfg.compare.anchors)
+    tried.clear()
+    smallest = search_corpus(cfg, steps, f"u{multiples[0]}", corpus, None, repetition)
+    assert (tried[0].optimizer.weight_decay, tried[0].optimizer.learning_rate) == (1.6, 2e-3)
+    tried.clear()
+    search_corpus(cfg, steps, f"u{multiples[0] + 1}", corpus, None, repetition, smallest)
+    assert tried[0].optimizer.weight_decay == smallest.chosen.weight_decay, "further corpora begin where the one before ended"
     tried.clear()
     text = SimpleNamespace(tokens=9, shards=())
     Comparison(cfg, steps, {"u1": corpus}).search_own(
@@ -196,6 +204,7 @@ def test_a_search_begins_where_an_earlier_one_ended():
     ("changes", "said"),
     [
         (["compare.begin.organic_share=0.3"], r"begin\.organic_share: repetition has organic text alone"),
+        (["compare.begin_anchors={weight_decay=1.0,learning_rate=1e-3,organic_share=0.3}"], r"begin_anchors\.organic_share: rep"),
         (["compare.begin.replay_share=0.3"], r"begin\.replay_share: there is no general text"),
         (
             ["compare.begin_synthetic={weight_decay=1.0,learning_rate=1e-3}", "compare.tune.own_search=false"],

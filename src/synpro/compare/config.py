@@ -64,6 +64,8 @@ class ComparisonConfig:
     begin: TrainingSettings | None = setting(None, source="ours")
     """Where the search of repetition begins: what an earlier search found, so that only its neighbours are left to try. none:
     settings that nobody tuned."""
+    begin_anchors: TrainingSettings | None = setting(None, source="ours")
+    """Where the search of the smallest larger corpus begins. none: the settings of tuned repetition."""
     begin_synthetic: TrainingSettings | None = setting(None, source="ours")
     """Where searches with synthetic text begin. none: the settings of tuned repetition, with the whole budget."""
     protocol: Literal["scratch", "continued"] = "scratch"
@@ -101,8 +103,9 @@ class ComparisonConfig:
             raise ValueError(
                 "begin_synthetic: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
             )
-        if self.begin is not None and self.begin.organic_share is not None:
-            raise ValueError("begin.organic_share: repetition has organic text alone; it belongs into begin_synthetic")
+        for name in ("begin", "begin_anchors"):
+            if (settings := getattr(self, name)) is not None and settings.organic_share is not None:
+                raise ValueError(f"{name}.organic_share: repetition has organic text alone; it belongs into begin_synthetic")
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
@@ -127,9 +130,8 @@ class CompareConfig(RunConfig):
                 self.of_arm(name)
             except ValueError as problem:
                 raise ValueError(f"compare.arms: {name}: {problem}") from problem
-        begins = {"begin": self.compare.begin, "begin_synthetic": self.compare.begin_synthetic}
-        for name, settings in begins.items():
-            if settings is not None and settings.replay_share and not self.prepare.general:
+        for name in ("begin", "begin_anchors", "begin_synthetic"):
+            if (settings := getattr(self.compare, name)) is not None and settings.replay_share and not self.prepare.general:
                 raise ValueError(f"compare.{name}.replay_share: there is no general text to replay; give prepare.general")
         if self.compare.anchors and self.prepare.train_words is None:
             raise ValueError("prepare.train_words: the anchors are multiples of it; set it")

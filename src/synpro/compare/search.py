@@ -112,8 +112,12 @@ def natural_share(corpus: Corpus, shards: Sequence[Shard]) -> float:
 def search_corpus(
     cfg: CompareConfig, steps: DedupSteps, name: str, corpus: Corpus, start: Checkpoint | None, *before: SearchResult
 ) -> SearchResult:
-    """The search for repetition of one corpus, from the settings of the next smaller one."""
-    tune = cfg.compare.tune
-    begin = before[-1].chosen if before else cfg.compare.begin or default_settings(cfg)
+    """The search for repetition of one corpus. It begins at the settings of the next smaller one, where the config gives none."""
+    tune, given = cfg.compare.tune, cfg.compare
+    if not before:
+        begin = given.begin or default_settings(cfg)
+    else:
+        is_smallest = name == f"u{min(given.anchors)}"
+        begin = (given.begin_anchors if is_smallest else None) or before[-1].chosen
     trials = tune.trials if name == SCARCE else tune.anchor_trials
     return search_settings(cfg, steps, f"tune/{name}", corpus, begin, max_trials=trials, start=start)
