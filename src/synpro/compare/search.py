@@ -112,7 +112,7 @@ def natural_share(corpus: Corpus, shards: Sequence[Shard]) -> float:
 def search_corpus(
     cfg: CompareConfig, steps: DedupSteps, name: str, corpus: Corpus, start: Checkpoint | None, *before: SearchResult
 ) -> SearchResult:
-    """The search for repetition of one corpus. It begins at the settings of the next smaller one, where the config gives none."""
+    """The search for repetition of one corpus. Where the config gives no beginning, it is what the next smaller one found."""
     tune, given = cfg.compare.tune, cfg.compare
     if not before:
         begin = given.begin or default_settings(cfg)
