@@ -117,6 +117,8 @@ def test_arms_with_text_have_a_search_of_their_own_and_are_compared_at_equal_tok
         found = contrast["absorption"]
         assert found["content"].keys() == {"mean", "low", "high"} and found["loss"].keys() == {"train", "rephrased", "unseen"}
     assert any(c["absorption"]["content"]["low"] < c["absorption"]["content"]["high"] for c in numbers["contrasts"])
+    assert "content" not in numbers["arms"]["oracle"]["absorption"], "it was trained on what others have not seen"
+    assert "content" in numbers["arms"]["prompt-only"]["absorption"]
     pairs = absorbed_contrasts_table(numbers)[1]
     assert len(pairs) == len(numbers["contrasts"]) and any(row[2].endswith(" each") for row in pairs)
     page = write_page(root, numbers).read_text()

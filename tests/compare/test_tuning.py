@@ -204,7 +204,23 @@ def test_a_search_begins_where_an_earlier_one_ended():
     ("changes", "said"),
     [
         (["compare.begin.organic_share=0.3"], r"begin\.organic_share: repetition has organic text alone"),
-        (["compare.begin_anchors={weight_decay=1.0,learning_rate=1e-3,organic_share=0.3}"], r"begin_anchors\.organic_"),
+        (
+            ["compare.begin_anchors={weight_decay=1.0,learning_rate=1e-3,organic_share=0.3}", "compare.tune.anchor_trials=1"],
+            r"begin_anchors\.organic_",
+        ),
+        (
+            ["compare.begin_anchors={weight_decay=1.0,learning_rate=1e-3}", "compare.tune.anchor_trials=0"],
+            "begin_anchors: nothing",
+        ),
+        (
+            [
+                "compare.begin_anchors={weight_decay=1.0,learning_rate=1e-3}",
+                "compare.anchors=[]",
+                'compare.arms=["repetition"]',
+            ],
+            "begin_anchors: nothing",
+        ),
+        (["compare.tune.trials=0", 'compare.arms=["prompt-only"]'], "begin: nothing is searched at the scarce"),
         (["compare.begin.replay_share=0.3"], r"begin\.replay_share: there is no general text"),
         (
             ["compare.begin_synthetic={weight_decay=1.0,learning_rate=1e-3}", "compare.tune.own_search=false"],

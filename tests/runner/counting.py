@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import resource
@@ -84,6 +85,13 @@ def count(
         _full()
     if cfg.trouble == "aborts at shutdown":
         sys.modules["__main__"].kept = AbortsAtShutdown()  # type: ignore[attr-defined]
+    if cfg.trouble == "hook":
+        atexit.register(print, "the exit hook ran")
+        sys.stderr.write("half a line")
+    if cfg.trouble == "interrupted":
+        raise KeyboardInterrupt
+    if cfg.trouble == "exits":
+        sys.exit("no licence")
     if cfg.trouble == "private":
         (out / "private.bin").touch(0o600)
     if cfg.trouble == "waits":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,7 +74,48 @@ def test_forked_steps_end_in_the_same_bytes(tmp_path: Path) -> None:
     timing = json.loads((tmp_path / "forked/three/timing.json").read_text())
     assert timing["peak_rss_bytes"] > 2**20 and timing["seconds"] < 20
     assert process.is_running() and not process.children(), "forked steps have ended and are reaped"
-    process.kill()
+    preloaded.close()
+    wait(lambda: not runs(process))
+
+
+@pytest.mark.parametrize("trouble", ["hook", "interrupted", "exits", "raise"])
+def test_a_forked_step_ends_and_says_what_one_in_a_new_process_does(tmp_path: Path, trouble: str) -> None:
+    ended = []
+    for root, run_step in ((tmp_path / "forked", ready(tmp_path / "forked")[0]), (tmp_path / "new", steps(tmp_path / "new"))):
+        said, log = "", root / "step/log.txt"
+        try:
+            run_step("step", count, CountConfig(trouble=trouble))
+        except StepError as problem:
+            said = str(problem)
+        frames = re.compile(
+            r'  File ".*(preloaded|runpy|process_group|child|<frozen).*\n.*\n(    \^.*\n)?'
+        )  # of those around the stage
+        ended.append([frames.sub("", text).replace(str(root), "") for text in (said.split("The end of")[0], log.read_text())])
+        ended[-1].append(oct(log.stat().st_mode))
+    assert ended[0] == ended[1]
+    assert {"hook": "the exit hook ran", "interrupted": "KeyboardInterrupt", "exits": "no licence"}.get(trouble, "") in ended[
+        0
+    ][1]
+    assert ("signal 2" in ended[0][0]) == (trouble == "interrupted")
+
+
+def test_nothing_is_forked_from_another_folder_or_of_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_step, preloaded, process = ready(tmp_path)
+    run_step("same", count, CountConfig())
+    assert json.loads((tmp_path / "same/timing.json").read_text())["cpu_seconds"] >= 0
+    argv, env = [sys.executable, "-m", CHILD], dict(preloaded._given["env"])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as a terminal or a scheduler sends them to all
+        process.send_signal(number)
+    assert (begun := preloaded.fork([*argv, "nowhere", "nowhere"], tmp_path / "log.txt", env)) and begun.ended.wait(20)
+    with monkeypatch.context() as other:
+        other.chdir(tmp_path)
+        assert preloaded.fork(argv, tmp_path / "log.txt", env) is None
+    with monkeypatch.context() as other:
+        other.setattr(preloading, "code_files", lambda: [("preloaded.py", 0, 0)])
+        assert preloaded.fork(argv, tmp_path / "log.txt", env) is None
+    preloaded.close()
+    wait(lambda: not runs(process))
+    assert run_step("closed", count, CountConfig()), "a new process"
 
 
 def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) -> None:
@@ -120,7 +162,8 @@ def test_gpus_and_several_processes_are_never_forked(tmp_path: Path, monkeypatch
     monkeypatch.setattr(preloading, "GPU_DEVICES", (str(tmp_path),))
     assert preloading.has_gpu() and preloaded.fork(argv, tmp_path / "log.txt", {}) is None
     assert preloaded._asked == asked
-    process.kill()
+    preloaded.close()
+    wait(lambda: not runs(process))
 
 
 def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: 
     if problems := memory_problems(cfg, root, names):
         raise ConfigError(f"{cfg.name} cannot go on:\n  " + "\n  ".join(problems))
     expected, planned = ExpectedSeconds(root, cfg), planned_stages(cfg, root)
-    with ProgressDisplay(names, expected, max_parallel) as display:
+    preloaded = Preloaded()
+    with contextlib.closing(preloaded), ProgressDisplay(names, expected, max_parallel) as display:
         if short := disk_problem(cfg, root, names):
             display.event("", {"log": f"WARNING: {short}"})
         needs = partial(disk_bytes, planned)
@@ -97,7 +98,7 @@ def shown_steps(cfg: RunConfig, root: Path, names: Sequence[str], max_parallel: 
             listener=display,
             expected=expected,
             disk_bytes=needs,
-            preloaded=Preloaded(),
+            preloaded=preloaded,
         )
         steps.on_first = partial(note_environment, root)
         yield steps

@@ -99,10 +99,17 @@ class ComparisonConfig:
             raise ValueError(
                 "settings_from: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
             )
-        if self.begin_synthetic is not None and not self.tune.own_search:
-            raise ValueError(
-                "begin_synthetic: nothing is searched for an arm (compare.tune.own_search = false); take one of them out"
-            )
+        searched = {
+            "begin": (self.tune.trials, "at the scarce corpus (compare.tune.trials = 0)"),
+            "begin_anchors": (
+                self.anchors and self.tune.anchor_trials,
+                "at larger corpora (anchors, compare.tune.anchor_trials)",
+            ),
+            "begin_synthetic": (self.tune.own_search, "for an arm (compare.tune.own_search = false)"),
+        }
+        for name, (trials, where) in searched.items():
+            if getattr(self, name) is not None and not trials:
+                raise ValueError(f"{name}: nothing is searched {where}; take one of them out")
         for name in ("begin", "begin_anchors"):
             if (settings := getattr(self, name)) is not None and settings.organic_share is not None:
                 raise ValueError(f"{name}.organic_share: repetition has organic text alone; it belongs into begin_synthetic")

@@ -236,7 +236,10 @@ def _absorption(result: ComparisonResult, name: str) -> dict[str, Any] | None:
     """What an arm's models absorbed, and the change against tuned repetition; None where they were not asked."""
     tuned = result.arms.get("tuned-repetition")
     ours, theirs = _asked(result.arms[name]), _asked(tuned) if tuned and name != "tuned-repetition" else {}
-    return absorption_numbers(ours, theirs or None) if ours else None
+    found = absorption_numbers(ours, theirs or None) if ours else None
+    if found and result.arms[name].corpus != SCARCE:  # it was trained on the passages that others have not seen
+        found.pop("content", None)
+    return found
 
 
 def _asked(arm: MeasuredModels) -> dict[int, Absorption]:

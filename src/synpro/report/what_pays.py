@@ -193,8 +193,8 @@ def what_pays(numbers: Numbers, command: str) -> str:
     }
     for title, (table, empty) in sections.items():
         lines += ["", f"### {title}", "", *(markdown_table(table) or [empty])]
-    if pairs := markdown_table(absorbed_contrasts_table(numbers)):
-        lines += ["", CONTENT, "", *pairs]
+    if absorption_table(numbers)[1]:
+        lines += ["", CONTENT, *(["", *pairs] if (pairs := markdown_table(absorbed_contrasts_table(numbers))) else [])]
     return "\n".join([*lines, "", "```bash", command, "```"]) + "\n"
 
 

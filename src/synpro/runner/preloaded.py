@@ -8,6 +8,7 @@ Linux, in the environment that the process was started in; all others are starte
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from synpro.runner.parent import die_with_parent
+from synpro.runner.process_group import end_process
 
 CHILD = "synpro.runner.child"
 LIBRARIES = (
@@ -63,7 +65,9 @@ class Preloaded:
         self.libraries = libraries
         self._lock = threading.Lock()
         self._asked = 0
-        self._environment: dict[str, str] = {}
+        self._closed = False
+        self._given: dict[str, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._steps: dict[int, Forked] = {}
 
@@ -72,37 +76,55 @@ class Preloaded:
         if sys.platform != "linux" or argv[:3] != [sys.executable, "-m", CHILD] or has_gpu():
             return None
         shared = {name: value for name, value in env.items() if name not in OWN}
+        given = {"env": shared, "cwd": str(Path.cwd()), "code": code_files()}
         with self._lock:
             self._asked += 1
             if self._asked == 2:
-                self._environment = shared
+                self._given = given
                 # In a thread that stays: Linux ends a process with the thread that has started it.
-                threading.Thread(target=self._start, args=(shared,), daemon=True).start()
-            if self._connection is None or shared != self._environment:
+                threading.Thread(target=self._serve, args=(shared,), daemon=True).start()
+            if self._connection is None or given != self._given:
                 return None
             number, step = self._asked, Forked()
             self._steps[number] = step
-            asked = {"number": number, "arguments": argv[3:], "log": str(log), "env": dict(env), "cwd": str(Path.cwd())}
+            asked = {"number": number, "arguments": argv[3:], "log": str(log), "env": dict(env)}
             with contextlib.suppress(OSError):  # it ends, and so does the step, below
                 self._connection.sendall(json.dumps(asked).encode() + b"\n")
-        step.begun.wait()
+        try:
+            step.begun.wait()
+        except BaseException:  # this process is interrupted, and knows nobody yet whom it could ask to end
+            if step.begun.wait(10) and step.pid:
+                os.kill(step.pid, signal.SIGTERM)
+                step.ended.wait()
+            raise
         return step if step.pid else None
 
-    def _start(self, env: dict[str, str]) -> None:
+    def close(self) -> None:
+        """End the process; what still runs of its steps ends with it."""
+        with self._lock:
+            self._closed = True
+            if self._process:
+                self._process.kill()
+
+    def _serve(self, env: dict[str, str]) -> None:
         """Start the process, and hand what it says to the steps until it ends."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "synpro.runner.preloaded", str(theirs.fileno()), *self.libraries]
-            silent: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-            tied = partial(die_with_parent, os.getpid())
-            process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], preexec_fn=tied, **silent)
-        with ours, ours.makefile("rb") as lines, contextlib.suppress(OSError, ValueError):
-            for line in lines:
-                self._take(json.loads(line), ours)
-        process.wait()
+        command = [sys.executable, "-m", "synpro.runner.preloaded", str(theirs.fileno()), *self.libraries]
+        silent: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        tied = partial(die_with_parent, os.getpid())
+        with ours, contextlib.suppress(OSError):  # no memory for it, or it is gone
+            with theirs, self._lock:
+                if self._closed:
+                    return
+                self._process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], preexec_fn=tied, **silent)
+            with ours.makefile("rb") as lines, contextlib.suppress(ValueError):  # a last line that was cut off
+                for line in lines:
+                    self._take(json.loads(line), ours)
         with self._lock:  # its steps are gone with it
             self._connection = None
             lost, self._steps = list(self._steps.values()), {}
+        if self._process:
+            self._process.wait()
         for step in lost:
             step.begun.set()
             step.ended.set()
@@ -124,21 +146,36 @@ def has_gpu() -> bool:
     return any(Path(device).exists() for device in GPU_DEVICES)
 
 
+def code_files() -> list[tuple[str, int, int]]:
+    """This package's files, with time and size: with others, a fork would have old code and import new."""
+    found = ((path, path.stat()) for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    return [(str(path), about.st_mtime_ns, about.st_size) for path, about in found]
+
+
 def serve(connection: socket.socket, libraries: Sequence[str]) -> None:
-    """Import, say so, and fork a step for each line that comes, until the runner is gone; say when each has begun and ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's and the steps'
+    """Import, say so, and fork a step for each line that comes, until the runner is gone; say when each has begun and ended.
+
+    What a terminal or a scheduler sends to all processes is for the runner and the steps: this one ends after them.
+    """
+    handlers: dict[int, Any] = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before, this = dict(os.environ), os.getpid()
     for library in libraries:
         importlib.import_module(library)
+    added = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.collect()
+    gc.freeze()  # a collection in a fork would write into, and so copy, all of it
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
     running: dict[int, int] = {}
 
-    def say(**said: Any) -> None:
+    def reply(**said: Any) -> None:
         connection.sendall(json.dumps(said).encode() + b"\n")
 
-    say()
+    reply()
     waiting = b""
     while True:
         ready, _, _ = select.select([connection.fileno(), woken], [], [])
@@ -148,8 +185,10 @@ def serve(connection: socket.socket, libraries: Sequence[str]) -> None:
             pid, status, used = os.wait4(-1, os.WNOHANG)
             if not pid:
                 break
-            spent = {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_rss_bytes": used.ru_maxrss * 1024}
-            say(number=running.pop(pid), exit_code=os.waitstatus_to_exitcode(status), **spent)
+            if (number := running.pop(pid, None)) is None:  # a process that an import has left
+                continue
+            usage = {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_rss_bytes": used.ru_maxrss * 1024}
+            reply(number=number, exit_code=os.waitstatus_to_exitcode(status), **usage)
         if connection.fileno() in ready:
             if not (given := connection.recv(65536)):
                 return
@@ -158,43 +197,46 @@ def serve(connection: socket.socket, libraries: Sequence[str]) -> None:
                 try:
                     pid = os.fork()
                 except OSError:  # too little memory: a new process may fit
-                    say(number=asked["number"], pid=0)
+                    reply(number=asked["number"], pid=0)
                     continue
                 if not pid:
-                    _become_step(asked)
+                    signal.set_wakeup_fd(-1)
+                    _become_step({**asked, "env": asked["env"] | added}, this, handlers)
                 running[pid] = asked["number"]
-                say(number=asked["number"], pid=pid)
+                reply(number=asked["number"], pid=pid)
 
 
-def _become_step(asked: dict[str, Any]) -> None:
-    """Run a step in this process, a fork, as a process of its own would, and end."""
-    code, preloaded = 1, os.getppid()
+def _become_step(asked: dict[str, Any], parent: int, handlers: Mapping[int, Any]) -> None:
+    """Run a step in this process, a fork of `parent`, as a process of its own would, and end as that would."""
+    code = 1
     try:
-        die_with_parent(preloaded)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        die_with_parent(parent)
+        for number, handler in {**handlers, signal.SIGCHLD: signal.SIG_DFL}.items():
+            signal.signal(number, handler)
         os.closerange(3, 1024)
-        output = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        output = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         for stream in (1, 2):
             os.dup2(output, stream)
-        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
         os.environ.clear()
         os.environ.update(asked["env"])
-        os.chdir(asked["cwd"])
-        sys.path[0], sys.argv = asked["cwd"], [CHILD, *asked["arguments"]]
         from synpro.runner import child
 
+        sys.argv = [child.__file__, *asked["arguments"]]
         child.main()
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        code = -signal.SIGINT
     except BaseException:
         traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+    try:
+        end_process(code)
+    finally:  # whatever comes, this is not a second process that steps are forked from
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -101,15 +102,23 @@ def final_barrier(group: ProcessGroup) -> None:
 
 
 def exit_process(code: int = 0) -> None:
-    """Where this process is one of several, end it here: Python's threads end, exit hooks run and output is flushed, but the
-    rest of its shutdown is left out, in which threads of the group, which outlive it, abort a process now and then. Files that
-    are still open lose what they have not written."""
+    """Where this process is one of several, end it here: in the rest of Python's shutdown, threads of the group, which outlive
+    it, abort a process now and then."""
     if _is_one_of_several():
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_process(code)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process without the rest of Python's shutdown: threads end, exit hooks run and output is flushed, but files that
+    are still open lose what they have not written. A negative code ends it by that signal."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 def _is_one_of_several() -> bool:
