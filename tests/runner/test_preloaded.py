@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ import pytest
 
 from synpro.runner import preloaded as preloading
 from synpro.runner.launch import MachineConfig, end_running
-from synpro.runner.preloaded import CHILD, Preloaded
+from synpro.runner.preloaded import CHILD, Forked, Preloaded
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError, Steps
 from tests.runner.counting import CountConfig, count
@@ -47,9 +47,21 @@ def steps(root: Path, preloaded: Preloaded | None = None, machine: MachineConfig
     return Steps(root, seed=7, machine=machine or MachineConfig(threads=1), listener=NullProgress(), preloaded=preloaded)
 
 
-def ready(root: Path) -> tuple[Steps, Preloaded, psutil.Process]:
+class Recorded(Preloaded):
+    """Keeps what was forked: None for each step that was a new process."""
+
+    def __init__(self) -> None:
+        super().__init__(FEW)
+        self.forks: list[Forked | None] = []
+
+    def fork(self, argv: list[str], log: Path, env: Mapping[str, str]) -> Forked | None:
+        self.forks.append(super().fork(argv, log, env))
+        return self.forks[-1]
+
+
+def ready(root: Path) -> tuple[Steps, Recorded, psutil.Process]:
     """A run whose next steps are forked."""
-    preloaded = Preloaded(FEW)
+    preloaded = Recorded()
     run_step = steps(root, preloaded)
     for name in ("one", "two"):
         run_step(name, count, CountConfig())
@@ -71,6 +83,7 @@ def test_forked_steps_end_in_the_same_bytes(tmp_path: Path) -> None:
         for made in (run_step, steps(tmp_path / "new")):
             made(name, count, CountConfig(upto=5))
         assert files(tmp_path / "forked" / name) == files(tmp_path / "new" / name)
+    assert all(preloaded.forks[-2:]), "both were forked"
     timing = json.loads((tmp_path / "forked/three/timing.json").read_text())
     assert timing["peak_rss_bytes"] > 2**20 and timing["seconds"] < 20
     assert process.is_running() and not process.children(), "forked steps have ended and are reaped"
@@ -81,28 +94,26 @@ def test_forked_steps_end_in_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trouble", ["hook", "interrupted", "exits", "raise"])
 def test_a_forked_step_ends_and_says_what_one_in_a_new_process_does(tmp_path: Path, trouble: str) -> None:
     ended = []
-    for root, run_step in ((tmp_path / "forked", ready(tmp_path / "forked")[0]), (tmp_path / "new", steps(tmp_path / "new"))):
+    around = re.compile(r'  File ".*(preloaded|runpy|process_group|child|<frozen).*\n.*\n(    \^.*\n)?')  # the stage's call
+    run_forked, preloaded, _ = ready(tmp_path / "forked")
+    for root, run_step in ((tmp_path / "forked", run_forked), (tmp_path / "new", steps(tmp_path / "new"))):
         said, log = "", root / "step/log.txt"
         try:
             run_step("step", count, CountConfig(trouble=trouble))
         except StepError as problem:
             said = str(problem)
-        frames = re.compile(
-            r'  File ".*(preloaded|runpy|process_group|child|<frozen).*\n.*\n(    \^.*\n)?'
-        )  # of those around the stage
-        ended.append([frames.sub("", text).replace(str(root), "") for text in (said.split("The end of")[0], log.read_text())])
+        ended.append([around.sub("", text).replace(str(root), "") for text in (said.split("The end of")[0], log.read_text())])
         ended[-1].append(oct(log.stat().st_mode))
     assert ended[0] == ended[1]
-    assert {"hook": "the exit hook ran", "interrupted": "KeyboardInterrupt", "exits": "no licence"}.get(trouble, "") in ended[
-        0
-    ][1]
+    written = {"hook": "the exit hook ran", "interrupted": "KeyboardInterrupt", "exits": "no licence", "raise": "put it there"}
+    assert written[trouble] in ended[0][1]
     assert ("signal 2" in ended[0][0]) == (trouble == "interrupted")
+    assert preloaded.forks[-1], "it was forked"
+    preloaded.close()
 
 
 def test_nothing_is_forked_from_another_folder_or_of_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_step, preloaded, process = ready(tmp_path)
-    run_step("same", count, CountConfig())
-    assert json.loads((tmp_path / "same/timing.json").read_text())["cpu_seconds"] >= 0
     argv, env = [sys.executable, "-m", CHILD], dict(preloaded._given["env"])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as a terminal or a scheduler sends them to all
         process.send_signal(number)
@@ -115,7 +126,7 @@ def test_nothing_is_forked_from_another_folder_or_of_other_code(tmp_path: Path, 
         assert preloaded.fork(argv, tmp_path / "log.txt", env) is None
     preloaded.close()
     wait(lambda: not runs(process))
-    assert run_step("closed", count, CountConfig()), "a new process"
+    assert run_step("closed", count, CountConfig()) and preloaded.forks[-1] is None, "a new process"
 
 
 def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) -> None:
@@ -140,6 +151,7 @@ def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) ->
     wait(process.children)
     end_running()
     waiting.join(20)
+    assert len(preloaded.forks) == 6 and all(preloaded.forks[2:])
     assert "signal 15" in str(said[0]) and not process.children()
 
     waiting = threading.Thread(target=slow)
@@ -150,7 +162,7 @@ def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) ->
     waiting.join(20)
     assert "signal 9" in str(said[1]) and not runs(step)
     assert run_step("after", count, CountConfig()), "steps are new processes again"
-    assert preloaded._connection is None
+    assert preloaded.forks[-1] is None and preloaded._connection is None
 
 
 def test_gpus_and_several_processes_are_never_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ class ComparisonConfig:
             "begin": (self.tune.trials, "at the scarce corpus (compare.tune.trials = 0)"),
             "begin_anchors": (
                 self.anchors and self.tune.anchor_trials,
-                "at larger corpora (anchors, compare.tune.anchor_trials)",
+                "at a larger corpus (no compare.anchors, or compare.tune.anchor_trials = 0)",
             ),
             "begin_synthetic": (self.tune.own_search, "for an arm (compare.tune.own_search = false)"),
         }

@@ -2,7 +2,7 @@
 
 That process is started at a command's second step and imports while this one runs; later steps are forked from it. A step has a
 process of its own either way, ends in the same bytes, and dies with the run. Forked are steps of one process without a GPU, on
-Linux, in the environment that the process was started in; all others are started as before.
+Linux, in the environment and folder that the process was started in, and of its code; all others are new processes.
 """
 
 from __future__ import annotations
