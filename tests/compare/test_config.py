@@ -211,8 +211,16 @@ def test_arms_that_change_what_rl_is_paid_for() -> None:
     assert (chosen.num_candidates, chosen.select_by) == (cfg.compare.best_of, "reward")
     found = {c.name for c in find_contrasts(["synpro", "best-of-n", "influence-only", "faithful", "synpro-best"])}
     assert {"influence-only~synpro", "faithful~synpro", "synpro-best~synpro", "synpro-best~best-of-n"} <= found
-    names = [c.name for c in find_contrasts(["prompt-only", "influence-only", "questions-only"])]
-    assert names == ["questions-only~prompt-only"], "influence-only is no operation alone"
+    of = find_contrasts(["prompt-only", "synpro", "influence-only", "faithful", "questions-only"])
+    alone_of = {c.arm: c.about for c in of if "alone against all operations" in c.about}
+    assert list(alone_of) == ["questions-only"], "influence-only is no operation alone"
+    equal = {c.name: c.equal for c in of if c.arm in ("influence-only", "faithful")}
+    assert equal == {
+        "influence-only~prompt-only": True,
+        "faithful~prompt-only": True,
+        "influence-only~synpro": False,
+        "faithful~synpro": False,
+    }
     made = comparison_outline(load_comparison(SMALL, ["compare.arms=['synpro', 'synpro-best']"]))
     assert [n for n in made if n.startswith("text/synpro-best")] == [
         f"text/synpro-best/round-01/synthesize-{operation}" for operation in ("rephrase", "reformat")

@@ -15,9 +15,8 @@ CONTRASTS = (
     ("synpro", "least-copied", "RL against choosing the answers that copy least"),
     ("synpro", "no-influence", "influence among the rewards against its gate alone"),
     ("synpro", "placebo", "influence against the same values dealt out at random"),
-    ("influence-only", "synpro", "influence as the only reward against it among others"),
-    ("faithful", "synpro", "three times the weight on faithfulness against the config's"),
-    ("synpro-best", "synpro", "choosing among the answers after RL against taking all that pass"),
+    ("influence-only", "prompt-only", "RL on influence alone against prompt alone"),
+    ("faithful", "prompt-only", "RL with three times the weight on faithfulness against prompt alone"),
     ("synpro-best", "best-of-n", "RL, where answers are chosen among in both"),
     ("synpro", "static", "generators refreshed in every round against those of round 1"),
     ("synpro", "synpro-one-round", "further rounds against the first alone"),
@@ -30,7 +29,14 @@ CONTRASTS = (
     ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
     ("megadocs", "synpro", "versions of a source in one training document against one each"),
 )
-"""(arm, its control, what the difference says). Adding a contrast: one line here."""
+"""(arm, its control, what the difference says), measured at equal synthetic tokens too. Adding a contrast: one line here."""
+
+CONTRASTS_OF_ARMS = (
+    ("influence-only", "synpro", "influence as the only reward against it among others"),
+    ("faithful", "synpro", "three times the weight on faithfulness against the config's"),
+    ("synpro-best", "synpro", "choosing among the answers after RL against taking all that pass"),
+)
+"""Measured as the arms are alone: variants of RL, whose texts are held against those by prompt alone at equal tokens."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,14 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
     with the highest."""
     names = list(arms)
     found = []
-    for base, control_base, about in CONTRASTS:
+    rows = [(*row, True) for row in CONTRASTS] + [(*row, False) for row in CONTRASTS_OF_ARMS]
+    for base, control_base, about, equal in rows:
         for arm in (n for n in names if _split(n)[0] == base):
             controls = {_split(n)[1]: n for n in names if _split(n)[0] == control_base}
             if controls:
                 number = _split(arm)[1]
                 key = number if number in controls else 0 if 0 in controls else max(controls)
-                found.append(Contrast(arm, controls[key], about))
+                found.append(Contrast(arm, controls[key], about, equal))
     numbered: dict[str, list[int]] = {}
     for name in names:
         base, number = _split(name)
