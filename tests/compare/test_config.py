@@ -42,7 +42,7 @@ def test_arms_share_what_is_equal_and_seeds_share_the_texts() -> None:
     names = comparison_outline(load_comparison(SMALL, [ALL, "rounds=2", "compare.seeds=[0, 1]"]))
     assert len(set(names)) == len(names)
     kinds = Counter(n.partition("/")[0] + "/" + n.rsplit("/", 1)[1] for n in names if n.startswith("text/"))
-    assert kinds["text/probe"] == 8, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
+    assert kinds["text/probe"] == 10, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
     static = [n for n in names if n.startswith("text/static")]
     assert static == ["text/static/round-02/synthesize-rephrase", "text/static/round-02/synthesize-reformat"]
     assert not any(n.startswith(("text/megadocs", "text/synpro-one-round")) for n in names)
@@ -197,6 +197,22 @@ def test_placebo_and_no_influence_keep_the_gate() -> None:
     values = {name: cfg.of_arm(name).rubric.influence.values for name in ("synpro", "placebo", "no-influence")}
     assert values == {"synpro": "measured", "placebo": "shuffled", "no-influence": "none"}
     assert all(cfg.of_arm(n).operations["rephrase"].weights["influence"] > 0 for n in values)
+
+
+def test_arms_that_choose() -> None:
+    cfg = load_comparison(SMALL)
+    chosen = {name: cfg.of_arm(name).operations["rephrase"] for name in ("most-influential", "most-faithful", "best-of-n")}
+    assert {n: o.select_by for n, o in chosen.items()} == {
+        "most-influential": "influence",
+        "most-faithful": "faithfulness",
+        "best-of-n": "reward",
+    }
+    assert {(o.steps, o.num_candidates, o.max_tries) for o in chosen.values()} == {
+        (0, cfg.compare.best_of, cfg.compare.best_of)
+    }
+    unpaid = "operations.rephrase.weights.faithfulness=0"
+    with pytest.raises(ConfigError, match="select_by: 'faithfulness' is neither a reward with a weight here"):
+        load_comparison(SMALL, ["compare.arms=['most-faithful']", unpaid])
 
 
 def test_arms_that_change_what_rl_is_paid_for() -> None:

@@ -183,6 +183,8 @@ ARMS: dict[str, Arm] = {
     ),
     "prompt-only": Arm("generators before RL, by prompt alone", _prompt_only, looks=False),
     "least-copied": Arm("prompt alone; of the answers, those that copy least are kept", _chosen("least_copied"), looks=False),
+    "most-influential": Arm("prompt alone; of the answers, those of highest influence are kept", _chosen("influence")),
+    "most-faithful": Arm("prompt alone; of the answers, those of highest faithfulness are kept", _chosen("faithfulness")),
     "best-of-n": Arm("prompt alone; of the answers, those with the best rewards are kept", _chosen("reward")),
     "no-influence": Arm("generators trained with the gate of the influence reward, not its values", _influence("none")),
     "placebo": Arm("influence rewards dealt out at random among the texts that pass the gate", _influence("shuffled")),

@@ -34,7 +34,7 @@ class ComparisonConfig:
     """How often the text of an arm is sampled anew. Seeds take turns: with 2 draws, the second, fourth, ... are trained on the
     second one. Generators are trained once."""
     best_of: int = setting(8, unit="texts", source="ours", min=2)
-    """Texts of each passage of which the arms best-of-n and least-copied keep `num_versions`."""
+    """Texts of each passage of which the arms that choose (best-of-n, least-copied, ...) keep `num_versions`."""
     forced: bool = setting(True, source="ours")
     """Measure every arm with synthetic text under the settings of tuned repetition too, with the whole budget: the stricter
     line. false: its own settings alone."""

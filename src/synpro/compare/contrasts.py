@@ -20,13 +20,12 @@ CONTRASTS = (
     ("synpro-best", "best-of-n", "RL, where answers are chosen among in both"),
     ("synpro", "static", "generators refreshed in every round against those of round 1"),
     ("synpro", "synpro-one-round", "further rounds against the first alone"),
-    ("synpro", "generator-text", "what the corpus adds to the generator's own language"),
     ("prompt-only", "generator-text", "what the corpus adds to the generator's own language"),
     ("prompt-only", "generator-news", "what the corpus adds to news that the generator makes up"),
-    ("synpro", "generator-news", "what the corpus adds to news that the generator makes up"),
     ("generator-news", "generator-text", "news about invented events against encyclopedic text"),
     ("best-of-n", "prompt-only", "choosing answers by the rewards against taking all that pass"),
-    ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
+    ("most-influential", "prompt-only", "choosing the answers of highest influence against taking all that pass"),
+    ("most-faithful", "prompt-only", "choosing the answers of highest faithfulness against taking all that pass"),
     ("megadocs", "synpro", "versions of a source in one training document against one each"),
 )
 """(arm, its control, what the difference says), measured at equal synthetic tokens too. Adding a contrast: one line here."""
@@ -35,8 +34,13 @@ CONTRASTS_OF_ARMS = (
     ("influence-only", "synpro", "influence as the only reward against it among others"),
     ("faithful", "synpro", "three times the weight on faithfulness against the config's"),
     ("synpro-best", "synpro", "choosing among the answers after RL against taking all that pass"),
+    ("synpro", "generator-text", "what the corpus adds to the generator's own language"),
+    ("synpro", "generator-news", "what the corpus adds to news that the generator makes up"),
+    ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
+    ("most-influential", "least-copied", "choosing answers by influence against choosing what copies least"),
 )
-"""Measured as the arms are alone: variants of RL, whose texts are held against those by prompt alone at equal tokens."""
+"""Measured as the arms are alone, for each training costs: arms that are held against prompt-only at equal tokens already, and
+those that keep as many texts as their control."""
 
 
 @dataclass(frozen=True)
