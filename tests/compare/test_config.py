@@ -230,13 +230,8 @@ def test_arms_that_change_what_rl_is_paid_for() -> None:
     of = find_contrasts(["prompt-only", "synpro", "influence-only", "faithful", "questions-only"])
     alone_of = {c.arm: c.about for c in of if "alone against all operations" in c.about}
     assert list(alone_of) == ["questions-only"], "influence-only is no operation alone"
-    equal = {c.name: c.equal for c in of if c.arm in ("influence-only", "faithful")}
-    assert equal == {
-        "influence-only~prompt-only": True,
-        "faithful~prompt-only": True,
-        "influence-only~synpro": False,
-        "faithful~synpro": False,
-    }
+    names = {c.name for c in of}
+    assert {f"{arm}~{control}" for arm in ("influence-only", "faithful") for control in ("prompt-only", "synpro")} <= names
     made = comparison_outline(load_comparison(SMALL, ["compare.arms=['synpro', 'synpro-best']"]))
     assert [n for n in made if n.startswith("text/synpro-best")] == [
         f"text/synpro-best/round-01/synthesize-{operation}" for operation in ("rephrase", "reformat")
@@ -263,6 +258,22 @@ def test_contrasts_have_the_control_of_the_same_number() -> None:
         "prompt-only-4~prompt-only-1": False,
     }
     assert [c.name for c in find_contrasts(["prompt-only-1", "prompt-only"])] == ["prompt-only~prompt-only-1"]
+
+
+def test_contrasts_at_equal_tokens_are_chosen() -> None:
+    arms = ["compare.arms=['prompt-only', 'best-of-n', 'synpro']"]
+
+    def trainings(*sets: str) -> set[str]:
+        names = comparison_outline(load_comparison(SMALL, [*arms, *sets]))
+        return {n.split("/")[1] for n in names if n.startswith("equal/")}
+
+    assert trainings() == {"synpro~prompt-only", "synpro~best-of-n", "best-of-n~prompt-only"}
+    one = "compare.equal_contrasts=['synpro~prompt-only', 'most-faithful~prompt-only']"
+    assert trainings(one) == {"synpro~prompt-only"}, "an arm may be left out of a sitting"
+    assert trainings(one, "compare.equal_tokens=false") == set()
+    for name in ("synpro~oracle", "synpro", "prompt-only-8~prompt-only-1", "prompt-only~synpro"):
+        with pytest.raises(ConfigError, match=f"equal_contrasts: '{name}' is no contrast of two arms with different texts"):
+            load_comparison(SMALL, [*arms, f"compare.equal_contrasts=['{name}']"])
 
 
 @pytest.mark.parametrize(("arm", "control"), [("generator-text", "topic"), ("generator-news", "news")])
@@ -313,6 +324,7 @@ def test_a_comparison_may_get_other_arms_and_seeds_later_and_nothing_else(tmp_pa
     (tmp_path / "config.toml").write_text(written)
     (tmp_path / "corpus/result.json").touch()
     changed = ['compare.arms=["tuned-repetition", "oracle"]', "compare.seeds=[0, 1]", "compare.equal_tokens=false"]
+    changed.append("compare.equal_contrasts=['synpro~prompt-only']")
     fewer = load_comparison(file, changed)
     init_or_verify(fewer, tmp_path)
     assert load_comparison(tmp_path / "config.toml") == fewer

@@ -30,7 +30,18 @@ LIBRARIES = (
     "pyarrow",
 )
 MUTABLE_KEYS = {
-    "compare": ("arms", "seeds", "text_draws", "absorption", "anchors", "law", "settings_from", "equal_tokens", "forced")
+    "compare": (
+        "arms",
+        "seeds",
+        "text_draws",
+        "absorption",
+        "anchors",
+        "law",
+        "settings_from",
+        "equal_tokens",
+        "equal_contrasts",
+        "forced",
+    )
 }
 """Keys, by table, that may change in an existing run directory although they are no execution settings: they choose which steps
 are run and how numbers are made of them. A finished step that would come out otherwise is refused by itself."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
 from synpro.compare.arms import Arm, arm_order, find_arm
+from synpro.compare.contrasts import find_contrasts
 from synpro.compare.tuning import TrainingSettings, TuneConfig
 from synpro.config import RunConfig
 from synpro.measure.curves import Law
@@ -43,6 +44,9 @@ class ComparisonConfig:
     a search of its own."""
     equal_tokens: bool = setting(True, source="ours")
     """Measure every contrast of two arms with synthetic text once more with as many synthetic tokens in both."""
+    equal_contrasts: tuple[str, ...] = setting((), source="ours")
+    """The contrasts that are measured so, as `ARM~CONTROL`; empty: every one. Each takes a training per seed, of the arm that
+    has more tokens."""
     absorption: bool = setting(False, source="ours")
     """Ask every arm's models what they absorbed: cloze items from the training passages, and the loss of another version of
     them that no arm was trained on, which is generated for it (`stages/absorption.py`)."""
@@ -113,6 +117,12 @@ class ComparisonConfig:
         for name in ("begin", "begin_anchors"):
             if (settings := getattr(self, name)) is not None and settings.organic_share is not None:
                 raise ValueError(f"{name}.organic_share: repetition has organic text alone; it belongs into begin_synthetic")
+        for name in self.equal_contrasts:
+            arm, _, control = name.partition("~")
+            if name not in {c.name for c in find_contrasts([arm, control]) if c.equal}:
+                raise ValueError(
+                    f"equal_contrasts: {name!r} is no contrast of two arms with different texts; write ARM~CONTROL"
+                )
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 

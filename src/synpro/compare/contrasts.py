@@ -27,10 +27,6 @@ CONTRASTS = (
     ("most-influential", "prompt-only", "choosing the answers of highest influence against taking all that pass"),
     ("most-faithful", "prompt-only", "choosing the answers of highest faithfulness against taking all that pass"),
     ("megadocs", "synpro", "versions of a source in one training document against one each"),
-)
-"""(arm, its control, what the difference says), measured at equal synthetic tokens too. Adding a contrast: one line here."""
-
-CONTRASTS_OF_ARMS = (
     ("influence-only", "synpro", "influence as the only reward against it among others"),
     ("faithful", "synpro", "three times the weight on faithfulness against the config's"),
     ("synpro-best", "synpro", "choosing among the answers after RL against taking all that pass"),
@@ -39,8 +35,7 @@ CONTRASTS_OF_ARMS = (
     ("best-of-n", "least-copied", "choosing answers by the rewards against choosing what copies least"),
     ("most-influential", "least-copied", "choosing answers by influence against choosing what copies least"),
 )
-"""Measured as the arms are alone, for each training costs: arms that are held against prompt-only at equal tokens already, and
-those that keep as many texts as their control."""
+"""(arm, its control, what the difference says). Adding a contrast: one line here."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,13 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
     with the highest."""
     names = list(arms)
     found = []
-    rows = [(*row, True) for row in CONTRASTS] + [(*row, False) for row in CONTRASTS_OF_ARMS]
-    for base, control_base, about, equal in rows:
+    for base, control_base, about in CONTRASTS:
         for arm in (n for n in names if _split(n)[0] == base):
             controls = {_split(n)[1]: n for n in names if _split(n)[0] == control_base}
             if controls:
                 number = _split(arm)[1]
                 key = number if number in controls else 0 if 0 in controls else max(controls)
-                found.append(Contrast(arm, controls[key], about, equal))
+                found.append(Contrast(arm, controls[key], about))
     numbered: dict[str, list[int]] = {}
     for name in names:
         base, number = _split(name)
