@@ -210,6 +210,8 @@ def test_arms_that_choose() -> None:
     assert {(o.steps, o.num_candidates, o.max_tries) for o in chosen.values()} == {
         (0, cfg.compare.best_of, cfg.compare.best_of)
     }
+    sharp = cfg.of_arm("most-influential-1").operations["rephrase"]
+    assert (sharp.num_versions, sharp.num_candidates, sharp.select_by) == (1, cfg.compare.best_of, "influence")
     unpaid = "operations.rephrase.weights.faithfulness=0"
     with pytest.raises(ConfigError, match="select_by: 'faithfulness' is neither a reward with a weight here"):
         load_comparison(SMALL, ["compare.arms=['most-faithful']", unpaid])

@@ -200,7 +200,7 @@ ARMS: dict[str, Arm] = {
     "oracle": Arm("unique organic text instead of synthetic text", oracle=0),
 }
 """Adding an arm: one line here. They run in this order, whatever the order in the config."""
-_NUMBERED = ("prompt-only", "least-copied", "best-of-n", "synpro", "oracle")
+_NUMBERED = ("prompt-only", "least-copied", "most-influential", "most-faithful", "best-of-n", "synpro", "oracle")
 
 
 def find_arm(name: str) -> Arm:
