@@ -154,6 +154,7 @@ def trained(run: Run, number: int, texts: Sequence[dict[str, str]], steps: int, 
         evaluate_every=steps,
         evaluate_tokens=10**9,
         checkpoint_every=None,
+        keep="last",  # the best state may be that which training began with, and then every group has gained nothing
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -333,7 +334,7 @@ def main() -> None:
     settings = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "work")}
     digests = [run.corpus.digest, *(c.digest for c in run.checkpoints.values()), *(p.digest for p in run.probes.values())]
     digests += [s.digest for r in run.shards.values() for s in r]
-    memory = Memory(arguments.work or arguments.out.with_suffix(".work"), digest_of([settings, digests]))
+    memory = Memory(arguments.work or arguments.out.with_suffix(".work"), digest_of([settings, digests, "last state"]))
     body = {
         "run": run.cfg.name,
         "settings": settings,

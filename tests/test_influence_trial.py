@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +74,10 @@ def test_a_trial_ranks_groups_by_influence_and_carries_on(script: ModuleType, tm
     assert sum(p.stat().st_mtime_ns != t for p, t in done.items()) == 1, "what stood was not done again"
     fresh = script.Memory(tmp_path / "work", "other settings")
     assert fresh.once("organic-seed-0", lambda: "new") == "new", "a result of other settings is not used"
+    wild = dataclasses.replace(cfg, optimizer=dataclasses.replace(cfg.optimizer, learning_rate=0.3))
+    worse = script.trained(dataclasses.replace(run, cfg=RunConfig("trial", pretrain=wild)), 1, [], 3, 0)
+    began = json.loads((before.dir / "training.json").read_text())
+    assert worse["reference"] > began["reference_loss"] + 0.01, "what training did is measured, not the best state on its way"
 
 
 def test_versions_of_one_passage_are_told_apart_without_the_passage(script: ModuleType) -> None:
