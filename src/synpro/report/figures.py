@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,8 +89,8 @@ def to_svg(figure: LineFigure) -> str:
     with matplotlib.rc_context(_SVG_STYLE):
         canvas = Canvas(figsize=(7.6, 4.3), layout="constrained")
         axes = canvas.add_subplot()
-        for s in figure.series:
-            _draw(axes, s)
+        for s, aside in zip(figure.series, _asides(figure), strict=True):
+            _draw(axes, s, aside)
         axes.set_xlabel(figure.x)
         axes.set_ylabel(figure.y)
         if figure.log_x:
@@ -105,7 +106,26 @@ def to_svg(figure: LineFigure) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _draw(axes: Axes, s: Series) -> None:
+def _asides(figure: LineFigure) -> list[float]:
+    """How far the points of each series are drawn beside their place, in points (1/72 inch), so that none hides another: those
+    at the place of earlier ones go to their right and left by turns."""
+    scale = math.log if figure.log_x else float
+    points = [s for s in figure.series if s.kind == "points"]
+    places = [scale(x) for s in points for x in s.x]
+    near = 0.02 * (max(places) - min(places)) if places else 0.0
+    taken: list[float] = []
+    asides = []
+    for s in figure.series:
+        own = [scale(x) for x in s.x] if s.kind == "points" else []
+        before = max((sum(abs(x - other) <= near for other in taken) for x in own), default=0)
+        asides.append(5.0 * (before + 1 >> 1) * (1 if before % 2 else -1))
+        taken += own
+    return asides
+
+
+def _draw(axes: Axes, s: Series, aside: float = 0.0) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     label = s.name or "_"  # matplotlib leaves a label that begins with an underscore out of the legend
     if s.kind == "band":
         axes.fill_between(s.x, s.low, s.high, color=s.colour, alpha=0.15, linewidth=0, label=label)
@@ -114,6 +134,8 @@ def _draw(axes: Axes, s: Series) -> None:
     else:
         bars = _error_bars(s) if s.low else None
         mark: dict[str, Any] = {"fmt": "o", "markersize": 5, "fillstyle": "none" if s.dash else "full"}
+        if aside:
+            mark["transform"] = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         axes.errorbar(s.x, s.y, bars, color=s.colour, elinewidth=1.2, capsize=2, label=label, **mark)
 
 
