@@ -24,3 +24,9 @@ def test_points_at_one_place_are_drawn_side_by_side() -> None:
     a, b, c, d = (x[s.colour] for s in (one, other, third, far))
     assert c < a - 3 < b - 6, "the second to the right, the third to the left"
     assert d < c - 50, "a point of its own place stays there"
+
+
+def test_a_bar_that_is_moved_aside_is_drawn_whole() -> None:
+    high = Series("b", (90_000.0,), (2.0,), (1.0,), (9.0,), "points", "#222222")
+    svg = to_svg(LineFigure("tokens", "x", (at("a", 90_000, 2.0, "#111111"), high)))
+    assert ">8</text>" in svg or "<!-- 8 -->" in svg, "the axis reaches the end of the bar"

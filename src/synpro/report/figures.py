@@ -136,6 +136,7 @@ def _draw(axes: Axes, s: Series, aside: float = 0.0) -> None:
         mark: dict[str, Any] = {"fmt": "o", "markersize": 5, "fillstyle": "none" if s.dash else "full"}
         if aside:
             mark["transform"] = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
+            axes.update_datalim([*zip(s.x, s.low or s.y, strict=True), *zip(s.x, s.high or s.y, strict=True)])
         axes.errorbar(s.x, s.y, bars, color=s.colour, elinewidth=1.2, capsize=2, label=label, **mark)
 
 
