@@ -334,7 +334,8 @@ def main() -> None:
     settings = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "work")}
     digests = [run.corpus.digest, *(c.digest for c in run.checkpoints.values()), *(p.digest for p in run.probes.values())]
     digests += [s.digest for r in run.shards.values() for s in r]
-    memory = Memory(arguments.work or arguments.out.with_suffix(".work"), digest_of([settings, digests, "last state"]))
+    digests.append("last state")  # what is kept of the time when the best state was measured is not used
+    memory = Memory(arguments.work or arguments.out.with_suffix(".work"), digest_of([settings, digests]))
     body = {
         "run": run.cfg.name,
         "settings": settings,

@@ -121,7 +121,7 @@ class ComparisonConfig:
             arm, _, control = name.partition("~")
             if name not in {c.name for c in find_contrasts([arm, control]) if c.equal}:
                 raise ValueError(
-                    f"equal_contrasts: {name!r} is no contrast of two arms with different texts; write ARM~CONTROL"
+                    f"equal_contrasts: {name!r} is no contrast of two arms with different texts; write ARM~CONTROL, as compare/contrasts.py pairs them"
                 )
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")

@@ -118,7 +118,7 @@ def _asides(figure: LineFigure) -> list[float]:
     for s in figure.series:
         own = [scale(x) for x in s.x] if s.kind == "points" else []
         before = max((sum(abs(x - other) <= near for other in taken) for x in own), default=0)
-        asides.append(5.0 * (before + 1 >> 1) * (1 if before % 2 else -1))
+        asides.append(5.0 * ((before + 1) // 2) * (1 if before % 2 else -1))
         taken += own
     return asides
 
