@@ -120,9 +120,8 @@ class ComparisonConfig:
         for name in self.equal_contrasts:
             arm, _, control = name.partition("~")
             if name not in {c.name for c in find_contrasts([arm, control]) if c.equal}:
-                raise ValueError(
-                    f"equal_contrasts: {name!r} is no contrast of two arms with different texts; write ARM~CONTROL, as compare/contrasts.py pairs them"
-                )
+                said = f"equal_contrasts: {name!r} is no contrast of two arms with different texts"
+                raise ValueError(f"{said}; write ARM~CONTROL, as compare/contrasts.py pairs them")
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
