@@ -6,8 +6,8 @@
    the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on
    organic text alone are the comparison. Spearman's rank correlation of a group's influence with what it took off the reference
    and held-out losses says whether influence predicts anything.
-   `--by novelty` and `--by likelihood` sort by the share of words that are not copied from the passage, or by the likelihood
-   under the checkpoint, instead: what influence has to beat as a predictor. `--within` takes the mean of a passage's versions
+   `--by novelty`, `--by likelihood` and `--by length` sort by the share of words that are not copied from the passage, by the
+   likelihood under the checkpoint, or by the number of words instead: what influence has to beat as a predictor. `--within` takes the mean of a passage's versions
    away first, so that only versions of one passage are told apart, which is what GRPO compares.
 2. The share of texts with positive influence: round 1's texts under round 1's probe; the same texts under later probes (what a
    static generator would still offer); and later rounds' texts under their own probe (what refreshing gives).
@@ -108,8 +108,8 @@ def scored(run: Run, probe: int, texts: Sequence[str]) -> list[float]:
 
 
 def predicted(run: Run, number: int, texts: Sequence[dict[str, str]], by: str) -> list[float]:
-    """What texts are sorted by: influence (nats per token), novelty (share of words not copied) or likelihood (minus nats per
-    token under the checkpoint)."""
+    """What texts are sorted by: influence (nats per token), novelty (share of words not copied), likelihood (minus nats per
+    token under the checkpoint) or length (words)."""
     from synpro.corpus.store import read_passages
     from synpro.judges.text_stats import copied_share
     from synpro.lm.loss import load_model, text_losses
@@ -117,6 +117,8 @@ def predicted(run: Run, number: int, texts: Sequence[dict[str, str]], by: str) -
     plain = [text["text"] for text in texts]
     if by == "influence":
         return scored(run, number, plain)
+    if by == "length":
+        return [float(len(text.split())) for text in plain]
     if by == "likelihood":
         folder = run.probes[number].before
         return [-nats / tokens for nats, tokens in text_losses(load_model(folder), folder, plain)]
@@ -320,7 +322,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--work", type=Path, help="what is kept to carry on from (default: OUT with .work)")
     parser.add_argument("--round", type=int, default=1, help="whose texts are trained on")
-    names = ("influence", "novelty", "likelihood")
+    names = ("influence", "novelty", "likelihood", "length")
     parser.add_argument("--by", choices=names, default=names[0], help="what texts are sorted by")
     parser.add_argument("--within", action="store_true", help="differences between versions of one passage alone")
     parser.add_argument("--groups", type=int, default=16)

@@ -67,6 +67,8 @@ def test_a_trial_ranks_groups_by_influence_and_carries_on(script: ModuleType, tm
     assert rows[0]["influence"] < rows[-1]["influence"], "one repeated word carries less than the corpus' own language"
     assert found["spearman"]["heldout"]["groups"] == 4 and found["organic_alone"][0]["heldout"] < 6
     assert rows[-1]["heldout_gain"] > rows[0]["heldout_gain"], "and training on it helps less"
+    long, short = {"text": "one two three", "passage": "p0"}, {"text": "one", "passage": "p0"}
+    assert script.predicted(run, 1, [long, short], "length") == [3.0, 1.0], "a rival of influence"
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "work").iterdir()}
     (tmp_path / "work/group-02-seed-0.json").unlink()
     again = script.trial(run, script.Memory(tmp_path / "work", "key"), arguments)
