@@ -7,8 +7,9 @@
    organic text alone are the comparison. Spearman's rank correlation of a group's influence with what it took off the reference
    and held-out losses says whether influence predicts anything.
    `--by novelty`, `--by likelihood` and `--by length` sort by the share of words that are not copied from the passage, by the
-   likelihood under the checkpoint, or by the number of words instead: what influence has to beat as a predictor. `--within` takes the mean of a passage's versions
-   away first, so that only versions of one passage are told apart, which is what GRPO compares.
+   likelihood under the checkpoint, or by the number of words instead: what influence has to beat as a predictor. `--within`
+   takes the mean of a passage's versions away first, so that only versions of one passage are told apart, which is what GRPO
+   compares.
 2. The share of texts with positive influence: round 1's texts under round 1's probe; the same texts under later probes (what a
    static generator would still offer); and later rounds' texts under their own probe (what refreshing gives).
 

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -166,6 +167,13 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
+def put_rewards(body: dict[str, Any], rewards: dict[str, list[float]]) -> None:
+    """Two rewards by side, taking turns over its passages."""
+    for side, pair in rewards.items():
+        for i, sample in enumerate(body[side]["samples"]):
+            sample["reward"] = pair[i % 2]
+
+
 def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -> None:
     found = {(c.where, c.what.split(":")[0].split(",")[0]) for c in find_warnings(load_run(finished_run))}
     assert found == {
@@ -187,14 +195,21 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
     body["before"]["passed"], body["after"]["passed"] = 0.8, 0.5
     body |= {"kept": 0, "measured": [{"step": 0, "reward": 0.0, "passed": 0.8}, {"step": 12, "reward": -1.25, "passed": 0.4}]}
     validation.write_text(json.dumps(body))
+    for rewards in ({}, {"before": [0.0, 0.0], "after": [1.1, -1.2]}):
+        put_rewards(body, rewards)
+        validation.write_text(json.dumps(body))
+        assert "Training made" not in "".join(summary(run)), "a fall of which no interval is known, or that chance can make, is no headline"
+    put_rewards(body, {"before": [0.0, 0.1], "after": [-1.2, -1.2]})
+    validation.write_text(json.dumps(body))
     said = [c.what for c in find_warnings(load_run(run)) if c.where == "round-01/train-rephrase"]
     fall = (
         "Training made this generator worse: after 12 steps its reward on the validation passages had fallen by 1.25 "
-        "deviations, with 40% of the answers passing. The run goes on with the generator as it was before."
+        "deviations (95% interval 1.23 to 1.27), with 40% of the answers passing. The run goes on with the generator as it was "
+        "before."
     )
     assert summary(run)[1] == f"round-01/train-rephrase: {fall}" and fall in render(run).partition("</header>")[0]
     other = run / "round-02/train-rephrase/validation.json"
-    other.write_text(json.dumps({**json.loads(other.read_text()), "kept": 0, "measured": body["measured"]}))
+    other.write_text(json.dumps({**body, "kept": 0}))
     two = "Training made 2 generators worse on their validation passages (round-01/train-rephrase, round-02/train-rephrase)"
     assert summary(run)[1].startswith(two) and fall not in render(run).partition("</header>")[0]
     assert said == [

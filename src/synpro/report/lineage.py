@@ -16,7 +16,6 @@ from typing import Any, Literal
 from synpro.engines.registry import ENGINES
 from synpro.plugins import load_config_files
 from synpro.records import Passage
-from synpro.report.run_data import read_rejects
 from synpro.runner.artifacts import (
     CorruptRun,
     NotARun,
@@ -28,7 +27,7 @@ from synpro.runner.artifacts import (
     read_table,
     steps,
 )
-from synpro.runner.rejects import Reject
+from synpro.runner.rejects import Reject, read_rejects
 
 Kind = Literal["synthetic document", "rewrite", "passage", "organic document", "rejected row"]
 

@@ -7,7 +7,7 @@ An unfinished run is read as far as it goes: what is not there yet is named in `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from synpro.runner.artifacts import (
     round_of,
     steps,
 )
-from synpro.runner.rejects import Reject
+from synpro.runner.rejects import Reject, read_rejects
 
 Json = Mapping[str, Any]
 """An object of a JSON file, as the stage that writes it documents it."""
@@ -107,6 +107,8 @@ class Validation:
     """Share of those that pass a reward's own gate, by reward."""
     shares: dict[str, float] = field(default_factory=dict)
     """Share of each reward in the variance of the advantage; `failing` is that of the steps of failures."""
+    rewards: dict[str, float] = field(default_factory=dict)
+    """Passage -> the mean `total` of all its rewrites; empty in a run of an older version."""
 
 
 @dataclass(frozen=True)
@@ -257,15 +259,6 @@ def _flatten(value: Any, key: str = "") -> dict[str, str]:
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
 
 
-def read_rejects(step: Path) -> Iterator[Reject]:
-    """What a finished step did not take. Raises CorruptRun."""
-    for row in read_lines(step / "rejects.jsonl", whole=True):
-        try:
-            yield Reject(**row)
-        except TypeError as problem:
-            raise CorruptRun(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem
-
-
 def _count_rejects(step: Path) -> tuple[dict[str, int], tuple[Reject, ...]]:
     """How many rejects have each reason, most first, and the first of each."""
     counts, first = Counter[str](), dict[str, Reject]()
@@ -366,10 +359,17 @@ def _to_validation(body: Json | None) -> Validation | None:
     means = {k.removeprefix("reward/"): v for k, v in body.items() if k.startswith("reward/") and v is not None}
     if body.get("reward") is not None:
         means["total"] = body["reward"]
-    scores = {s["passage"]: s["scores"] for s in body.get("samples", ())}
-    passes = {k.removeprefix("pass/"): v for k, v in body.items() if k.startswith("pass/") and v is not None}
-    influence = tuple(body.get("influence", ()))
-    return Validation(means, body.get("parsed"), influence, scores, body.get("passed"), passes, dict(body.get("shares", {})))
+    samples = {s["passage"]: s for s in body.get("samples", ())}
+    return Validation(
+        means,
+        body.get("parsed"),
+        tuple(body.get("influence", ())),
+        {passage: s["scores"] for passage, s in samples.items()},
+        body.get("passed"),
+        {k.removeprefix("pass/"): v for k, v in body.items() if k.startswith("pass/") and v is not None},
+        dict(body.get("shares", {})),
+        {passage: s["reward"] for passage, s in samples.items() if "reward" in s},
+    )
 
 
 def _read_shard(folder: Path, name: str, record: Json) -> ShardSummary:

@@ -46,16 +46,29 @@ def influence_change(generator: GeneratorTraining) -> Difference | None:
     """Validation influence of the last state minus that before training, one rewrite per passage, paired by passage, where both
     pass the gate: what failing costs is no influence. Of the last state, because a best one is chosen on these passages.
     Resampled by document, where they are of several. None with fewer than two passages."""
-    from synpro.measure.bootstrap import paired_difference
-
     if generator.before is None or generator.last is None:
         return None
+    first, last = ({p: s.get("influence") for p, s in v.scores.items()} for v in (generator.before, generator.last))
+    return _change(first, last)
+
+
+def reward_change(generator: GeneratorTraining) -> Difference | None:
+    """The same of the weighted reward, in deviations of the start, over all rewrites of a passage, failures included."""
+    if generator.before is None or generator.last is None:
+        return None
+    return _change(generator.before.rewards, generator.last.rewards)
+
+
+def _change(first: Mapping[str, float | str | None], last: Mapping[str, float | str | None]) -> Difference | None:
+    """Of the passages that have a number in both."""
+    from synpro.measure.bootstrap import paired_difference
+
     before, after, groups = [], [], []
-    for passage, scores in generator.before.scores.items():
-        first, second = scores.get("influence"), generator.last.scores.get(passage, {}).get("influence")
-        if isinstance(first, float | int) and isinstance(second, float | int):
-            before.append(first)
-            after.append(second)
+    for passage, one in first.items():
+        other = last.get(passage)
+        if isinstance(one, float | int) and isinstance(other, float | int):
+            before.append(one)
+            after.append(other)
             groups.append(passage.rpartition("#")[0])
     by_document = groups if 1 < len(set(groups)) < len(groups) else None
     return paired_difference(before, after, groups=by_document) if len(before) > 1 else None
@@ -75,19 +88,20 @@ def _memorization(probe: Mapping[str, Any]) -> Iterator[RunWarning]:
 
 
 def falls(data: RunData) -> tuple[RunWarning, ...]:
-    """List the generators that training made worse: they go to the first lines of the report."""
+    """List the generators that training made worse, beyond what a few answers can do by chance: they go to the first lines of
+    the report."""
     found = []
     for g in data.generators:
-        last = g.measured[-1] if g.measured else None
-        if last is None or g.kept is None or last["reward"] >= 0:
+        last, change = g.measured[-1] if g.measured else None, reward_change(g)
+        if last is None or g.kept is None or change is None or change.high >= 0:
             continue
         goes_on = "the generator as it was before" if g.kept == 0 else f"its state at step {g.kept}"
         if g.kept == last["step"]:
             goes_on = 'this last state all the same (train_generator.keep = "last")'
         what = (
             f"Training made this generator worse: after {last['step']} steps its reward on the validation passages had fallen"
-            f" by {-last['reward']:.2f} deviations, with {last['passed']:.0%} of the answers passing. The run goes on with"
-            f" {goes_on}."
+            f" by {-last['reward']:.2f} deviations (95% interval {-change.high:.2f} to {-change.low:.2f}), with"
+            f" {last['passed']:.0%} of the answers passing. The run goes on with {goes_on}."
         )
         found.append(RunWarning(f"round-{g.round:02d}/train-{g.operation}", what, "Lower learning_rate, or raise beta."))
     return tuple(found)
@@ -181,9 +195,11 @@ def _generator(g: GeneratorTraining) -> Iterator[RunWarning]:
         yield RunWarning(where, f"Fewer answers pass on validation after training than before: {fewer}.")
     after, before = g.last.means.get("total"), g.before.means.get("total")
     if after is not None and before is not None and after <= before:
+        total = reward_change(g)
+        interval = f" (95% interval {total.low:+.3f} to {total.high:+.3f})" if total else ""
         yield RunWarning(
             where,
-            f"RL did not beat its start: weighted reward on validation is {after - before:+.3f} deviations at its end.",
+            f"RL did not beat its start: weighted reward on validation is {after - before:+.3f} deviations{interval}.",
             "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
         )
     change = influence_change(g)

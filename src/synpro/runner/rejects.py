@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from synpro.runner.artifacts import CorruptRun, read_lines
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -53,3 +55,12 @@ class RejectLog:
     def reasons(self) -> dict[str, int]:
         """Number of rows by reason, most frequent first."""
         return dict(Counter(r.reason for r in self.rows()).most_common())
+
+
+def read_rejects(step: Path) -> Iterator[Reject]:
+    """What a finished step did not take. Raises CorruptRun."""
+    for row in read_lines(step / "rejects.jsonl", whole=True):
+        try:
+            yield Reject(**row)
+        except TypeError as problem:
+            raise CorruptRun(f"{step / 'rejects.jsonl'}: a row has other fields than a reject ({problem})") from problem

@@ -248,12 +248,14 @@ class _Training:
         return [answers for answers, _ in answered], [scores for _, scores in answered]
 
     def _summarize(self, groups: list[list[Rewrite]], scores: list[list[Scores]]) -> dict[str, Any]:
-        """Numbers of the sample, the influence of each rewrite that passes its gate, and one answer per passage."""
+        """Numbers of the sample, the influence of each rewrite that passes its gate; of each passage one answer, and the mean
+        reward of all of them."""
         rewrites, flat = _flat(groups), _flat(scores)
         shown = [
             {
                 **{"passage": g[0].passage.id, "source": g[0].passage.text, "answer": g[0].answer, "text": g[0].text},
                 "scores": readable(s[0]),
+                "reward": self.scale.total(s),
             }
             for g, s in zip(groups, scores, strict=True)
         ]
