@@ -2,8 +2,8 @@
 
     python -m benchmarks.influence_trial runs/tiny --out docs/results/influence_trial.json
 
-1. The kept texts of a round are scored by its probe, sorted, and cut into groups of equal tokens. From the plateau checkpoint
-   the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on
+1. The kept texts of a round are scored by its probe, sorted, and cut into groups of equal tokens. From the checkpoint
+   that the probe came from, each group is trained on for a few steps, half organic text and half the group's; the same steps on
    organic text alone are the comparison. Spearman's rank correlation of a group's influence with what it took off the reference
    and held-out losses says whether influence predicts anything.
    `--by novelty`, `--by likelihood` and `--by length` sort by the share of words that are not copied from the passage, by the
