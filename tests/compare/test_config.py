@@ -158,6 +158,7 @@ def test_arms_with_a_number_and_of_one_operation() -> None:
 
 def test_an_arm_waits_for_the_one_that_generates_its_answers() -> None:
     arms = ["prompt-only", "prompt-only-3", "rephrase-only", "prompt-only-without-copy", "least-copied", "best-of-n", "synpro"]
+    arms += ["most-influential-1"]
     cfg = load_comparison(SMALL, [f"compare.arms={arms}", "compare.best_of=4"])
     assert first_to_ask(cfg, list(cfg.synthetic)) == {
         "prompt-only": set(),
@@ -165,12 +166,16 @@ def test_an_arm_waits_for_the_one_that_generates_its_answers() -> None:
         "prompt-only-3": set(),
         "rephrase-only": {"prompt-only"},
         "least-copied": set(),
-        "best-of-n": {"least-copied"},
+        "most-influential-1": {"least-copied"},
+        "best-of-n": {"least-copied", "most-influential-1"},  # and the scores, which least-copied has without influence
         "synpro": set(),
     }
     comparison = Comparison(cfg, DedupSteps(lambda *args, **inputs: None), {"u1": None})
     before = {name: job.wait for name, job in comparison.jobs().items() if name.startswith("texts/")}
-    assert before["texts/best-of-n/0"] == ("texts/least-copied/0",) and before["texts/least-copied/0"] == ()
+    assert (
+        before["texts/best-of-n/0"] == ("texts/least-copied/0", "texts/most-influential-1/0")
+        and before["texts/least-copied/0"] == ()
+    )
     assert next(iter(before)) == "texts/synpro/0" and list(before)[-1] == "texts/best-of-n/0"
     assert before["texts/rephrase-only/0"] == ("texts/prompt-only/0",) and before["texts/synpro/0"] == ()
 

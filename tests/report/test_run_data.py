@@ -198,7 +198,9 @@ def test_every_warning_that_is_due_and_no_other(finished_run: Path, run: Path) -
     for rewards in ({}, {"before": [0.0, 0.0], "after": [1.1, -1.2]}):
         put_rewards(body, rewards)
         validation.write_text(json.dumps(body))
-        assert "Training made" not in "".join(summary(run)), "a fall of which no interval is known, or that chance can make, is no headline"
+        assert "Training made" not in "".join(summary(run)), (
+            "a fall of which no interval is known, or that chance can make, is no headline"
+        )
     put_rewards(body, {"before": [0.0, 0.1], "after": [-1.2, -1.2]})
     validation.write_text(json.dumps(body))
     said = [c.what for c in find_warnings(load_run(run)) if c.where == "round-01/train-rephrase"]

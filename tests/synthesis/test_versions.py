@@ -18,7 +18,7 @@ from synpro.operations.base import OperationConfig
 from synpro.records import Chat, Completion, Passage, Rewrite, Shard
 from synpro.rewards.base import FAILED
 from synpro.rewards.filters import FilterConfig
-from synpro.rewards.worker import Scored
+from synpro.rewards.worker import RubricWorker, Scored
 from synpro.synthesis import blocks
 from synpro.synthesis.answers import Answer, TooFewKept
 from synpro.synthesis.selection import select, version_overlap
@@ -355,6 +355,23 @@ def test_steps_that_ask_the_same_share_the_answers_and_judge_them_by_their_own_r
     assert len(engine.asked) == 12, "another request"
 
 
+def test_steps_that_choose_among_the_same_answers_share_their_scores(tmp_path: Path, monkeypatch) -> None:
+    scored: list[int] = []
+    score = RubricWorker.__call__
+    monkeypatch.setattr(RubricWorker, "__call__", lambda self, some: scored.append(len(some)) or score(self, some))
+    best = replace(RUBRIC, num_versions=2, num_candidates=4, max_tries=4, select_by="reward")
+    first = run(tmp_path, "best", monkeypatch, Uneven(), best, filters=ANY, keep_answers=True)
+    assert sum(scored) == 4 * first.passages
+    by_length = replace(best, num_versions=1, select_by="length")
+    shared = run(tmp_path, "length", monkeypatch, Uneven(), by_length, filters=ANY, keep_answers=True)
+    assert sum(scored) == 4 * first.passages, "the same answers, chosen otherwise"
+    assert files(shared.dir) == files(run(tmp_path, "alone", monkeypatch, Uneven(), by_length, filters=ANY).dir)
+    scored.clear()
+    longer = replace(best, max_length=1.7)  # what the reward `length` gives
+    run(tmp_path, "longer", monkeypatch, Uneven(), longer, filters=ANY, keep_answers=True)
+    assert sum(scored) == 4 * first.passages, "scores of other settings are other scores"
+
+
 def test_an_answer_that_is_missing_is_not_kept_for_others(tmp_path: Path, monkeypatch) -> None:
     class Failing(Sampled):
         def answer(self, chat: Chat, seed: int, index: int) -> Completion:
@@ -373,6 +390,6 @@ def test_answers_of_a_server_that_runs_already_are_not_kept(tmp_path: Path, monk
     with monkeypatch.context() as as_a_server:
         as_a_server.setattr(TransformersConfig, "reads_weights", False)
         run(tmp_path, "served", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
-    assert not (tmp_path / "answers").exists()
+    assert not (tmp_path / "answers").exists() and not (tmp_path / "scores").exists(), "nor its scores as a judge"
     run(tmp_path, "here", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
-    assert len([*(tmp_path / "answers").iterdir()]) == 3
+    assert len([*(tmp_path / "answers").iterdir()]) == len([*(tmp_path / "scores").iterdir()]) == 3

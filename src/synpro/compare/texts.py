@@ -76,14 +76,16 @@ def first_probe(
 
 
 def first_to_ask(cfg: CompareConfig, names: Sequence[str]) -> dict[str, set[str]]:
-    """For each arm, those before it in `names` that ask for the same answers by prompt alone. It waits for them, and finds the
-    answers (`synthesize.keep_answers`)."""
+    """For each arm, those before it in `names` that ask for the same answers by prompt alone, or have the same answers scored
+    to choose among them. It waits for these, and finds answers and scores (`synthesize.keep_answers`)."""
     known, found = dict[str, str](), {name: set[str]() for name in names}
     for name in names:
         for operation in cfg.of_arm(name).operations.values():
             if not operation.steps:
-                asked = digest_of([operation.name, asdict(operation.sampling(operation.candidates))])
-                found[name].add(known.setdefault(asked, name))
+                asked = [operation.name, asdict(operation.sampling(operation.candidates))]
+                scored = [*asked, find_arm(name).looks, asdict(operation.for_scoring())]
+                for wanted in (asked, scored) if operation.selects else (asked,):
+                    found[name].add(known.setdefault(digest_of(wanted), name))
     return {name: first - {name} for name, first in found.items()}
 
 

@@ -140,6 +140,11 @@ class OperationConfig:
         One that is not trained keeps all of it."""
         return replace(self, num_candidates=None, max_tries=None, select_by="reward") if self.steps else self
 
+    def for_scoring(self) -> OperationConfig:
+        """What scoring an answer may read: neither how many are kept of a passage nor how they are chosen, so that arms that
+        differ in that alone share scores."""
+        return replace(self, num_versions=1, num_candidates=None, max_tries=None, select_by="reward")
+
     @property
     def candidates(self) -> int:
         """Texts wanted of each passage before the best are chosen."""

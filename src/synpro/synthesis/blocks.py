@@ -66,9 +66,15 @@ class Blocks:
         self.cfg, self.operation, self.scoring, self.ctx = cfg, operation, scoring, ctx
         self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
+        judges = (scoring.judges.dataman, scoring.judges.layout_model, scoring.judges.verifier)
         # A server that runs already may have other weights in the next step.
-        keeps = cfg.keep_answers and cfg.engine.reads_weights
-        self.kept = ChunkStore(ctx.root / "answers") if keeps and ctx.root is not None else None
+        reads: dict[Kind, bool] = {
+            "answers": cfg.engine.reads_weights,
+            "scores": all(judge.engine.reads_weights for judge in judges),
+        }
+        root = ctx.root if cfg.keep_answers else None
+        self.kept = {kind: ChunkStore(root / kind) for kind in COSTS if root is not None and reads[kind]}
+        """What is kept for other steps, or was by them, by kind."""
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
         scratch = ctx.out / "scratch"
@@ -148,12 +154,18 @@ class Blocks:
         self.store.drop(f"{block.number:05d}.*")
         self.finished.add(block.number)
 
-    def keep(self, chunk: _Chunk, rows: ChunkRows) -> None:
-        """Keep answers for other steps, unless one is missing: that may be the server's fault."""
-        if self.kept is None or not chunk.asked or self.kept.has(chunk.asked, 0):
+    def keep(self, kind: Kind, chunk: _Chunk, rows: ChunkRows) -> None:
+        """Keep answers or scores for other steps, unless one is missing: that may be the server's fault."""
+        store = self.kept.get(kind)
+        if store is None or store.has(chunk.shared, 0):
             return
-        if all(row["completion"]["finish"] != "error" for row in rows):
-            self.kept.save(chunk.asked, 0, chunk.asked, (row["completion"] for row in rows))
+        if kind == "scores":
+            missing, kept = any(row.get("problem") for row in rows), rows
+        else:
+            kept = [row["completion"] for row in rows]
+            missing = any(completion["finish"] == "error" for completion in kept)
+        if not missing:
+            store.save(chunk.shared, 0, chunk.shared, kept)
 
     @property
     def sampled(self) -> list[float]:
@@ -198,7 +210,7 @@ class _Feed:
         block = self.open[number[0]]
         chunk = block.chunks[number[1]]
         self.blocks.store.save(block.kind(self.kind), number[1], chunk.key, rows)
-        self.blocks.keep(chunk, rows)
+        self.blocks.keep(self.kind, chunk, rows)
         block.take(number[1], rows)
         if not block.chunks:
             del self.open[number[0]]
@@ -220,13 +232,13 @@ class _Chunk:
     """A chunk that is asked for or scored."""
 
     key: str
-    """Digest of everything that decides its rows."""
+    """Digest of everything that decides its rows, in this step."""
+    shared: str
+    """Digest of everything that decides what other steps may use: completions whatever rules they are dropped by, or scores."""
     places: Sequence[int] = ()
     """Passages of the block that are asked for answers."""
     sampling: Sampling | None = None
     """How they are asked; None for answers to score."""
-    asked: str = ""
-    """Digest of what decides the answers alone, whatever rules they are dropped by."""
     answers: Sequence[Answer] = ()
     """Answers that are scored."""
 
@@ -268,7 +280,7 @@ class Block:
             for number, chunk in list(self.chunks.items()):
                 rows = self.blocks.store.load(self.kind(self.waits_for), number, chunk.key)
                 if rows is not None:
-                    self.blocks.keep(chunk, rows)
+                    self.blocks.keep(self.waits_for, chunk, rows)
                 elif (rows := self._kept(chunk)) is None:
                     continue
                 self.take(number, rows)
@@ -287,11 +299,11 @@ class Block:
         return asked
 
     def _kept(self, chunk: _Chunk) -> ChunkRows | None:
-        """The rows of answers that another step has kept, by the rules of this one."""
-        b = self.blocks
-        completions = b.kept.load(chunk.asked, 0, chunk.asked) if b.kept and chunk.asked else None
-        if completions is None:
-            return None
+        """The rows of answers that another step has kept, by the rules of this one, or of scores."""
+        b, store = self.blocks, self.blocks.kept.get(self.waits_for)
+        completions = store.load(chunk.shared, 0, chunk.shared) if store is not None else None
+        if completions is None or self.waits_for == "scores":
+            return completions
         of = [self.passages[place] for place in chunk.places for _ in range(len(completions) // len(chunk.places))]
         return [b.answers.checked(b.operation, p, c) for p, c in zip(of, completions, strict=True)]
 
@@ -337,7 +349,7 @@ class Block:
                 sampling = b.settings.sampling(n, self._seed(number))
                 prompts = [b.operation.prompt(self.passages[place]) for place in places]
                 request = [b.made_by, asdict(sampling), prompts]
-                self.chunks[number] = _Chunk(digest_of([*request, b.rules]), places, sampling, digest_of(request))
+                self.chunks[number] = _Chunk(digest_of([*request, b.rules]), digest_of(request), places, sampling)
 
     def _score(self, new: Sequence[Answer]) -> None:
         """Chunks of the answers that pass the rules and have no scores."""
@@ -346,7 +358,8 @@ class Block:
             answers = new[first : first + size]
             rewrites = [asdict(answer.rewrite) for answer in answers]
             key = digest_of([b.scoring.digest, b.settings.weights, rewrites, *b.sampled])
-            self.chunks[self._next("scores")] = _Chunk(key, answers=answers)
+            shared = digest_of([key, b.operation.name, asdict(b.settings.for_scoring())])
+            self.chunks[self._next("scores")] = _Chunk(key, shared, answers=answers)
 
     def _answers(self, number: int, place: int, i: int, chunk: _Chunk, rows: ChunkRows) -> list[Answer]:
         """The answers to the i-th passage of a chunk, added to those it has."""
