@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from synpro.runner import launch
 from synpro.runner import preloaded as preloading
 from synpro.runner.launch import MachineConfig, end_running
 from synpro.runner.preloaded import CHILD, Forked, Preloaded
@@ -148,7 +149,7 @@ def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) ->
 
     waiting = threading.Thread(target=slow)
     waiting.start()
-    wait(process.children)
+    wait(lambda: launch._running)  # a moment later than there is a process
     end_running()
     waiting.join(20)
     assert len(preloaded.forks) == 6 and all(preloaded.forks[2:])
