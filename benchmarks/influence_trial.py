@@ -242,7 +242,8 @@ def influence_groups(influence: Sequence[float], tokens: Sequence[int], count: i
     """
     if not 1 <= count <= len(influence):
         raise ValueError(f"{len(influence)} texts do not make {count} groups")
-    order = sorted(range(len(influence)), key=lambda i: (influence[i], i))
+    ties = np.random.default_rng(0).permutation(len(influence))  # not by place: neighbours are of the same passages
+    order = sorted(range(len(influence)), key=lambda i: (influence[i], ties[i]))
     groups: list[list[int]] = [[]]
     done, total = 0, sum(tokens)
     for place, i in enumerate(order):

@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_also_over_leftovers(
     assert reported["before"]["parsed"] > 0.3
     assert len(reported["after"]["samples"]) == 2
     assert {"passage", "answer", "text", "scores"} <= set(reported["after"]["samples"][0])
-    assert fmean(s["reward"] for s in reported["after"]["samples"]) == pytest.approx(reported["after"]["reward"])
+    assert fmean(s["mean_reward"] for s in reported["after"]["samples"]) == pytest.approx(reported["after"]["reward"])
 
 
 def test_a_round_starts_from_the_previous_generator(base: Path, corpus: Corpus, first: Generator, tmp_path: Path) -> None:

@@ -109,16 +109,19 @@ def run(
     *,
     filters: FilterConfig | None = None,
     verifier: Any = None,
+    judges: JudgesConfig | None = None,
+    probe: str = "probe-digest",
     **changes: Any,
 ) -> Shard:
     """Synthesize the corpus in `tmp_path`, which is made where there is none, into the folder `name`."""
     monkeypatch.setattr(TransformersConfig, "open", lambda self, model, **how: engine)
     monkeypatch.setattr(JudgePool, "verifier", verifier or Sure())
-    probe, trained = Probe(tmp_path, tmp_path, "probe-digest"), TrainedVerifier(tmp_path, "none", "verifier-digest")
+    trained = TrainedVerifier(tmp_path, "none", "verifier-digest")
+    records = (Probe(tmp_path, tmp_path, probe), trained, filters or FilterConfig())
     return synthesize(
         replace(SynthesizeConfig(chunk_size=5), **changes),
         operation=operation,
-        scoring=Scoring(RubricConfig(), JudgesConfig(), probe, trained, filters or FilterConfig()),
+        scoring=Scoring(RubricConfig(), judges or JudgesConfig(), *records),
         generator=GENERATOR,
         corpus=corpus(tmp_path),
         round=2,

@@ -5,6 +5,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from synpro.engines.failures import TooManyFailures
 from synpro.engines.openai import OpenAIConfig
 from synpro.engines.scripted import ScriptedEngine
 from synpro.engines.transformers import TransformersConfig
+from synpro.judges.base import JudgesConfig
 from synpro.operations.base import OperationConfig
 from synpro.records import Chat, Completion, Passage, Rewrite, Shard
 from synpro.rewards.base import FAILED
@@ -357,19 +359,36 @@ def test_steps_that_ask_the_same_share_the_answers_and_judge_them_by_their_own_r
 
 def test_steps_that_choose_among_the_same_answers_share_their_scores(tmp_path: Path, monkeypatch) -> None:
     scored: list[int] = []
-    score = RubricWorker.__call__
-    monkeypatch.setattr(RubricWorker, "__call__", lambda self, some: scored.append(len(some)) or score(self, some))
+    score, problems = RubricWorker.__call__, iter([True])
+
+    def counted(self: RubricWorker, some: list[Rewrite]) -> list[dict]:
+        scored.append(len(some))
+        rows = score(self, some)
+        return [{"scores": {}, "claims": [], "problem": "too long"}, *rows[1:]] if next(problems, False) else rows
+
+    def rescored(name: str, operation: OperationConfig, **changes: Any) -> int:
+        scored.clear()
+        shared = run(tmp_path, name, monkeypatch, Uneven(), operation, keep_answers=True, **{"filters": ANY, **changes})
+        if name == "length":
+            alone = run(tmp_path, "alone", monkeypatch, Uneven(), operation, filters=ANY)
+            assert files(shared.dir) == files(alone.dir), "bytes do not tell where scores came from"
+            return sum(scored) - 4 * shared.passages
+        return sum(scored)
+
+    monkeypatch.setattr(RubricWorker, "__call__", counted)
     best = replace(RUBRIC, num_versions=2, num_candidates=4, max_tries=4, select_by="reward")
-    first = run(tmp_path, "best", monkeypatch, Uneven(), best, filters=ANY, keep_answers=True)
-    assert sum(scored) == 4 * first.passages
     by_length = replace(best, num_versions=1, select_by="length")
-    shared = run(tmp_path, "length", monkeypatch, Uneven(), by_length, filters=ANY, keep_answers=True)
-    assert sum(scored) == 4 * first.passages, "the same answers, chosen otherwise"
-    assert files(shared.dir) == files(run(tmp_path, "alone", monkeypatch, Uneven(), by_length, filters=ANY).dir)
-    scored.clear()
-    longer = replace(best, max_length=1.7)  # what the reward `length` gives
-    run(tmp_path, "longer", monkeypatch, Uneven(), longer, filters=ANY, keep_answers=True)
-    assert sum(scored) == 4 * first.passages, "scores of other settings are other scores"
+    everything = rescored("best", best, max_failed=0.5)
+    assert everything == 4 * 12
+    assert rescored("again", best) == 5, "the chunk with a text that was not judged"
+    assert rescored("length", by_length) == 0, "the same answers, chosen otherwise"
+    assert rescored("recall", replace(best, min_recall=0.7)) == everything, "what a reward may read"
+    assert rescored("filters", best, filters=replace(ANY, min_faithfulness=0.1)) == everything
+    assert rescored("probe", best, probe="another") == everything
+    dataman = JudgesConfig(quality="dataman")
+    assert rescored("dataman", best, judges=dataman) == rescored("dataman 2", by_length, judges=dataman) == everything
+    monkeypatch.setattr(blocks, "own_code", lambda: "a mended reward")
+    assert rescored("mended", best) == everything
 
 
 def test_an_answer_that_is_missing_is_not_kept_for_others(tmp_path: Path, monkeypatch) -> None:
@@ -390,6 +409,6 @@ def test_answers_of_a_server_that_runs_already_are_not_kept(tmp_path: Path, monk
     with monkeypatch.context() as as_a_server:
         as_a_server.setattr(TransformersConfig, "reads_weights", False)
         run(tmp_path, "served", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
-    assert not (tmp_path / "answers").exists() and not (tmp_path / "scores").exists(), "nor its scores as a judge"
+    assert not (tmp_path / "answers").exists()
     run(tmp_path, "here", monkeypatch, Sampled(), filters=ANY, keep_answers=True)
-    assert len([*(tmp_path / "answers").iterdir()]) == len([*(tmp_path / "scores").iterdir()]) == 3
+    assert len([*(tmp_path / "answers").iterdir()]) == 3

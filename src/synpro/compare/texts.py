@@ -79,12 +79,14 @@ def first_to_ask(cfg: CompareConfig, names: Sequence[str]) -> dict[str, set[str]
     """For each arm, those before it in `names` that ask for the same answers by prompt alone, or have the same answers scored
     to choose among them. It waits for these, and finds answers and scores (`synthesize.keep_answers`)."""
     known, found = dict[str, str](), {name: set[str]() for name in names}
+    shares = not cfg.judges.asks_models and cfg.train_verifier.kind != "llm"  # as `Scoring.is_shared`
     for name in names:
-        for operation in cfg.of_arm(name).operations.values():
+        own = cfg.of_arm(name)
+        for operation in own.operations.values():
             if not operation.steps:
                 asked = [operation.name, asdict(operation.sampling(operation.candidates))]
-                scored = [*asked, find_arm(name).looks, asdict(operation.for_scoring())]
-                for wanted in (asked, scored) if operation.selects else (asked,):
+                scored = [*asked, find_arm(name).looks, asdict(operation.for_scoring()), asdict(own.filters)]
+                for wanted in (asked, scored) if operation.selects and shares else (asked,):
                     found[name].add(known.setdefault(digest_of(wanted), name))
     return {name: first - {name} for name, first in found.items()}
 

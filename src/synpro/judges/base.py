@@ -134,6 +134,11 @@ class JudgesConfig:
             if wrong := [code for code in codes if not re.fullmatch("[a-z]{2}", code)]:
                 raise ValueError(f"{name}.languages: {wrong[0]!r} is no code of ISO 639-1; German, for one, is 'de'")
 
+    @property
+    def asks_models(self) -> bool:
+        """Whether a language model is asked, which may leave a question unanswered."""
+        return self.quality != "fluency" or self.layout != "rules"
+
     def unused(self) -> set[str]:
         """The models that the choice of judges leaves unopened."""
         idle = {"dataman" if self.quality == "fluency" else "fluency"}

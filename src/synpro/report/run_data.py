@@ -368,7 +368,7 @@ def _to_validation(body: Json | None) -> Validation | None:
         body.get("passed"),
         {k.removeprefix("pass/"): v for k, v in body.items() if k.startswith("pass/") and v is not None},
         dict(body.get("shares", {})),
-        {passage: s["reward"] for passage, s in samples.items() if "reward" in s},
+        {passage: s["mean_reward"] for passage, s in samples.items() if "mean_reward" in s},
     )
 
 

@@ -93,18 +93,29 @@ def falls(data: RunData) -> tuple[RunWarning, ...]:
     found = []
     for g in data.generators:
         last, change = g.measured[-1] if g.measured else None, reward_change(g)
-        if last is None or g.kept is None or change is None or change.high >= 0:
+        if last is None or g.kept is None or last["reward"] >= 0 or (change is not None and change.high >= 0):
             continue
         goes_on = "the generator as it was before" if g.kept == 0 else f"its state at step {g.kept}"
         if g.kept == last["step"]:
             goes_on = 'this last state all the same (train_generator.keep = "last")'
         what = (
             f"Training made this generator worse: after {last['step']} steps its reward on the validation passages had fallen"
-            f" by {-last['reward']:.2f} deviations (95% interval {-change.high:.2f} to {-change.low:.2f}), with"
-            f" {last['passed']:.0%} of the answers passing. The run goes on with {goes_on}."
+            f" by {-last['reward']:.2f} deviations{_interval(change, -1)}, with {last['passed']:.0%} of the answers passing."
+            f" The run goes on with {goes_on}."
         )
         found.append(RunWarning(f"round-{g.round:02d}/train-{g.operation}", what, "Lower learning_rate, or raise beta."))
     return tuple(found)
+
+
+def _interval(change: Difference | None, sign: int = 1) -> str:
+    """In brackets; `sign` -1: of a fall, as positive numbers."""
+    if change is None:
+        return " (no interval)"
+    low, high = sorted((sign * change.low, sign * change.high))
+    units = "documents" if change.grouped else "passages"
+    return (
+        f" (95% interval {low:{'+' if sign > 0 else ''}.2f} to {high:{'+' if sign > 0 else ''}.2f}, {change.documents} {units})"
+    )
 
 
 def falls_line(data: RunData) -> str:
@@ -195,11 +206,11 @@ def _generator(g: GeneratorTraining) -> Iterator[RunWarning]:
         yield RunWarning(where, f"Fewer answers pass on validation after training than before: {fewer}.")
     after, before = g.last.means.get("total"), g.before.means.get("total")
     if after is not None and before is not None and after <= before:
-        total = reward_change(g)
-        interval = f" (95% interval {total.low:+.3f} to {total.high:+.3f})" if total else ""
+        interval = _interval(reward_change(g))
         yield RunWarning(
             where,
-            f"RL did not beat its start: weighted reward on validation is {after - before:+.3f} deviations{interval}.",
+            f"RL did not beat its start: weighted reward on validation is {after - before:+.3f} deviations at its"
+            f" end{interval}.",
             "By its own rewards this training gained nothing: train longer, or look at which rewards moved.",
         )
     change = influence_change(g)

@@ -25,6 +25,12 @@ class Scoring:
     """What synthesis drops, and RL pays the failing reward to."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether a comparison's steps may use each other's scores: no language model is asked, whose answer may be missing for
+        once, or whose server may have other weights in the next step."""
+        return not self.judges.asks_models and (self.verifier is None or self.verifier.kind != "llm")
+
+    @property
     def digest(self) -> str:
         """Changes when any score of synthesis could; filters change none, nor does where a judge runs."""
         trained = [record and record.digest for record in (self.probe, self.verifier)]

@@ -255,7 +255,7 @@ class _Training:
             {
                 **{"passage": g[0].passage.id, "source": g[0].passage.text, "answer": g[0].answer, "text": g[0].text},
                 "scores": readable(s[0]),
-                "reward": self.scale.total(s),
+                "mean_reward": self.scale.total(s),
             }
             for g, s in zip(groups, scores, strict=True)
         ]

@@ -18,8 +18,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from synpro.corpus.contamination import BenchmarkIndex
@@ -28,7 +29,7 @@ from synpro.engines.batch_generator import BatchGeneratorFactory
 from synpro.engines.failures import FailureCount
 from synpro.engines.parallel_map import WorkerFactory, parallel_map
 from synpro.operations.base import Operation, parse_completion
-from synpro.records import Completion, Corpus, Generator, Passage, Rewrite, digest_of
+from synpro.records import Completion, Corpus, Generator, Passage, Rewrite, digest_files, digest_of
 from synpro.rewards.filters import BY_SCORE, Failure, Sample, score_failure
 from synpro.rewards.scoring import Scoring
 from synpro.rewards.worker import RubricSpec, Scored
@@ -49,6 +50,13 @@ ChunkId = tuple[int, int]
 """Numbers of a block, and of a chunk of one kind in it."""
 
 
+@cache
+def own_code() -> str:
+    """Digest of this package's code: scores that other code has made are not used, so that a reward that was mended counts."""
+    package = Path(__file__).parents[1]
+    return digest_files(package, *sorted(package.rglob("*.py")))
+
+
 class Blocks:
     """The blocks of a corpus."""
 
@@ -66,14 +74,10 @@ class Blocks:
         self.cfg, self.operation, self.scoring, self.ctx = cfg, operation, scoring, ctx
         self.settings, self.filters, self.index = operation.config, scoring.filters, index
         self.store = ChunkStore(ctx.out / "chunks")
-        judges = (scoring.judges.dataman, scoring.judges.layout_model, scoring.judges.verifier)
         # A server that runs already may have other weights in the next step.
-        reads: dict[Kind, bool] = {
-            "answers": cfg.engine.reads_weights,
-            "scores": all(judge.engine.reads_weights for judge in judges),
-        }
+        shared: dict[Kind, bool] = {"answers": cfg.engine.reads_weights, "scores": scoring.is_shared}
         root = ctx.root if cfg.keep_answers else None
-        self.kept = {kind: ChunkStore(root / kind) for kind in COSTS if root is not None and reads[kind]}
+        self.kept = {kind: ChunkStore(root / kind) for kind in COSTS if root is not None and shared[kind]}
         """What is kept for other steps, or was by them, by kind."""
         self.made_by = [generator.digest, cfg.engine.result_settings()]
         self.rules = digest_of([asdict(self.settings), asdict(self.filters), index is not None])
@@ -84,7 +88,7 @@ class Blocks:
         )
         self.factories: dict[Kind, WorkerFactory[Any, ChunkRows]] = {
             "answers": self.answers,
-            "scores": RubricSpec(self.settings, scoring, scratch, self.share),
+            "scores": RubricSpec(self.settings.for_scoring(), scoring, scratch, self.share),
         }
         self.passed: dict[Kind, PassCount] = {kind: PassCount(operation.name, cfg.min_kept) for kind in COSTS}
         key = "synthesize.max_failed"
@@ -155,7 +159,7 @@ class Blocks:
         self.finished.add(block.number)
 
     def keep(self, kind: Kind, chunk: _Chunk, rows: ChunkRows) -> None:
-        """Keep answers or scores for other steps, unless one is missing: that may be the server's fault."""
+        """Keep answers or scores for other steps, unless one is missing."""
         store = self.kept.get(kind)
         if store is None or store.has(chunk.shared, 0):
             return
@@ -358,7 +362,7 @@ class Block:
             answers = new[first : first + size]
             rewrites = [asdict(answer.rewrite) for answer in answers]
             key = digest_of([b.scoring.digest, b.settings.weights, rewrites, *b.sampled])
-            shared = digest_of([key, b.operation.name, asdict(b.settings.for_scoring())])
+            shared = digest_of([key, b.operation.name, asdict(b.settings.for_scoring()), asdict(b.filters), own_code()])
             self.chunks[self._next("scores")] = _Chunk(key, shared, answers=answers)
 
     def _answers(self, number: int, place: int, i: int, chunk: _Chunk, rows: ChunkRows) -> list[Answer]:
