@@ -88,6 +88,39 @@ class Counting(ScriptedEngine):
         return super().generate(chats, sampling)
 
 
+class Sampled(ScriptedEngine):
+    """Answers depend on chat, seed and index, as those of a model; a share of them does not parse. Stops after some calls."""
+
+    def __init__(self, parsed: float = 1.0, calls: int = 10**6) -> None:
+        super().__init__(lambda chat, index: "")
+        self.parsed, self.calls = parsed, calls
+        self.counts: list[int] = []
+
+    def generate(self, chats: list[Chat], sampling: Sampling) -> list[list[Completion]]:
+        if self.calls == 0:
+            raise KeyboardInterrupt
+        self.calls -= 1
+        self.asked += chats
+        self.counts += [sampling.n] * len(chats)
+        return [[self.answer(chat, sampling.seed, i) for i in range(sampling.n)] for chat in chats]
+
+    def answer(self, chat: Chat, seed: int, index: int) -> Completion:
+        own = (chat[-1]["content"], seed, index)
+        good = random.Random(repr(own) + "parsed").random() < self.parsed
+        return Completion(f"Rephrased:\n{text(own)}" if good else "nothing", 30, "stop")
+
+
+ANY = FilterConfig(same_language=False, max_repetition=1.0)
+"""Random sentences are of no language."""
+
+
+class Uneven(Sampled):
+    """Every fourth answer is longer."""
+
+    def answer(self, chat: Chat, seed: int, index: int) -> Completion:
+        return Completion(f"Rephrased:\n{text((chat[-1]['content'], seed, index), 3 + (index == 3))}", 30, "stop")
+
+
 class Sure:
     """A verifier that believes everything, with the first words of the passage as support."""
 
