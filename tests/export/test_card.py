@@ -46,8 +46,9 @@ def test_a_card_does_not_claim_what_the_config_turned_off(
     found = SimpleNamespace(group="arc", items=9, tested=9, hit={"organic": 1})
     monkeypatch.setattr(cards, "contamination", lambda data: [found])
     monkeypatch.setattr(cards, "verifier", lambda data: {"heldout": {"count": 90, "auc": 0.8, "precision": 0.7, "recall": 0.6}})
-    assert claimed in card(run, tmp_path)
-    assert claimed not in card(run, tmp_path, setting)
+    checked = "filters.keep_truncated=false"  # which the demo's config turns off
+    assert claimed in card(run, tmp_path, checked)
+    assert claimed not in card(run, tmp_path, checked, setting)
 
 
 def test_what_was_kept_is_that_of_the_rounds_that_are_exported(run: Path, tmp_path: Path) -> None:

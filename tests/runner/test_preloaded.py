@@ -161,7 +161,8 @@ def test_a_forked_step_is_killed_ended_and_told_of_as_another(tmp_path: Path) ->
     (step,) = process.children()
     process.kill()  # as a kernel without memory would
     waiting.join(20)
-    assert "signal 9" in str(said[1]) and not runs(step)
+    assert "signal 9" in str(said[1])
+    wait(lambda: not runs(step))
     assert run_step("after", count, CountConfig()), "steps are new processes again"
     assert preloaded.forks[-1] is None and preloaded._connection is None
 
