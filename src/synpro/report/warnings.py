@@ -112,10 +112,8 @@ def _interval(change: Difference | None, sign: int = 1) -> str:
     if change is None:
         return " (no interval)"
     low, high = sorted((sign * change.low, sign * change.high))
-    units = "documents" if change.grouped else "passages"
-    return (
-        f" (95% interval {low:{'+' if sign > 0 else ''}.2f} to {high:{'+' if sign > 0 else ''}.2f}, {change.documents} {units})"
-    )
+    units, form = "documents" if change.grouped else "passages", "+.2f" if sign > 0 else ".2f"
+    return f" (95% interval {low:{form}} to {high:{form}}, {change.documents} {units})"
 
 
 def falls_line(data: RunData) -> str:

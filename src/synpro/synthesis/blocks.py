@@ -305,11 +305,11 @@ class Block:
     def _kept(self, chunk: _Chunk) -> ChunkRows | None:
         """The rows of answers that another step has kept, by the rules of this one, or of scores."""
         b, store = self.blocks, self.blocks.kept.get(self.waits_for)
-        completions = store.load(chunk.shared, 0, chunk.shared) if store is not None else None
-        if completions is None or self.waits_for == "scores":
-            return completions
-        of = [self.passages[place] for place in chunk.places for _ in range(len(completions) // len(chunk.places))]
-        return [b.answers.checked(b.operation, p, c) for p, c in zip(of, completions, strict=True)]
+        stored = store.load(chunk.shared, 0, chunk.shared) if store is not None else None
+        if stored is None or self.waits_for == "scores":
+            return stored
+        of = [self.passages[place] for place in chunk.places for _ in range(len(stored) // len(chunk.places))]
+        return [b.answers.checked(b.operation, p, c) for p, c in zip(of, stored, strict=True)]
 
     def task(self, number: int) -> Any:
         """What a worker is given of a chunk."""

@@ -47,8 +47,8 @@ class SynthesizeConfig:
     dropped. 0 goes on whatever is dropped."""
     keep_answers: bool = setting(False, execution=True)
     """Keep answers and their scores in the run directory (`answers/`, `scores/`), for other steps that ask the same of the same
-    generator and judges (not of a server that runs already). A comparison always does: what differs between arms is which of
-    the answers they keep."""
+    generator (not of a server that runs already) and judges (scores not where one is a language model). A comparison always
+    does: what differs between arms is which of the answers they keep."""
     max_failed: float = setting(MAX_FAILED_SHARE, source="ours", min=0, max=1, execution=True)
     """Share of answers that may be missing (a prompt that does not fit the generator) or that no judge can read; above it the
     step stops. Below it each of them is a row in the log of rejects."""
