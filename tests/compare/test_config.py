@@ -45,7 +45,7 @@ def test_arms_share_what_is_equal_and_seeds_share_the_texts() -> None:
     assert kinds["text/probe"] == 10, "one for all first rounds, one for the second of each arm that looks (static as synpro)"
     static = [n for n in names if n.startswith("text/static")]
     assert static == ["text/static/round-02/synthesize-rephrase", "text/static/round-02/synthesize-reformat"]
-    assert not any(n.startswith(("text/megadocs", "text/synpro-one-round")) for n in names)
+    assert not any(n.startswith("text/megadocs") for n in names)
     assert any(n.startswith("tune/megadocs/") for n in names), "packed otherwise, it has a search of its own"
     for arm in ARMS:
         assert [n for n in names if n.startswith(f"arms/{arm}/") and n.endswith("pretrain")] == [
@@ -64,10 +64,38 @@ def test_texts_are_sampled_anew_and_seeds_take_turns() -> None:
     assert measured == [f"arms/synpro/{part}/pretrain" for part in ("seed-0", "draw-1/seed-1", "seed-2")]
 
 
+def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
+    arms = "compare.arms=['static-2-rounds', 'synpro', 'synpro-2-rounds', 'prompt-only', 'prompt-only-2-rounds']"
+    cfg = load_comparison(SMALL, [arms, "compare.seeds=[0, 1]", "compare.text_draws=2", "compare.tune.own_search=false"])
+    names = [n for n in comparison_outline(cfg) if n.startswith("text/")]
+    made = [n.removesuffix("-rephrase") for n in names if "2-rounds" in n and not n.endswith("reformat")]
+    more = ("round-01/pretrain", "round-02/probe")
+    assert made == [
+        *(f"text/synpro-2-rounds/{step}" for step in (*more, "round-02/train", "round-02/synthesize")),
+        *(f"text/synpro-2-rounds/draw-1/{step}" for step in (*more, "round-02/synthesize")),
+        *(f"text/static-2-rounds/{draw}round-02/synthesize" for draw in ("", "draw-1/")),
+        *(f"text/prompt-only-2-rounds/{step}" for step in ("round-02/train", "round-02/synthesize")),
+        "text/prompt-only-2-rounds/draw-1/round-02/synthesize",
+    ], "round 1 is that of the arm without rounds, and generators are trained once: draw 1 has no training"
+    assert [c.name for c in find_contrasts(cfg.arms)] == [
+        "synpro~prompt-only",
+        "synpro-2-rounds~prompt-only-2-rounds",
+        "synpro-2-rounds~static-2-rounds",
+        "prompt-only-2-rounds~prompt-only",
+        "synpro-2-rounds~synpro",
+    ]
+    assert find_contrasts(["synpro-1-round", "synpro"])[0].name == "synpro~synpro-1-round"
+    assert find_arm("prompt-only-without-copy-10-rounds").rounds == find_arm("prompt-only-10-rounds-without-copy").rounds == 10
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("compare.arms=['sinpro']", "no arm 'sinpro'"),
+        ("compare.arms=['synpro-1-rounds']", "no arm 'synpro-1-rounds'"),
+        ("compare.arms=['oracle-2-rounds']", "no arm 'oracle-2-rounds'"),
+        ("compare.arms=['static-1-round']", "static-1-round differs from synpro from round 2 on only"),
+        ("compare.arms=['synpro-1-round']", "synpro-1-round is synpro, since rounds = 1"),
         ("compare.arms=['oracle-8']", "oracle-8 needs 8 among them"),
         ("compare.text_draws=3", "3 draws need as many seeds"),
         ("compare.settings_from=placebo", "'placebo' is not one of the arms"),

@@ -4,7 +4,8 @@ An arm with generators is the loop of `loop.py` under a changed config; an arm w
 training. All arms share corpus, model, token budget, schedule and seeds.
 
 Names take a number: `prompt-only-4` keeps 4 versions of each passage, `oracle-2` has twice the text. `OPERATION-only` has one
-operation, by prompt alone. `prompt-only-without-copy` leaves a check of `CHECKS` out, of any arm with generators.
+operation, by prompt alone. Of any arm with generators, `prompt-only-without-copy` leaves a check of `CHECKS` out, and
+`synpro-3-rounds` has text of 3 rounds.
 """
 
 from __future__ import annotations
@@ -194,13 +195,19 @@ ARMS: dict[str, Arm] = {
     "faithful": Arm("generators trained with three times the weight on faithfulness", _reweighted(faithfulness=3.0)),
     "synpro": Arm("generators trained on influence and refreshed in every round", _unchanged),
     "synpro-best": Arm("of the answers of synpro's generators, those with the best rewards are kept", _chosen_after_rl),
-    "synpro-one-round": Arm("the texts of the first round of synpro", _unchanged, rounds=1),
     "static": Arm("generators of round 1 in every round", _static),
     "megadocs": Arm("the texts of synpro, all versions of a source in one training document", _unchanged, megadocs=True),
     "oracle": Arm("unique organic text instead of synthetic text", oracle=0),
 }
 """Adding an arm: one line here. They run in this order, whatever the order in the config."""
+_ROUNDS = re.compile(r"(.+)-([1-9]\d*)-(?:(?<=-1-)round|(?<!-1-)rounds)")
 _NUMBERED = ("prompt-only", "least-copied", "most-influential", "most-faithful", "best-of-n", "synpro", "oracle")
+
+
+def split_rounds(name: str) -> tuple[str, int | None]:
+    """`synpro-3-rounds` -> ("synpro", 3); a name without rounds has None."""
+    found = _ROUNDS.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def find_arm(name: str) -> Arm:
@@ -216,6 +223,9 @@ def find_arm(name: str) -> Arm:
             assert arm.generator_config is not None
             about = f"{arm.about}; {number} version{'s' * (number > 1)} of each passage"
             return replace(arm, about=about, generator_config=_versions(arm.generator_config, number))
+    base, rounds = split_rounds(name)
+    if rounds and (arm := find_arm(base)).generator_config:
+        return replace(arm, about=f"{arm.about}; {rounds} round{'s' * (rounds > 1)}", rounds=rounds)
     base, _, check = name.partition("-without-")
     if check in CHECKS and (change := find_arm(base).generator_config):
         arm = find_arm(base)
@@ -223,18 +233,22 @@ def find_arm(name: str) -> Arm:
     if name.endswith("-only") and (operation := name.removesuffix("-only")) in OPERATIONS:
         return Arm(f"the operation {operation} alone, by prompt", _one_operation(operation), looks=False)
     more = f"{', '.join(f'{n}-K' for n in _NUMBERED)}, {', '.join(f'{o}-only' for o in OPERATIONS)}"
-    more += f", ARM-without-CHECK ({', '.join(CHECKS)})"
+    more += f", ARM-without-CHECK ({', '.join(CHECKS)}), ARM-1-round, ARM-K-rounds"
     raise ValueError(f"there is no arm {name!r}; known: {', '.join(ARMS)}; and {more}")
 
 
 def arm_order(name: str) -> tuple[int, str, int]:
-    """Where an arm comes in the order of `ARMS`: numbered ones beside their base, in the order of their numbers."""
+    """Where an arm comes in the order of `ARMS`: numbered ones beside their base, in the order of their numbers; then those
+    with rounds of their own or without a check."""
     names = list(ARMS)
     base, _, number = name.rpartition("-")
     if name in ARMS:
         return names.index(name), "", 0
     if base in ARMS and number.isdigit():
         return names.index(base), "", int(number)
+    whole, rounds = split_rounds(name)
+    if rounds:
+        return arm_order(whole)[0], whole, rounds
     if "-without-" in name:
         return arm_order(name.partition("-without-")[0])[0], name, 0
     return names.index("prompt-only"), name, 0

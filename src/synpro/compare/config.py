@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
-from synpro.compare.arms import Arm, arm_order, find_arm
+from synpro.compare.arms import Arm, arm_order, find_arm, split_rounds
 from synpro.compare.contrasts import find_contrasts
 from synpro.compare.tuning import TrainingSettings, TuneConfig
 from synpro.config import RunConfig
@@ -26,8 +26,8 @@ class ComparisonConfig:
 
     arms: tuple[str, ...] = ("repetition", "tuned-repetition", "prompt-only", "synpro", "oracle")
     """Names from `compare/arms.py`, also with a number (`prompt-only-4`: 4 versions, `oracle-2`: twice the text), one operation
-    alone (`questions-only`), and one check left out (`prompt-only-without-copy`; also truncated, length, loop, language,
-    support, near-copy)."""
+    alone (`questions-only`), one check left out (`prompt-only-without-copy`; also truncated, length, loop, language, support,
+    near-copy), and rounds of their own (`synpro-3-rounds`)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One measured model per arm and seed; a seed sets initial weights and data order, the same in every arm. The page prints
     the smallest effect that they could detect: take 8 where a training is minutes."""
@@ -136,9 +136,11 @@ class CompareConfig(RunConfig):
         super().__post_init__()
         if self.synthetic and not self.rounds:
             raise ValueError(f"rounds: the arm {next(iter(self.synthetic))} needs at least one")
-        for name in ("static", "synpro-one-round"):
-            if name in self.compare.arms and self.rounds < 2:
+        for name, arm in self.synthetic.items():
+            if split_rounds(name)[0] == "static" and (arm.rounds or self.rounds) < 2:
                 raise ValueError(f"rounds: the arm {name} differs from synpro from round 2 on only; give at least 2")
+            if arm.rounds == self.rounds:
+                raise ValueError(f"compare.arms: {name} is {split_rounds(name)[0]}, since rounds = {self.rounds}; take it out")
         if (lead := self.compare.settings_from) is not None and lead not in self.synthetic:
             raise ValueError(f"compare.settings_from: the arm {lead} has no synthetic text; name one that has")
         for name in self.synthetic:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from synpro.compare.arms import ARMS
+from synpro.compare.arms import ARMS, split_rounds
 
 CONTRASTS = (
     ("synpro", "prompt-only", "RL against the same generators by prompt alone"),
@@ -19,7 +19,6 @@ CONTRASTS = (
     ("faithful", "prompt-only", "RL with three times the weight on faithfulness against prompt alone"),
     ("synpro-best", "best-of-n", "RL, where answers are chosen among in both"),
     ("synpro", "static", "generators refreshed in every round against those of round 1"),
-    ("synpro", "synpro-one-round", "further rounds against the first alone"),
     ("prompt-only", "generator-text", "what the corpus adds to the generator's own language"),
     ("prompt-only", "generator-news", "what the corpus adds to news that the generator makes up"),
     ("generator-news", "generator-text", "news about invented events against encyclopedic text"),
@@ -56,8 +55,19 @@ class Contrast:
 
 def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
     """The contrasts of these arms. An arm with a number has the control with the same number; else that without, else the one
-    with the highest."""
-    names = list(arms)
+    with the highest. An arm with rounds of its own has controls with as many, and itself with fewer."""
+    by_rounds: dict[int | None, list[str]] = {}
+    for name in arms:
+        whole, rounds = split_rounds(name)
+        by_rounds.setdefault(rounds, []).append(whole)
+    found = []
+    for rounds, names in by_rounds.items():
+        for one in _of_as_many_rounds(names):
+            found.append(replace(one, arm=_with_rounds(one.arm, rounds), control=_with_rounds(one.control, rounds)))
+    return found + _between_rounds(by_rounds)
+
+
+def _of_as_many_rounds(names: Sequence[str]) -> list[Contrast]:
     found = []
     for base, control_base, about in CONTRASTS:
         for arm in (n for n in names if _split(n)[0] == base):
@@ -87,6 +97,25 @@ def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
             about = f"{more} versions of each passage against {less}"
             found.append(Contrast(f"{base}-{more}", f"{base}-{less}", about, equal=False))
     return found
+
+
+def _between_rounds(by_rounds: Mapping[int | None, Sequence[str]]) -> list[Contrast]:
+    """Each arm with more rounds against itself with fewer. Those of the config, of unknown number, count between 1 and 2."""
+    found = []
+    ordered = sorted(by_rounds, key=lambda rounds: rounds or 1.5)
+    for name in dict.fromkeys(name for names in by_rounds.values() for name in names):
+        for fewer, more in pairwise(r for r in ordered if name in by_rounds[r]):
+            about = f"{_rounds(more)} against {_rounds(fewer)}"
+            found.append(Contrast(_with_rounds(name, more), _with_rounds(name, fewer), about))
+    return found
+
+
+def _rounds(rounds: int | None) -> str:
+    return "the rounds of the config" if rounds is None else f"{rounds} round{'s' * (rounds > 1)}"
+
+
+def _with_rounds(name: str, rounds: int | None) -> str:
+    return name if rounds is None else f"{name}-{_rounds(rounds).replace(' ', '-')}"
 
 
 def _split(name: str) -> tuple[str, int]:

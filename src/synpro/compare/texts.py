@@ -7,7 +7,7 @@ the same training on the text so far. A model that has seen too little would poi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from synpro.compare.arms import find_arm
 from synpro.compare.config import CompareConfig
@@ -31,6 +31,8 @@ class SyntheticText:
     """The steps that made it."""
     draw: int = 0
     """Which sample of its generators' texts."""
+    generators: tuple[dict[str, Generator], ...] = ()
+    """Those of each round, by operation."""
 
     @property
     def tokens(self) -> int:
@@ -102,19 +104,27 @@ def synthesize_text(
     first: FirstProbe | None = None,
     search: SearchResult | None = None,
 ) -> SyntheticText:
-    """The text of all rounds of an arm. `first` and `search`: for arms that look at the model."""
+    """The text of all rounds of an arm. `first` and `search`: for arms that look at the model. Generators are trained once, on
+    what the texts of draw 0 leave to learn."""
     arm, own = find_arm(name), cfg.of_arm(name)
     mine = steps.within(f"text/{name}", draw)
     probe = first.probe if first else None
-    shards, generators = list[Shard](), dict[str, Generator]()
+    shards, generators, trainings = list[Shard](), list[dict[str, Generator]](), list[str]()
     rounds = arm.rounds or cfg.rounds
+    if draw and rounds > 1:  # in a single round, the step's name is enough (`DedupSteps.within`)
+        draw_0 = synthesize_text(cfg, steps, name, 0, corpus, start, verified, first, search)
+        trainings = [s for s in draw_0.steps if s.rpartition("/")[2].startswith("train-")]
+        generators, own = list(draw_0.generators), replace(own, retrain_each_round=False)
     for number in range(1, rounds + 1):
         scoring = Scoring(own.rubric, own.judges, probe, verified[0], own.filters)
-        new_shards, generators = synthesize_round(own, mine, number, corpus, scoring, generators)
+        known = generators[number - 1] if trainings else generators[-1] if generators else {}
+        new_shards, used = synthesize_round(own, mine, number, corpus, scoring, known)
         shards += new_shards
+        generators += [] if trainings else [used]
         if number < rounds and search is not None:
             training = search.chosen.apply(cfg.measured, cfg.budget, cfg.compare.decay_fraction)
             step = f"round-{number:02d}/pretrain"
             model = trained(mine(step, pretrain, training, corpus=corpus, shards=list(shards), start=start))
             probe = mine(f"round-{number + 1:02d}/probe", fit_probe, cfg.probe, corpus=corpus, model=model)
-    return SyntheticText(tuple(shards), (verified[1], *(first.steps if first else ()), *mine.places), draw)
+    places = (verified[1], *(first.steps if first else ()), *trainings, *mine.places)
+    return SyntheticText(tuple(shards), places, draw, tuple(generators))
