@@ -23,7 +23,7 @@ from synpro.compare.comparison import ComparisonResult, EqualContrast, MeasuredM
 from synpro.compare.config import CompareConfig
 from synpro.compare.contrasts import find_contrasts
 from synpro.compare.search import SearchResult, default_settings
-from synpro.compare.summary import _contrasts, _measured, summarize
+from synpro.compare.summary import _contrasts, _influence, _measured, summarize
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import TrainingSettings
 from synpro.config import ConfigError
@@ -31,9 +31,10 @@ from synpro.lm.model_config import flops_per_token
 from synpro.loop import loop
 from synpro.measure.losses import Losses
 from synpro.outline import NotRun
-from synpro.records import Checkpoint, Evaluation, digest_of, encode
+from synpro.records import Checkpoint, Evaluation, Shard, digest_of, encode
 from synpro.report.comparison import HEAD, figures, headline, notes, publish, rows, summary, write_page
 from synpro.report.comparison_figures import TITLES
+from synpro.report.what_pays import rounds_table
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError
@@ -330,3 +331,30 @@ def test_jobs_need_a_number_of_threads(tmp_path: Path, monkeypatch: pytest.Monke
     assert [default_parallel(c) for c in (cfg, one, two)] == [1, 4, 3]
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
     assert default_parallel(two) == 1, "steps would share the GPU"
+
+
+def test_rounds_tell_the_share_of_kept_texts_with_positive_influence_over_all_draws(tmp_path: Path) -> None:
+    def shard(draw: int, number: int, values: list[float | None]) -> Shard:
+        folder = tmp_path / f"{draw}-{number}"
+        folder.mkdir()
+        rows = [{"document": f"d{i}", "scores": json.dumps({"influence": v}), "kept": True} for i, v in enumerate(values)]
+        rows.append({"document": "d9", "scores": json.dumps({"influence": -5.0}), "kept": False})
+        pq.write_table(pa.Table.from_pylist(rows), folder / "rewrites.parquet")
+        return Shard(folder, "rephrase", number, 4, len(values), 1, 1, 1, f"{draw}-{number}")
+
+    draws = [SyntheticText((shard(d, 1, [0.2, 0.1, 0.3, None]), shard(d, 2, [0.1, -0.1, -0.2])), (), d) for d in (0, 1)]
+    models = {seed: SimpleNamespace(text=draws[seed % 2]) for seed in range(3)}
+    found = _influence(MeasuredModels("u1", TrainingSettings(0.1, 1e-3), models))  # type: ignore[arg-type]
+    assert [(r["round"], r["positive"]["n"], round(r["positive"]["value"], 3)) for r in found] == [(1, 6, 1.0), (2, 6, 0.333)]
+    assert [round(r["mean"], 3) for r in found] == [0.2, -0.067], "two draws, though three seeds read them; no dropped text"
+    assert found[0]["positive"]["low"] < 1 and found[1]["positive"]["low"] < 0.333 < found[1]["positive"]["high"]
+    shards = [{"round": n, "kept": 7 - n, "dropped": 1} for n in (1, 2)]
+    arms = {"static": {"shards": shards, "influence": found}, "prompt-only": {"shards": shards}, "one": {"shards": shards[:1]}}
+    table = rounds_table({"arms": arms})[1]
+    assert [row[:4] for row in table] == [
+        ("static", "1", "6 of 7", "6"),
+        ("static", "2", "5 of 6", "6"),
+        ("prompt-only", "1", "6 of 7", "–"),
+        ("prompt-only", "2", "5 of 6", "–"),
+    ]
+    assert table[1][4].startswith("33% [") and table[1][5] == "-0.0667"

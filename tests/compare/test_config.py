@@ -84,6 +84,19 @@ def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
         "prompt-only-2-rounds~prompt-only",
         "synpro-2-rounds~synpro",
     ]
+    read = dict[str, dict[str, Any]]()
+
+    def note(name: str, stage: object, cfg: object, *, seed_key: str | None = None, **inputs: Any) -> Any:
+        read[name] = inputs
+        return NotRun(name, -float(len(read)), text_tokens=len(read))
+
+    compare(cfg, note)
+    for draw in ("", "draw-1/"):
+        made = read[f"text/synpro-2-rounds/{draw}round-02/synthesize-rephrase"]
+        assert made["generator"].step == "text/synpro-2-rounds/round-02/train-rephrase"
+        assert made["scoring"].probe.step == f"text/synpro-2-rounds/{draw}round-02/probe"
+        kept = read[f"text/static-2-rounds/{draw}round-02/synthesize-rephrase"]
+        assert kept["generator"].step == "text/synpro/round-01/train-rephrase"
     assert find_contrasts(["synpro-1-round", "synpro"])[0].name == "synpro~synpro-1-round"
     assert find_arm("prompt-only-without-copy-10-rounds").rounds == find_arm("prompt-only-10-rounds-without-copy").rounds == 10
 

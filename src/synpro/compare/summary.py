@@ -37,9 +37,11 @@ from synpro.measure.data_efficiency import (
     oracle_gap,
     tuned_curve,
 )
+from synpro.measure.influence_validation import positive_share
 from synpro.measure.losses import Losses, detectable_effect, difference, loss_interval
 from synpro.planning.step_cost import CostBreakdown, merge_costs, step_cost, total_cost
 from synpro.records import Absorption, Shard
+from synpro.report.learned import kept_influence
 from synpro.runner.artifacts import read_json, read_lines, read_table
 
 POINTS = 60
@@ -83,6 +85,7 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "search": _search(cfg, result.own[name], root) if name in result.own else None,
             "settings_from": cfg.compare.settings_from if name in result.own and name != cfg.compare.settings_from else None,
             "shards": _shards(arm),
+            "influence": _influence(arm),
             "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
             "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),
             "cost": _cost(cfg, name, arm, root),
@@ -255,6 +258,20 @@ def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
             row = {k: getattr(shard, k) for k in names}
             kept[shard.digest] = {"seed": seed, **row, "reasons": _reasons(shard)}
     return list(kept.values())
+
+
+def _influence(arm: MeasuredModels) -> list[dict[str, Any]]:
+    """By round, over all draws: the share of kept texts that have influence over their source under the probe of their round,
+    with an interval over documents, and the mean; empty where influence was not scored."""
+    found: dict[int, list[tuple[float, str]]] = {}
+    for shard in {s.digest: s for one in arm.models.values() for s in one.text.shards}.values():
+        found.setdefault(shard.round, []).extend(kept_influence(shard.dir))
+    rows = []
+    for number, pairs in sorted(found.items()):
+        if pairs:
+            values, documents = zip(*pairs, strict=True)
+            rows.append({"round": number, "mean": _mean(values), "positive": asdict(positive_share(values, documents))})
+    return rows
 
 
 def _reasons(shard: Shard) -> dict[str, dict[str, int]]:

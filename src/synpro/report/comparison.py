@@ -19,6 +19,7 @@ from synpro.report.what_pays import (
     changes,
     checks_table,
     markdown_table,
+    rounds_table,
     text_flops,
     verdict,
     what_pays,
@@ -216,7 +217,7 @@ def markdown(numbers: Numbers, command: str) -> str:
         f"{corpora['u1']['documents']['heldout']:,} held-out documents{_articles(about)}.",
     ]
     arms: Table = (HEAD, [(r.arm, *r.cells.values()) for r in rows(numbers)])
-    for table in (arms, _contrast_table(numbers), absorption_table(numbers), checks_table(numbers)):
+    for table in (arms, _contrast_table(numbers), absorption_table(numbers), checks_table(numbers), rounds_table(numbers)):
         lines += ["", *shown] if (shown := markdown_table(table)) else []
     lines += ["", *(f"- {note}" for note in notes(numbers)), "", "```bash", command, "```", ""]
     return "\n".join(lines)
@@ -259,6 +260,7 @@ def render(root: Path, numbers: Numbers) -> str:
         absorbed_contrasts=absorbed_contrasts_table(numbers),
         content=CONTENT,
         checks=checks_table(numbers),
+        rounds=rounds_table(numbers),
         notes=notes(numbers),
         charts={name: chart(name, to_plotly(figure)) for name, figure in figures(numbers).items()},
         titles=TITLES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synpro.report.run_data import RunData
@@ -73,18 +74,23 @@ def learned(data: RunData) -> list[Learned]:
 
 def positive_shares(data: RunData) -> list[PositiveShare]:
     """Share of kept texts with positive influence over their source, by shard; none where influence was not scored."""
-    import pyarrow.compute as pc
-
     from synpro.measure.influence_validation import positive_share
 
     found = []
     for shard in data.syntheses:
-        rows = stream_table(data.run / shard.step / "rewrites.parquet", ["document", "scores"], pc.field("kept"))
-        scores = ((json.loads(row["scores"] or "{}").get("influence"), row["document"]) for row in rows)
-        if pairs := [(float(v), document) for v, document in scores if isinstance(v, int | float)]:
+        if pairs := kept_influence(data.run / shard.step):
             values, documents = zip(*pairs, strict=True)
             found.append(PositiveShare(shard.name, positive_share(values, documents), sum(values) / len(values)))
     return found
+
+
+def kept_influence(shard: Path) -> list[tuple[float, str]]:
+    """(influence, document) of each kept text of a shard that has one."""
+    import pyarrow.compute as pc
+
+    rows = stream_table(shard / "rewrites.parquet", ["document", "scores"], pc.field("kept"))
+    scores = ((json.loads(row["scores"] or "{}").get("influence"), row["document"]) for row in rows)
+    return [(float(v), document) for v, document in scores if isinstance(v, int | float)]
 
 
 def reward_spreads(data: RunData) -> list[RewardSpread]:

@@ -138,6 +138,32 @@ def checks_table(numbers: Numbers) -> Table:
     return head, table
 
 
+def rounds_table(numbers: Numbers) -> Table:
+    """Texts and their influence in each round, of the arms that have several; no rows where none has."""
+    head = (
+        "arm",
+        "round",
+        "kept of answers",
+        "texts with influence",
+        "positive, of its round's model [95%]",
+        "mean influence, nats per token",
+    )
+    table: list[tuple[str, ...]] = []
+    for name, arm in numbers["arms"].items():
+        rounds = sorted({s["round"] for s in arm["shards"]})
+        scored = {row["round"]: row for row in arm.get("influence", ())}
+        for number in rounds if len(rounds) > 1 else ():
+            shards = [s for s in arm["shards"] if s["round"] == number]
+            kept, dropped = (sum(s[key] for s in shards) for key in ("kept", "dropped"))
+            cells = ("–", "–", "–")
+            if row := scored.get(number):
+                share = row["positive"]
+                positive = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
+                cells = (f"{share['n']:,}", positive, f"{row['mean']:+.4f}")
+            table.append((name, str(number), f"{kept:,} of {kept + dropped:,}", *cells))
+    return head, table
+
+
 def changes(contrast: Numbers) -> tuple[str, str]:
     """The change of a contrast, and that at equal synthetic tokens; a dash for one that was not measured."""
     equal = contrast.get("equal_tokens")
@@ -191,6 +217,8 @@ def what_pays(numbers: Numbers, command: str) -> str:
         "Checks": (checks_table(numbers), "No text was generated."),
         "What is absorbed": (absorption_table(numbers), "Not measured (`compare.absorption`)."),
     }
+    if (rounds := rounds_table(numbers))[1]:
+        sections["Rounds"] = rounds, ""
     for title, (table, empty) in sections.items():
         lines += ["", f"### {title}", "", *(markdown_table(table) or [empty])]
     if absorption_table(numbers)[1]:
