@@ -81,8 +81,7 @@ def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
         "synpro~prompt-only",
         "synpro-2-rounds~prompt-only-2-rounds",
         "synpro-2-rounds~static-2-rounds",
-        "prompt-only-2-rounds~prompt-only",
-        "synpro-2-rounds~synpro",
+        *("prompt-only-2-rounds~prompt-only", "synpro-2-rounds~synpro", "static-2-rounds~synpro"),
     ]
     read = dict[str, dict[str, Any]]()
 
@@ -97,8 +96,8 @@ def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
         assert made["scoring"].probe.step == f"text/synpro-2-rounds/{draw}round-02/probe"
         kept = read[f"text/static-2-rounds/{draw}round-02/synthesize-rephrase"]
         assert kept["generator"].step == "text/synpro/round-01/train-rephrase"
-    assert find_contrasts(["synpro-1-round", "synpro"])[0].name == "synpro~synpro-1-round"
-    assert find_arm("prompt-only-without-copy-10-rounds").rounds == find_arm("prompt-only-10-rounds-without-copy").rounds == 10
+    assert find_contrasts(["synpro-1-round", "synpro"], 2)[0].name == "synpro~synpro-1-round"
+    assert find_arm("prompt-only-without-copy-10-rounds").rounds == 10
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
         ("compare.arms=['sinpro']", "no arm 'sinpro'"),
         ("compare.arms=['synpro-1-rounds']", "no arm 'synpro-1-rounds'"),
         ("compare.arms=['oracle-2-rounds']", "no arm 'oracle-2-rounds'"),
-        ("compare.arms=['static-1-round']", "static-1-round differs from synpro from round 2 on only"),
+        ("compare.arms=['static-1-round']", "static-1-round is static, since rounds = 1"),
         ("compare.arms=['synpro-1-round']", "synpro-1-round is synpro, since rounds = 1"),
         ("compare.arms=['oracle-8']", "oracle-8 needs 8 among them"),
         ("compare.text_draws=3", "3 draws need as many seeds"),

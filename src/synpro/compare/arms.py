@@ -224,16 +224,15 @@ def find_arm(name: str) -> Arm:
             about = f"{arm.about}; {number} version{'s' * (number > 1)} of each passage"
             return replace(arm, about=about, generator_config=_versions(arm.generator_config, number))
     base, rounds = split_rounds(name)
-    if rounds and (arm := find_arm(base)).generator_config:
+    if rounds and (arm := find_arm(base)).generator_config and arm.rounds is None:
         return replace(arm, about=f"{arm.about}; {rounds} round{'s' * (rounds > 1)}", rounds=rounds)
     base, _, check = name.partition("-without-")
-    if check in CHECKS and (change := find_arm(base).generator_config):
-        arm = find_arm(base)
+    if check in CHECKS and (change := (arm := find_arm(base)).generator_config) and arm.rounds is None:
         return replace(arm, about=f"{arm.about}; without the check {check}", generator_config=_without(change, check))
     if name.endswith("-only") and (operation := name.removesuffix("-only")) in OPERATIONS:
         return Arm(f"the operation {operation} alone, by prompt", _one_operation(operation), looks=False)
     more = f"{', '.join(f'{n}-K' for n in _NUMBERED)}, {', '.join(f'{o}-only' for o in OPERATIONS)}"
-    more += f", ARM-without-CHECK ({', '.join(CHECKS)}), ARM-1-round, ARM-K-rounds"
+    more += f", ARM-without-CHECK ({', '.join(CHECKS)}), and last ARM-1-round, ARM-K-rounds"
     raise ValueError(f"there is no arm {name!r}; known: {', '.join(ARMS)}; and {more}")
 
 

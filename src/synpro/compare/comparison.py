@@ -220,7 +220,7 @@ class Comparison:
     def equal_contrasts(self) -> list[Contrast]:
         """The contrasts that are measured at equal synthetic tokens too."""
         cfg = self.cfg.compare
-        measured = [c for c in find_contrasts(self.cfg.synthetic) if c.equal and cfg.equal_tokens]
+        measured = [c for c in find_contrasts(self.cfg.synthetic, self.cfg.rounds) if c.equal and cfg.equal_tokens]
         return [c for c in measured if not cfg.equal_contrasts or c.name in cfg.equal_contrasts]
 
     def search_own(

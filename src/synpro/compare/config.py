@@ -117,11 +117,6 @@ class ComparisonConfig:
         for name in ("begin", "begin_anchors"):
             if (settings := getattr(self, name)) is not None and settings.organic_share is not None:
                 raise ValueError(f"{name}.organic_share: repetition has organic text alone; it belongs into begin_synthetic")
-        for name in self.equal_contrasts:
-            arm, _, control = name.partition("~")
-            if name not in {c.name for c in find_contrasts([arm, control]) if c.equal}:
-                said = f"equal_contrasts: {name!r} is no contrast of two arms with different texts"
-                raise ValueError(f"{said}; write ARM~CONTROL, as compare/contrasts.py pairs them")
         if self.text_draws > len(self.seeds):
             raise ValueError(f"text_draws: {self.text_draws} draws need as many seeds, there are {len(self.seeds)}")
 
@@ -134,20 +129,26 @@ class CompareConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.synthetic and not self.rounds:
-            raise ValueError(f"rounds: the arm {next(iter(self.synthetic))} needs at least one")
         for name, arm in self.synthetic.items():
-            if split_rounds(name)[0] == "static" and (arm.rounds or self.rounds) < 2:
-                raise ValueError(f"rounds: the arm {name} differs from synpro from round 2 on only; give at least 2")
+            if not (arm.rounds or self.rounds):
+                raise ValueError(f"rounds: the arm {name} needs at least one")
             if arm.rounds == self.rounds:
                 raise ValueError(f"compare.arms: {name} is {split_rounds(name)[0]}, since rounds = {self.rounds}; take it out")
         if (lead := self.compare.settings_from) is not None and lead not in self.synthetic:
             raise ValueError(f"compare.settings_from: the arm {lead} has no synthetic text; name one that has")
         for name in self.synthetic:
             try:
-                self.of_arm(name)
+                own = self.of_arm(name)
             except ValueError as problem:
                 raise ValueError(f"compare.arms: {name}: {problem}") from problem
+            if own.retrain_each_round != self.retrain_each_round and (self.arms[name].rounds or self.rounds) < 2:
+                raise ValueError(f"rounds: the arm {name} differs from synpro from round 2 on only; give at least 2")
+        for name in self.compare.equal_contrasts:
+            pair = name.partition("~")[::2]
+            among = self.arms if set(pair) <= set(self.arms) else pair
+            if name not in {c.name for c in find_contrasts(among, self.rounds) if c.equal}:
+                said = f"compare.equal_contrasts: {name!r} is no contrast of two arms with different texts"
+                raise ValueError(f"{said}; write ARM~CONTROL, as compare/contrasts.py pairs them")
         for name in ("begin", "begin_anchors", "begin_synthetic"):
             if (settings := getattr(self.compare, name)) is not None and settings.replay_share and not self.prepare.general:
                 raise ValueError(f"compare.{name}.replay_share: there is no general text to replay; give prepare.general")

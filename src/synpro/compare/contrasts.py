@@ -53,17 +53,17 @@ class Contrast:
         return f"{self.arm}~{self.control}"
 
 
-def find_contrasts(arms: Iterable[str]) -> list[Contrast]:
-    """The contrasts of these arms. An arm with a number has the control with the same number; else that without, else the one
-    with the highest. An arm with rounds of its own has controls with as many, and itself with fewer."""
-    by_rounds: dict[int | None, list[str]] = {}
+def find_contrasts(arms: Iterable[str], rounds: int = 1) -> list[Contrast]:
+    """The contrasts of these arms, `rounds` being those of the config. An arm with a number has the control with the same
+    number; else that without, else the one with the highest. An arm with rounds of its own has controls with as many, and
+    itself with fewer."""
+    by_rounds: dict[int, dict[str, str]] = {}
     for name in arms:
-        whole, rounds = split_rounds(name)
-        by_rounds.setdefault(rounds, []).append(whole)
+        whole, own = split_rounds(name)
+        by_rounds.setdefault(own or rounds, {})[whole] = name
     found = []
-    for rounds, names in by_rounds.items():
-        for one in _of_as_many_rounds(names):
-            found.append(replace(one, arm=_with_rounds(one.arm, rounds), control=_with_rounds(one.control, rounds)))
+    for names in by_rounds.values():
+        found += [replace(c, arm=names[c.arm], control=names[c.control]) for c in _of_as_many_rounds(list(names))]
     return found + _between_rounds(by_rounds)
 
 
@@ -99,23 +99,17 @@ def _of_as_many_rounds(names: Sequence[str]) -> list[Contrast]:
     return found
 
 
-def _between_rounds(by_rounds: Mapping[int | None, Sequence[str]]) -> list[Contrast]:
-    """Each arm with more rounds against itself with fewer. Those of the config, of unknown number, count between 1 and 2."""
+def _between_rounds(by_rounds: Mapping[int, Mapping[str, str]]) -> list[Contrast]:
+    """Each arm with more rounds against itself with fewer; the first round of static is that of synpro."""
     found = []
-    ordered = sorted(by_rounds, key=lambda rounds: rounds or 1.5)
-    for name in dict.fromkeys(name for names in by_rounds.values() for name in names):
-        for fewer, more in pairwise(r for r in ordered if name in by_rounds[r]):
-            about = f"{_rounds(more)} against {_rounds(fewer)}"
-            found.append(Contrast(_with_rounds(name, more), _with_rounds(name, fewer), about))
+    for whole in dict.fromkeys(name for names in by_rounds.values() for name in names):
+        having = {number: names[whole] for number, names in by_rounds.items() if whole in names}
+        if whole == "static" and "synpro" in by_rounds.get(1, ()):
+            having[1] = by_rounds[1]["synpro"]
+        for fewer, more in pairwise(sorted(having)):
+            about = f"{more} rounds against {fewer}"
+            found.append(Contrast(having[more], having[fewer], about))
     return found
-
-
-def _rounds(rounds: int | None) -> str:
-    return "the rounds of the config" if rounds is None else f"{rounds} round{'s' * (rounds > 1)}"
-
-
-def _with_rounds(name: str, rounds: int | None) -> str:
-    return name if rounds is None else f"{name}-{_rounds(rounds).replace(' ', '-')}"
 
 
 def _split(name: str) -> tuple[str, int]:

@@ -85,7 +85,7 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             "search": _search(cfg, result.own[name], root) if name in result.own else None,
             "settings_from": cfg.compare.settings_from if name in result.own and name != cfg.compare.settings_from else None,
             "shards": _shards(arm),
-            "influence": _influence(arm),
+            "influence": _influence(arm) if _measures_influence(cfg, name) else [],
             "synthetic_tokens": _mean([one.text.tokens for one in arm.models.values()]),
             "generated_tokens": _mean([sum(s.tokens for s in one.text.shards) for one in arm.models.values()]),
             "cost": _cost(cfg, name, arm, root),
@@ -122,16 +122,18 @@ def summarize(cfg: CompareConfig, result: ComparisonResult, root: Path) -> dict[
             {"corpus": n, "unique_tokens": a.unique_tokens, **_measured(root, result.passes[n], a.losses)}
             for n, a in zip(result.passes, passes, strict=True)
         ],
-        "contrasts": _contrasts(result, losses, groups),
+        "contrasts": _contrasts(result, losses, groups, cfg.rounds),
         "curve": _curve(anchors, cfg) if base.untuned is None else None,
     }
 
 
-def _contrasts(result: ComparisonResult, losses: Mapping[str, Losses], groups: Mapping[str, str]) -> list[dict[str, Any]]:
+def _contrasts(
+    result: ComparisonResult, losses: Mapping[str, Losses], groups: Mapping[str, str], rounds: int = 1
+) -> list[dict[str, Any]]:
     """Each contrast as the arms are, and at equal synthetic tokens."""
     equal = {e.contrast.name: e for e in result.equal}
     rows = []
-    for c in find_contrasts(losses):
+    for c in find_contrasts(losses, rounds):
         row = {"arm": c.arm, "control": c.control, "about": c.about, "change": _change(losses[c.control], losses[c.arm])}
         if (at := equal.get(c.name)) is not None:
             change = _change(_losses(at.control, groups), _losses(at.arm, groups))
@@ -260,17 +262,25 @@ def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
     return list(kept.values())
 
 
+def _measures_influence(cfg: CompareConfig, name: str) -> bool:
+    """Whether what an arm's texts have under that name is influence, not what a control puts in its place."""
+    return cfg.of_arm(name).rubric.influence.values == "measured"
+
+
 def _influence(arm: MeasuredModels) -> list[dict[str, Any]]:
     """By round, over all draws: the share of kept texts that have influence over their source under the probe of their round,
-    with an interval over documents, and the mean; empty where influence was not scored."""
-    found: dict[int, list[tuple[float, str]]] = {}
-    for shard in {s.digest: s for one in arm.models.values() for s in one.text.shards}.values():
-        found.setdefault(shard.round, []).extend(kept_influence(shard.dir))
+    with an interval over documents, that of each draw, and the mean; empty where influence was not scored."""
+    found: dict[int, dict[int, list[tuple[float, str]]]] = {}
+    for text in {one.text.draw: one.text for one in arm.models.values()}.values():
+        for shard in text.shards:
+            if pairs := kept_influence(shard.dir):
+                found.setdefault(shard.round, {}).setdefault(text.draw, []).extend(pairs)
     rows = []
-    for number, pairs in sorted(found.items()):
-        if pairs:
-            values, documents = zip(*pairs, strict=True)
-            rows.append({"round": number, "mean": _mean(values), "positive": asdict(positive_share(values, documents))})
+    for number, draws in sorted(found.items()):
+        values, documents = zip(*(pair for pairs in draws.values() for pair in pairs), strict=True)
+        by_draw = [_mean([float(value > 0) for value, _ in draws[draw]]) for draw in sorted(draws)]
+        share = asdict(positive_share(values, documents))
+        rows.append({"round": number, "mean": _mean(values), "positive": share, "by_draw": by_draw})
     return rows
 
 

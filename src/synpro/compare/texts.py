@@ -83,11 +83,11 @@ def first_to_ask(cfg: CompareConfig, names: Sequence[str]) -> dict[str, set[str]
     known, found = dict[str, str](), {name: set[str]() for name in names}
     shares = not cfg.judges.asks_models and cfg.train_verifier.kind != "llm"  # as `Scoring.is_shared`
     for name in names:
-        own = cfg.of_arm(name)
+        arm, own = find_arm(name), cfg.of_arm(name)
         for operation in own.operations.values():
-            if not operation.steps:
-                asked = [operation.name, asdict(operation.sampling(operation.candidates))]
-                scored = [*asked, find_arm(name).looks, asdict(operation.for_scoring()), asdict(own.filters)]
+            for number in range(1, 1 + (arm.rounds or cfg.rounds) if not operation.steps else 1):
+                asked = [number, operation.name, asdict(operation.sampling(operation.candidates))]
+                scored = [*asked, arm.looks, asdict(operation.for_scoring()), asdict(own.filters)]
                 for wanted in (asked, scored) if operation.selects and shares else (asked,):
                     found[name].add(known.setdefault(digest_of(wanted), name))
     return {name: first - {name} for name, first in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from synpro.report.html import interval
@@ -121,7 +122,8 @@ def checks_table(numbers: Numbers) -> Table:
         "loss without the check [95%]",
         "at equal synthetic tokens",
     )
-    without = {(c["control"], c["arm"].partition("-without-")[2]): c for c in numbers["contrasts"] if "-without-" in c["arm"]}
+    found = {(c["control"], re.search(r"-without-(.+?)(-\d+-rounds?)?$", c["arm"])): c for c in numbers["contrasts"]}
+    without = {(control, check[1]): c for (control, check), c in found.items() if check}
     table: list[tuple[str, ...]] = []
     for name, arm in numbers["arms"].items():
         dropped: dict[str, list[int]] = {}
@@ -146,6 +148,7 @@ def rounds_table(numbers: Numbers) -> Table:
         "kept of answers",
         "texts with influence",
         "positive, of its round's model [95%]",
+        "by draw",
         "mean influence, nats per token",
     )
     table: list[tuple[str, ...]] = []
@@ -155,11 +158,12 @@ def rounds_table(numbers: Numbers) -> Table:
         for number in rounds if len(rounds) > 1 else ():
             shards = [s for s in arm["shards"] if s["round"] == number]
             kept, dropped = (sum(s[key] for s in shards) for key in ("kept", "dropped"))
-            cells = ("–", "–", "–")
+            cells = ("–", "–", "–", "–")
             if row := scored.get(number):
                 share = row["positive"]
                 positive = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
-                cells = (f"{share['n']:,}", positive, f"{row['mean']:+.4f}")
+                by_draw = ", ".join(f"{value:.0%}" for value in row["by_draw"])
+                cells = (f"{share['n']:,}", positive, by_draw, f"{row['mean']:+.4f}")
             table.append((name, str(number), f"{kept:,} of {kept + dropped:,}", *cells))
     return head, table
 
