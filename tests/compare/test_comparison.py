@@ -357,4 +357,4 @@ def test_rounds_tell_the_share_of_kept_texts_with_positive_influence_over_all_dr
         ("prompt-only", "1", "6 of 7", "–"),
         ("prompt-only", "2", "5 of 6", "–"),
     ]
-    assert table[1][4].startswith("33% [") and table[1][5] == "-0.0667"
+    assert table[1][4].startswith("33% [") and table[1][5:] == ("33%, 33%", "-0.0667")
