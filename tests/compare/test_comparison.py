@@ -34,7 +34,7 @@ from synpro.outline import NotRun
 from synpro.records import Checkpoint, Evaluation, Shard, digest_of, encode
 from synpro.report.comparison import HEAD, figures, headline, notes, publish, rows, summary, write_page
 from synpro.report.comparison_figures import TITLES
-from synpro.report.what_pays import rounds_table
+from synpro.report.what_pays import checks_table, rounds_table
 from synpro.runner.launch import MachineConfig
 from synpro.runner.progress import NullProgress
 from synpro.runner.step import StepError
@@ -331,6 +331,19 @@ def test_jobs_need_a_number_of_threads(tmp_path: Path, monkeypatch: pytest.Monke
     assert [default_parallel(c) for c in (cfg, one, two)] == [1, 4, 3]
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
     assert default_parallel(two) == 1, "steps would share the GPU"
+
+
+def test_the_checks_table_finds_the_arm_without_a_check_also_with_rounds() -> None:
+    shards = [{"kept": 1, "dropped": 1, "reasons": {"copy": {"answers": 1, "tokens": 9}}}]
+    arms = {f"prompt-only{end}": {"shards": shards} for end in ("", "-2-rounds")}
+    change = {"mean": -0.1, "low": -0.2, "high": 0.1}
+    contrasts = [
+        {"arm": f"prompt-only-without-copy{end}", "control": f"prompt-only{end}", "change": change} for end in ("", "-2-rounds")
+    ]
+    table = checks_table(
+        {"arms": arms, "contrasts": [*contrasts, {"arm": "synpro", "control": "prompt-only", "change": change}]}
+    )
+    assert [row[5] for row in table[1]] == ["-0.1000 [-0.2000, +0.1000]"] * 2
 
 
 def test_rounds_tell_the_share_of_kept_texts_with_positive_influence_over_all_draws(tmp_path: Path) -> None:

@@ -105,6 +105,10 @@ def test_an_arm_with_rounds_of_its_own_continues_the_one_without() -> None:
     [
         ("compare.arms=['sinpro']", "no arm 'sinpro'"),
         ("compare.arms=['synpro-1-rounds']", "no arm 'synpro-1-rounds'"),
+        ("compare.arms=['static']", "static differs from synpro from round 2 on only"),
+        ("compare.arms=['synpro-2-rounds-3-rounds']", "no arm 'synpro-2-rounds-3-rounds'"),
+        ("compare.arms=['prompt-only-2-rounds-without-copy']", "no arm 'prompt-only-2-rounds-without-copy'"),
+        ("compare.equal_contrasts=['synpro~synpro-2-rounds']", "is no contrast of two arms"),
         ("compare.arms=['oracle-2-rounds']", "no arm 'oracle-2-rounds'"),
         ("compare.arms=['static-1-round']", "static-1-round is static, since rounds = 1"),
         ("compare.arms=['synpro-1-round']", "synpro-1-round is synpro, since rounds = 1"),

@@ -107,8 +107,7 @@ def _between_rounds(by_rounds: Mapping[int, Mapping[str, str]]) -> list[Contrast
         if whole == "static" and "synpro" in by_rounds.get(1, ()):
             having[1] = by_rounds[1]["synpro"]
         for fewer, more in pairwise(sorted(having)):
-            about = f"{more} rounds against {fewer}"
-            found.append(Contrast(having[more], having[fewer], about))
+            found.append(Contrast(having[more], having[fewer], f"{more} rounds against {fewer}"))
     return found
 
 

@@ -85,7 +85,7 @@ def positive_shares(data: RunData) -> list[PositiveShare]:
 
 
 def kept_influence(shard: Path) -> list[tuple[float, str]]:
-    """(influence, document) of each kept text of a shard that has one."""
+    """(influence over the source in nats per token, document) of each kept text of a shard that has one."""
     import pyarrow.compute as pc
 
     rows = stream_table(shard / "rewrites.parquet", ["document", "scores"], pc.field("kept"))

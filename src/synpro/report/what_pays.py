@@ -122,8 +122,8 @@ def checks_table(numbers: Numbers) -> Table:
         "loss without the check [95%]",
         "at equal synthetic tokens",
     )
-    found = {(c["control"], re.search(r"-without-(.+?)(-\d+-rounds?)?$", c["arm"])): c for c in numbers["contrasts"]}
-    without = {(control, check[1]): c for (control, check), c in found.items() if check}
+    left_out = ((c, re.search(r"-without-(.+?)(?:-\d+-rounds?)?$", c["arm"])) for c in numbers["contrasts"])
+    without = {(c["control"], found[1]): c for c, found in left_out if found}
     table: list[tuple[str, ...]] = []
     for name, arm in numbers["arms"].items():
         dropped: dict[str, list[int]] = {}
