@@ -23,7 +23,7 @@ from synpro.compare.comparison import ComparisonResult, EqualContrast, MeasuredM
 from synpro.compare.config import CompareConfig
 from synpro.compare.contrasts import find_contrasts
 from synpro.compare.search import SearchResult, default_settings
-from synpro.compare.summary import _contrasts, _influence, _measured, summarize
+from synpro.compare.summary import _contrasts, _generator, _influence, _measured, summarize
 from synpro.compare.texts import SyntheticText
 from synpro.compare.tuning import TrainingSettings
 from synpro.config import ConfigError
@@ -31,7 +31,7 @@ from synpro.lm.model_config import flops_per_token
 from synpro.loop import loop
 from synpro.measure.losses import Losses
 from synpro.outline import NotRun
-from synpro.records import Checkpoint, Evaluation, Shard, digest_of, encode
+from synpro.records import Checkpoint, Evaluation, Generator, Shard, digest_of, encode
 from synpro.report.comparison import HEAD, figures, headline, notes, publish, rows, summary, write_page
 from synpro.report.comparison_figures import TITLES
 from synpro.report.what_pays import checks_table, rounds_table
@@ -361,13 +361,29 @@ def test_rounds_tell_the_share_of_kept_texts_with_positive_influence_over_all_dr
     assert [(r["round"], r["positive"]["n"], round(r["positive"]["value"], 3)) for r in found] == [(1, 6, 1.0), (2, 6, 0.333)]
     assert [round(r["mean"], 3) for r in found] == [0.2, -0.067], "two draws, though three seeds read them; no dropped text"
     assert found[0]["positive"]["low"] < 1 and found[1]["positive"]["low"] < 0.333 < found[1]["positive"]["high"]
-    shards = [{"round": n, "kept": 7 - n, "dropped": 1} for n in (1, 2)]
-    arms = {"static": {"shards": shards, "influence": found}, "prompt-only": {"shards": shards}, "one": {"shards": shards[:1]}}
+    shards = [{"operation": "rephrase", "round": n, "kept": 7 - n, "dropped": 1} for n in (1, 2)]
+    state = {"round": 1, "kept": 20, "steps": 40}
+    trained = [{**s, "generator": state} for s in shards]
+    arms = {"static": {"shards": trained, "influence": found}, "prompt-only": {"shards": shards}, "one": {"shards": shards[:1]}}
     table = rounds_table({"arms": arms})[1]
-    assert [row[:4] for row in table] == [
-        ("static", "1", "6 of 7", "6"),
-        ("static", "2", "5 of 6", "6"),
-        ("prompt-only", "1", "6 of 7", "–"),
-        ("prompt-only", "2", "5 of 6", "–"),
+    assert [row[:5] for row in table] == [
+        ("static", "1", "step 20 of 40 in round 1", "6 of 7", "6"),
+        ("static", "2", "step 20 of 40 in round 1", "5 of 6", "6"),
+        ("prompt-only", "1", "prompt alone", "6 of 7", "–"),
+        ("prompt-only", "2", "prompt alone", "5 of 6", "–"),
     ]
-    assert table[1][4].startswith("33% [") and table[1][5:] == ("33%, 33%", "-0.0667")
+    assert table[1][5].startswith("33% [") and table[1][6:] == ("33%, 33%", "-0.0667")
+    both = [*trained, {"operation": "reformat", "round": 1, "kept": 1, "dropped": 1}]
+    first = rounds_table({"arms": {"two": {"shards": [*both, trained[1]]}}})[1][0]
+    assert first[2] == "rephrase: step 20 of 40 in round 1; reformat: prompt alone"
+
+
+def test_a_shard_tells_which_state_of_rl_wrote_it(tmp_path: Path) -> None:
+    (tmp_path / "validation.json").write_text(json.dumps({"kept": 0, "steps": 40, "measured": []}))
+    by_prompt = Generator("rephrase", "base", None, None, 1, "a")
+    trained = dataclasses.replace(by_prompt, adapter=tmp_path / "adapter", round=2)
+    shards = [Shard(tmp_path, "rephrase", n, 4, 4, 1, 1, 1, str(n)) for n in (1, 2, 3)]
+    text = SyntheticText(tuple(shards), generators=({"rephrase": by_prompt}, {"rephrase": trained}, {"rephrase": trained}))
+    state = {"round": 2, "kept": 0, "steps": 40}
+    assert [_generator(text, s) for s in shards] == [None, state, state]
+    assert _generator(SyntheticText(tuple(shards)), shards[0]) is None, "an arm of organic text"

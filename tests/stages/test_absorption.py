@@ -68,6 +68,7 @@ def page(absorption: dict) -> None:
     """The tables of a comparison with one arm and one that leaves a check out."""
     change = {"mean": -0.1, "low": -0.2, "high": -0.05, "detectable": 0.1}
     shard = {
+        "operation": "rephrase",
         "round": 1,
         "kept": 6,
         "dropped": 4,

@@ -258,8 +258,18 @@ def _shards(arm: MeasuredModels) -> list[dict[str, Any]]:
         for shard in one.text.shards:
             names = ("operation", "round", "passages", "kept", "dropped", "documents", "tokens", "text_tokens")
             row = {k: getattr(shard, k) for k in names}
-            kept[shard.digest] = {"seed": seed, **row, "reasons": _reasons(shard)}
+            kept[shard.digest] = {"seed": seed, **row, "reasons": _reasons(shard), "generator": _generator(one.text, shard)}
     return list(kept.values())
+
+
+def _generator(text: SyntheticText, shard: Shard) -> dict[str, int] | None:
+    """The round whose RL gave the generator of a shard, the step whose state was kept, and of how many; None without RL."""
+    generator = text.generators[shard.round - 1].get(shard.operation) if text.generators else None
+    weights = None if generator is None else generator.adapter or generator.weights
+    if generator is None or weights is None:
+        return None
+    validation = read_json(weights.parent / "validation.json")
+    return {"round": generator.round, "kept": validation["kept"], "steps": validation["steps"]}
 
 
 def _measures_influence(cfg: CompareConfig, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from synpro.report.html import interval
@@ -145,6 +146,7 @@ def rounds_table(numbers: Numbers) -> Table:
     head = (
         "arm",
         "round",
+        "generators: state kept of RL",
         "kept of answers",
         "texts with influence",
         "positive, of its round's model [95%]",
@@ -164,8 +166,17 @@ def rounds_table(numbers: Numbers) -> Table:
                 positive = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
                 by_draw = ", ".join(f"{value:.0%}" for value in row["by_draw"])
                 cells = (f"{share['n']:,}", positive, by_draw, f"{row['mean']:+.4f}")
-            table.append((name, str(number), f"{kept:,} of {kept + dropped:,}", *cells))
+            table.append((name, str(number), _states(shards), f"{kept:,} of {kept + dropped:,}", *cells))
     return head, table
+
+
+def _states(shards: Sequence[Numbers]) -> str:
+    """Which state of RL wrote these shards: a generator may go on as it began, where no later state was better."""
+    found = {s["operation"]: s.get("generator") for s in shards}
+    said = {
+        name: f"step {g['kept']} of {g['steps']} in round {g['round']}" if g else "prompt alone" for name, g in found.items()
+    }
+    return next(iter(said.values())) if len(said) == 1 else "; ".join(f"{name}: {words}" for name, words in said.items())
 
 
 def changes(contrast: Numbers) -> tuple[str, str]:
