@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synpro.config import RunConfig
+from synpro.operations.base import OperationConfig
 from synpro.operations.registry import OPERATIONS, operation_config
 
 ChangeConfig = Callable[[RunConfig, int], RunConfig]
@@ -79,9 +80,7 @@ def _versions(change: ChangeConfig, k: int) -> ChangeConfig:
 
 def _one_operation(name: str) -> ChangeConfig:
     def change(cfg: RunConfig, best_of: int) -> RunConfig:
-        known = cfg.operations.get(name) or replace(
-            operation_config(name), num_versions=max(o.num_versions for o in cfg.operations.values())
-        )
+        known = cfg.operations.get(name) or _sampled_like(cfg, name, max(o.num_versions for o in cfg.operations.values()))
         return replace(cfg, operations={name: replace(known, steps=0, num_candidates=None)})
 
     return change
@@ -156,16 +155,18 @@ def _without_sources(control: str) -> ChangeConfig:
     checks a text against its passage does not apply."""
 
     def changed(cfg: RunConfig, best_of: int) -> RunConfig:
-        like = next(iter(cfg.operations.values()))
-        operation = operation_config(
-            control,
-            num_versions=sum(o.num_versions for o in cfg.operations.values()),
-            **{name: getattr(like, name) for name in ("max_new_tokens", "temperature", "top_p")},
-        )
+        operation = _sampled_like(cfg, control, sum(o.num_versions for o in cfg.operations.values()))
         filters = replace(cfg.filters, min_faithfulness=0.0, same_language=False, max_version_overlap=1.0)
         return replace(cfg, operations={control: operation}, filters=filters)
 
     return changed
+
+
+def _sampled_like(cfg: RunConfig, name: str, num_versions: int) -> OperationConfig:
+    """An operation that the config does not have, sampled as its first one, so that arms differ in what is asked alone."""
+    like = next(iter(cfg.operations.values()))
+    sampling = {key: getattr(like, key) for key in ("max_new_tokens", "temperature", "top_p")}
+    return operation_config(name, num_versions=num_versions, **sampling)
 
 
 def _unchanged(cfg: RunConfig, best_of: int) -> RunConfig:

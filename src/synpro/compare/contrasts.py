@@ -87,7 +87,7 @@ def _of_as_many_rounds(names: Sequence[str]) -> list[Contrast]:
         if name.endswith("-only") and name not in ARMS:
             whole = next((n for n in names if _split(n)[0] == "prompt-only"), None)
             if whole:
-                found.append(Contrast(name, whole, f"{name.removesuffix('-only')} alone against all operations"))
+                found.append(Contrast(name, whole, f"{name.removesuffix('-only')} alone against the operations of the config"))
     for base, numbers in numbered.items():
         ordered = sorted(numbers)
         if base in names:
