@@ -281,6 +281,9 @@ def test_arms_that_change_what_rl_is_paid_for() -> None:
     of = find_contrasts(["prompt-only", "synpro", "influence-only", "faithful", "questions-only"])
     alone_of = {c.arm: c.about for c in of if "alone against the operations of the config" in c.about}
     assert list(alone_of) == ["questions-only"], "influence-only is no operation alone"
+    sampled = load_comparison(SMALL, ["operations.rephrase.max_new_tokens=99", "operations.rephrase.temperature=0.6"])
+    asked = sampled.of_arm("questions-only").operations["questions"]
+    assert (asked.max_new_tokens, asked.temperature, asked.steps) == (99, 0.6, 0), "as the first operation of the config"
     names = {c.name for c in of}
     assert {f"{arm}~{control}" for arm in ("influence-only", "faithful") for control in ("prompt-only", "synpro")} <= names
     made = comparison_outline(load_comparison(SMALL, ["compare.arms=['synpro', 'synpro-best']"]))
@@ -295,12 +298,6 @@ def test_arms_that_change_what_rl_is_paid_for() -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             load_comparison(SMALL, changed)
-
-
-def test_an_operation_that_the_config_lacks_is_sampled_as_its_first() -> None:
-    sampled = ["operations.rephrase.max_new_tokens=99", "operations.rephrase.temperature=0.6", "operations.rephrase.top_p=0.8"]
-    of = load_comparison(SMALL, sampled).of_arm("questions-only").operations["questions"]
-    assert (of.max_new_tokens, of.temperature, of.top_p) == (99, 0.6, 0.8) and of.steps == 0
 
 
 def test_contrasts_have_the_control_of_the_same_number() -> None:
