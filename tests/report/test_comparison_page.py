@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from synpro.commands.report import write_report
 from synpro.report.comparison import _replace_block, figures, headline, markdown, notes, rows
-from synpro.report.figures import to_svg
+from synpro.report.figures import to_plotly, to_svg
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare" / "compare.json"
 
@@ -97,17 +98,34 @@ def test_every_arm_of_a_figure_stands_at_its_own_cost() -> None:
 
 
 def test_no_two_arms_of_a_figure_look_the_same() -> None:
-    """However many they are, up to twice the colours."""
+    """However many they are, up to four times the colours."""
     numbers = published()
     arm = numbers["arms"]["prompt-only"]
-    numbers["arms"] |= {f"arm-{i}": arm for i in range(10)}
+    numbers["arms"] |= {f"arm-{i}": arm for i in range(26)}
     drawn = figures(numbers)
     for name in ("loss", "generated", "compute"):
-        looks = [(series.colour, series.dash) for series in drawn[name].series]
-        assert len(looks) >= 10 and len(set(looks)) == len(looks), name
-    points = replace(drawn["compute"], series=drawn["compute"].series[:1])
-    full, empty = (replace(points, series=(replace(points.series[0], dash=dash),)) for dash in (False, True))
-    assert to_svg(full) != to_svg(empty), "dashes make open circles of points"
+        looks = [(series.colour, series.style) for series in drawn[name].series]
+        assert len(looks) >= 26 and len(set(looks)) == len(looks), name
+    for kind in ("loss", "compute"):
+        one = replace(drawn[kind], series=drawn[kind].series[:1])
+        styles = [replace(one, series=(replace(one.series[0], style=style),)) for style in range(4)]
+        assert len({to_svg(f) for f in styles}) == len({to_plotly(f).to_json() for f in styles}) == 4, kind
+
+
+def test_a_figure_of_many_arms_stays_readable() -> None:
+    numbers = published()
+    few = figures(numbers)
+    arm, line = numbers["arms"]["prompt-only"], numbers["arms"]["tuned-repetition"]
+    points = [[x, 50.0] for x, _ in next(iter(line["seeds"].values()))["points"]]
+    numbers["arms"]["repetition"] = {**line, "seeds": {s: {**v, "points": points} for s, v in line["seeds"].items()}}
+    assert figures(numbers)["loss"].y_range == few["loss"].y_range, "what diverges is cut, not squeezed into the range"
+    guides = [s for s in few["unique"].series if s.kind == "line" and not s.name]
+    assert len(guides) > 1
+    numbers["arms"] |= {f"arm-{i}": arm for i in range(30)}
+    many = figures(numbers)["unique"]
+    assert len([s for s in many.series if s.kind == "line" and not s.name]) == 1, "the curve alone"
+    heights = [float(re.findall(r'height="([0-9.]+)pt"', to_svg(f))[0]) for f in (few["unique"], many)]
+    assert heights[1] > 1.3 * heights[0], "as high as its legend"
 
 
 def test_a_page_that_is_written_again_has_the_arms_in_their_order(tmp_path: Path) -> None:

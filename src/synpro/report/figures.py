@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PINK, "#4d4d4d", YELLOW)
-"""In the order of series. Beyond eight, dashes and open circles tell them apart; GREY is for what is behind them."""
+"""In the order of series. Beyond eight, styles tell them apart; GREY is for what is behind them."""
+_LINES = (("-", "solid"), ("--", "dash"), (":", "dot"), ("-.", "dashdot"))
+"""Styles of a line, for matplotlib and for plotly."""
+_MARKS = (("o", "full", "circle"), ("o", "none", "circle-open"), ("s", "full", "square"), ("s", "none", "square-open"))
+"""Styles of points: matplotlib's mark and how it is filled, and plotly's symbol."""
 _SVG_STYLE: Any = {
     "svg.hashsalt": "synpro",  # the ids in the file: random without a salt
     "svg.fonttype": "none",  # text stays text: smaller, and readable in a diff
@@ -41,8 +45,8 @@ class Series:
     high: tuple[float, ...] = ()
     kind: Literal["line", "points", "band"] = "line"
     colour: str = GREY
-    dash: bool = False
-    """Dashes for a line, open circles for points."""
+    style: int = 0
+    """Of a line: solid, dashed, dotted, dashes with dots. Of points: circles, open circles, squares, open squares."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ def to_plotly(figure: LineFigure) -> Figure:
         if s.low:
             down, up = _error_bars(s)
             bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "width": 4}
-        line = {"color": s.colour, "width": 2, "dash": "dash" if s.dash else "solid"}
+        line = {"color": s.colour, "width": 2, "dash": _LINES[s.style % len(_LINES)][1]}
         mode = "markers" if s.kind == "points" else "lines"
-        marker = {"color": s.colour, "size": 9, "symbol": "circle-open" if s.dash else "circle"}
+        marker = {"color": s.colour, "size": 9, "symbol": _MARKS[s.style % len(_MARKS)][2]}
         chart.add_scatter(x=s.x, y=s.y, mode=mode, line=line, marker=marker, error_y=bars, hovertemplate=hover, **common)
     chart.update_xaxes(type="log" if figure.log_x else "linear")
     chart.update_yaxes(range=list(figure.y_range) if figure.y_range else None)
@@ -87,7 +91,8 @@ def to_svg(figure: LineFigure) -> str:
     from matplotlib.figure import Figure as Canvas  # not pyplot, whose state is shared between threads
 
     with matplotlib.rc_context(_SVG_STYLE):
-        canvas = Canvas(figsize=(7.6, 4.3), layout="constrained")
+        names = sum(bool(s.name) for s in figure.series)
+        canvas = Canvas(figsize=(7.6, max(4.3, 0.4 + 0.19 * names)), layout="constrained")  # as high as its legend
         axes = canvas.add_subplot()
         for s, aside in zip(figure.series, _asides(figure), strict=True):
             _draw(axes, s, aside)
@@ -130,10 +135,11 @@ def _draw(axes: Axes, s: Series, aside: float = 0.0) -> None:
     if s.kind == "band":
         axes.fill_between(s.x, s.low, s.high, color=s.colour, alpha=0.15, linewidth=0, label=label)
     elif s.kind == "line":
-        axes.plot(s.x, s.y, color=s.colour, linewidth=1.6, linestyle="--" if s.dash else "-", label=label)
+        axes.plot(s.x, s.y, color=s.colour, linewidth=1.6, linestyle=_LINES[s.style % len(_LINES)][0], label=label)
     else:
         bars = _error_bars(s) if s.low else None
-        mark: dict[str, Any] = {"fmt": "o", "markersize": 5, "fillstyle": "none" if s.dash else "full"}
+        shape, filled, _ = _MARKS[s.style % len(_MARKS)]
+        mark: dict[str, Any] = {"fmt": shape, "markersize": 5, "fillstyle": filled}
         if aside:
             mark["transform"] = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
             axes.update_datalim([*zip(s.x, s.low or s.y, strict=True), *zip(s.x, s.high or s.y, strict=True)])
