@@ -54,8 +54,7 @@ def prose(name: str) -> Iterator[tuple[int, str]]:
     if name == "README.md":
         text = "\n" * text[: text.index("**The comparison**")].count("\n") + text[text.index("**The comparison**") :]
     before = text.find("## The comparison before")
-    for number, line in enumerate(text[: before if before >= 0 else None].splitlines(), 1):
-        yield number, line
+    yield from enumerate(text[: before if before >= 0 else None].splitlines(), 1)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/what-pays.md", "docs/results/README.md"])
