@@ -15,7 +15,7 @@ from synpro.compare.search import SearchResult
 from synpro.compare.steps import DedupSteps
 from synpro.loop import synthesize_round
 from synpro.records import Checkpoint, Corpus, Generator, Probe, Shard, TrainedVerifier, digest_of
-from synpro.rewards.scoring import Scoring
+from synpro.rewards.scoring import Scoring, can_share_scores
 from synpro.runner.step import RunStep
 from synpro.stages.pretrain import pretrain, trained
 from synpro.stages.probe import fit_probe
@@ -81,7 +81,7 @@ def first_to_ask(cfg: CompareConfig, names: Sequence[str]) -> dict[str, set[str]
     """For each arm, those before it in `names` that ask for the same answers by prompt alone, or have the same answers scored
     to choose among them. It waits for these, and finds answers and scores (`synthesize.keep_answers`)."""
     known, found = dict[str, str](), {name: set[str]() for name in names}
-    shares = not cfg.judges.asks_models and cfg.train_verifier.kind != "llm"  # as `Scoring.is_shared`
+    shares = can_share_scores(cfg.judges, cfg.train_verifier.kind)
     for name in names:
         arm, own = find_arm(name), cfg.of_arm(name)
         for operation in own.operations.values():

@@ -26,12 +26,17 @@ class Scoring:
 
     @property
     def is_shared(self) -> bool:
-        """Whether a comparison's steps may use each other's scores: no language model is asked, whose answer may be missing for
-        once, or whose server may have other weights in the next step."""
-        return not self.judges.asks_models and (self.verifier is None or self.verifier.kind != "llm")
+        """Whether a comparison's steps may use each other's scores."""
+        return can_share_scores(self.judges, self.verifier.kind if self.verifier else "none")
 
     @property
     def digest(self) -> str:
         """Changes when any score of synthesis could; filters change none, nor does where a judge runs."""
         trained = [record and record.digest for record in (self.probe, self.verifier)]
         return digest_of([encode([self.rubric, self.judges], Path(), {}), *trained])
+
+
+def can_share_scores(judges: JudgesConfig, verifier_kind: str) -> bool:
+    """Whether steps with these judges may use each other's scores: no language model is asked, whose answer may be missing for
+    once, or whose server may have other weights in the next step."""
+    return not judges.asks_models and verifier_kind != "llm"
