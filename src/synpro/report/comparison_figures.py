@@ -26,9 +26,7 @@ def figures(numbers: Numbers) -> dict[str, LineFigure]:
     found = {}
     if lines:
         begin = max(x for s in lines for x in s.x) * 0.15  # the steep beginning would flatten all else
-        tuned = [
-            s for s in lines if s.name != "repetition"
-        ] or lines  # and so would repetition that nobody tuned, which diverges
+        tuned = [s for s in lines if s.name != "repetition"] or lines  # untuned repetition diverges: it would too
         seen = [y for s in tuned for x, y in zip(s.x, s.y, strict=True) if x >= begin] or [y for s in tuned for y in s.y]
         margin = (max(seen) - min(seen)) * 0.06 or 0.1
         span = (min(seen) - margin, max(seen) + margin)
